@@ -1,0 +1,47 @@
+# The project's commands. What takes more than a line to do is in scripts/ or the lakehouse CLI.
+# No command needs anything installed but Python 3.11 to 3.13 and make.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast ui bench lint docs lock clean
+BIN := .venv/bin
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+run: .venv/.installed ## deliver the sample data and materialize the whole lake in .lakehouse/
+	@$(BIN)/lakehouse run
+
+test: .venv/.installed ## run every test, those on JVM Spark and in a browser included
+	@scripts/test
+
+test-fast: .venv/.installed ## run the tests that need no JVM and no browser, and are quick
+	@$(BIN)/python -m pytest -q -m "not jvm and not browser and not slow"
+
+ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
+	@$(BIN)/lakehouse ui
+
+bench: .venv/.installed ## measure the platform against its alternatives
+	@$(BIN)/python -m benchmarks
+
+lint: .venv/.installed ## check style, the boundary between the planes, and all contracts
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/lakehouse check
+
+docs: .venv/.installed ## build the documentation into site/
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
+lock: .venv/.installed ## resolve the dependencies of pyproject.toml anew into requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes --all-extras pyproject.toml -o requirements.lock
+
+clean: ## remove the environment, caches and builds; the lake in .lakehouse/ stays
+	@rm -rf .venv .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist site \
+		test-artifacts lakehouse.egg-info platform/lakehouse.egg-info
+	@find platform spark_jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
+		2>/dev/null || true
+
+.venv/.installed: requirements.lock pyproject.toml scripts/setup
+	@scripts/setup
