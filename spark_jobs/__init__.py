@@ -1,0 +1,1 @@
+"""The data plane: everything that touches rows. It knows PySpark and never imports the control plane."""

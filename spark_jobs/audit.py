@@ -1,0 +1,451 @@
+"""Decides what becomes of every row of a batch, and writes that decision down in one pass.
+
+Belongs here: applying row rules, resolving duplicate keys, comparing with the published table,
+staging, and counting. Does not belong here: whether a partition may be published (gate.py) and
+publishing it (publish.py).
+
+A staged batch is a folder inside the table's own: `batch=<id>/outcome=<outcome>/...`. Its files
+are data files that no commit references yet. Publishing commits the very files that were
+audited; nothing is written a second time. Files of a batch that is never published are ordinary
+uncommitted files, which a vacuum removes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spark_jobs import storage, uniqueness
+from spark_jobs.contract import Contract, Rule
+from spark_jobs.errors import ContractError, SchemaError
+from spark_jobs.report import Counts
+from spark_jobs.rules import REFERENCE_MARK, broken, broken_names, row_rules
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+PUBLISHED = ("insert", "update", "delete")
+OUTCOMES = (*PUBLISHED, "unchanged", "duplicate", "quarantine", "filtered", "file")
+# Beside these there is, while staging, `contested`: valid rows whose key occurs more than once in
+# the batch. They are written, ranked, and written again with the outcome they really have.
+
+# Columns that the platform adds to every table, after the contract's own.
+BRONZE_COLUMNS = (
+    ("_rescued", "string"),
+    ("_source_system", "string"),
+    ("_source_file", "string"),
+    ("_run_ts", "timestamp"),
+)
+COMMON_COLUMNS = (
+    ("_warnings", "array<string>"),
+    ("_row_hash", "bigint"),
+    ("_batch_id", "string"),
+    ("_partition", "string"),
+    ("_arrival_date", "date"),
+)
+# Columns of staged files that the table does not have: they say why a row left.
+STAGED_ONLY = (
+    "_if_won",
+    "_violations",
+    "_record",
+    "_record_file",
+    "_rows",
+    "_records",
+    "_file_error",
+    "_drift",
+)
+
+# Up to this many repeated keys are told apart; beyond, every row of the batch counts as contested.
+_FEW_KEYS = 200_000
+
+
+def technical_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Names and types of the platform's columns in this table."""
+    columns = (*BRONZE_COLUMNS, *COMMON_COLUMNS) if contract.layer == "bronze" else COMMON_COLUMNS
+    drop = set() if contract.keyed else {"_row_hash"}
+    if contract.layer == "bronze":
+        drop.add("_warnings")
+    if contract.partitioning is None:
+        drop |= {"_partition", "_arrival_date"}
+    return tuple(c for c in columns if c[0] not in drop)
+
+
+def table_columns(contract: Contract) -> list[tuple[str, str]]:
+    """Names and types of all columns of the table, in order."""
+    return [(c.name, c.type) for c in contract.columns] + list(technical_columns(contract))
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A staged batch and what was counted in it, by partition."""
+
+    folder: str
+    counts: dict[str, Counts]
+    records: dict[str, int]
+    file_errors: dict[str, str]
+    drift: dict[str, list[str]]
+    failing: dict[str, dict[str, int]]
+    newest: dict[str, str] = field(default_factory=dict)
+    key_duplicates: dict[str, int] = field(default_factory=dict)
+
+
+def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFrame]) -> DataFrame:
+    """Adds `_violations`, `_warnings`, `_record` and `_rows` to transformed rows.
+
+    `references` holds one frame per reference rule: its distinct keys in a column `_key`.
+    """
+    from pyspark.sql import functions as F
+
+    for rule in contract.rules:
+        if rule.kind == "reference":
+            mark = REFERENCE_MARK.format(rule.name)
+            keys = references[rule.name].select(
+                F.col("_key").alias(f"{mark}_key"), F.lit(True).alias(mark)
+            )
+            frame = frame.join(keys, F.col(rule.column) == F.col(f"{mark}_key"), "left")
+    rules = list(row_rules(contract))
+    _ensure_evaluable(contract, frame, rules)
+    names = broken_names([r for r in rules if r.severity == "error"])
+    warnings = broken_names([r for r in rules if r.severity == "warn"])
+    # Asking the finished column, and not the conditions again, lets the engine evaluate them once.
+    left = F.col("_violations").isNotNull()
+    added: dict[str, Column] = {"_warnings": warnings}
+    if "_violations" in frame.columns:  # a reader found them
+        added["_record"] = F.coalesce(F.col("_raw"), F.when(left, _json(contract, frame)))
+        added["_record_file"] = F.col("_source_file")
+    else:
+        frame = frame.withColumn("_violations", names)
+        added["_record"] = F.when(left, _json(contract, frame))
+        has_file = "_input" in frame.columns and "_source_file" in _fields(frame, "_input")
+        file = F.col("_input._source_file") if has_file else F.lit(None).cast("string")
+        added["_record_file"] = F.when(left, file)
+    if "_rows" not in frame.columns:
+        added["_rows"] = F.lit(1).cast("bigint")
+    return frame.withColumns(added)
+
+
+def _ensure_evaluable(contract: Contract, frame: DataFrame, rules: list[Rule]) -> None:
+    """Raises ContractError for an expression that the engine makes no sense of: a rule that cannot
+    run must not look like one that passed, and a person should read which one it is."""
+    from pyspark.errors import PySparkException
+
+    for rule in rules:
+        if rule.kind == "expression":
+            try:
+                _ = frame.select(broken(rule)).schema
+            except PySparkException as error:
+                raise ContractError(
+                    f"{contract.path}: rule {rule.name} cannot be evaluated: {rule.spec.expression}"
+                    f" ({str(error).splitlines()[0]}). Nothing was published."
+                ) from error
+
+
+def _fields(frame: DataFrame, struct: str) -> list[str]:
+    return frame.schema[struct].dataType.fieldNames()
+
+
+def _json(contract: Contract, frame: DataFrame) -> Column:
+    """The whole original record as a JSON object of strings: engines print numbers and times
+    differently, their casts to string agree."""
+    from pyspark.sql import functions as F
+
+    if "_input" in frame.columns:
+        record = frame.schema["_input"].dataType
+        values = {n: F.col(f"_input.`{n}`") for n in record.fieldNames()}
+    else:
+        record = frame.schema
+        values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
+
+    def written(name: str) -> Column:
+        if record[name].dataType.typeName() == "array":  # its cast to string has two forms of null
+            return F.to_json(F.transform(values[name], lambda v: v.cast("string")))
+        return values[name].cast("string")
+
+    return F.to_json(F.struct(*[written(n).alias(n) for n in values]))
+
+
+def classified(
+    contract: Contract, frame: DataFrame, repeated: pa.Table | None, published: DataFrame | None
+) -> DataFrame:
+    """Adds `outcome` to audited rows; `repeated` are the keys that occur more than once in the
+    batch, `published` is the table as readers see it, if it has rows.
+
+    Keys are resolved by (sequence, content hash), so that the result is the same in whatever
+    order, split or repetition the records arrive.
+    """
+    from pyspark.sql import functions as F
+
+    valid = F.col("_violations").isNull()
+    if "_records" in frame.columns:
+        frame = frame.withColumn("_is_file", F.col("_records").isNotNull())
+    else:
+        frame = frame.withColumn("_is_file", F.lit(False))
+    leaves = F.when(F.col("_is_file"), F.lit("file"))
+    if "_filtered" in frame.columns:
+        leaves = leaves.when(F.col("_filtered").isNotNull(), F.lit("filtered"))
+        valid = valid & F.col("_filtered").isNull()
+    leaves = leaves.when(~valid, F.lit("quarantine"))
+    if not contract.keyed:
+        return frame.withColumn("outcome", leaves.otherwise(F.lit("insert"))).drop("_is_file")
+    frame = frame.withColumn("_row_hash", content_hash(contract, frame))
+    frame = frame.withColumn("_leaves", leaves)
+    frame = _contested(contract, frame, repeated)
+    stays = F.lit("insert")
+    if published is not None:
+        sequence = F.col(contract.publish.sequence)
+        stored = published.select(
+            *[F.col(k).alias(f"_published_{k}") for k in contract.key],
+            F.col(contract.publish.sequence).alias("_published_sequence"),
+            F.col("_row_hash").alias("_published_hash"),
+        )
+        on = [F.col(k) == F.col(f"_published_{k}") for k in contract.key]
+        frame = frame.join(stored, on, "left")
+        same_time = sequence == F.col("_published_sequence")
+        stays = (
+            F.when(F.col("_published_hash").isNull(), F.lit("insert"))
+            .when(same_time & (F.col("_row_hash") == F.col("_published_hash")), F.lit("unchanged"))
+            .when(sequence > F.col("_published_sequence"), F.lit("update"))
+            .when(same_time & (F.col("_row_hash") > F.col("_published_hash")), F.lit("update"))
+            .otherwise(F.lit("duplicate"))
+        )
+    if contract.publish.delete_column:
+        gone = F.coalesce(F.col(contract.publish.delete_column), F.lit(False))
+        # The mark of a key that was never there is a new row: an older record may still come.
+        stays = F.when((stays == "update") & gone, F.lit("delete")).otherwise(stays)
+    alone = F.when(F.col("_contested"), F.lit("contested")).otherwise(stays)
+    return frame.withColumn("_if_won", stays).withColumn(
+        "outcome", F.coalesce(F.col("_leaves"), alone)
+    )
+
+
+def content_hash(contract: Contract, frame: DataFrame) -> Column:
+    """xxHash64 of the contract's columns that the transform made: equal rows have equal hashes."""
+    from pyspark.sql import functions as F
+
+    def hashable(name: str, type_: str) -> Column:
+        # Engines hash decimals beyond 64 bits differently, and write them alike.
+        wide = type_.startswith("decimal") and int(type_[8:].partition(",")[0]) > 18
+        return F.col(name).cast("string") if wide else F.col(name)
+
+    made = [c for c in contract.columns if c.name in frame.columns]
+    # The hash passes over nulls: without their places, (null, x) and (x, null) would be one row.
+    nulls = [F.col(c.name).isNull() for c in made if not c.required]
+    return F.xxhash64(*[hashable(c.name, c.type) for c in made], *nulls)
+
+
+def repeated_keys(contract: Contract, frame: DataFrame) -> pa.Table:
+    """The keys that occur more than once in transformed rows, whether the rows are valid or not.
+
+    Only the key columns are needed, so this pass costs a fraction of the batch. Stops counting at
+    one more than _FEW_KEYS.
+    """
+    keys = list(contract.key)
+    repeated = frame.groupBy(*keys).count().where("count > 1").select(*keys)
+    return repeated.limit(_FEW_KEYS + 1).toArrow()
+
+
+def _contested(contract: Contract, frame: DataFrame, repeated: pa.Table | None) -> DataFrame:
+    """Adds `_contested`: whether another row of the batch has the same key."""
+    from pyspark.sql import functions as F
+
+    if repeated is None or repeated.num_rows == 0:
+        return frame.withColumn("_contested", F.lit(False))
+    if repeated.num_rows > _FEW_KEYS:
+        return frame.withColumn("_contested", F.lit(True))
+    marks = frame.sparkSession.createDataFrame(repeated)
+    marks = marks.select(*[F.col(k).alias(f"_repeated_{k}") for k in contract.key])
+    on = [F.col(k) == F.col(f"_repeated_{k}") for k in contract.key]
+    marked = frame.join(F.broadcast(marks), on, "left")
+    return marked.withColumn("_contested", F.col(f"_repeated_{contract.key[0]}").isNotNull())
+
+
+def stage(contract: Contract, frame: DataFrame, uri: str, folder: str) -> None:
+    """Writes classified rows below `uri/folder`, one sub-folder per outcome and physical
+    partition; then settles the contested ones."""
+    _write_staged(contract, frame, f"{uri}/{folder}", "overwrite")
+    contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
+    if contested is not None:
+        _write_staged(contract, _settled(contract, contested), f"{uri}/{folder}", "append")
+
+
+def _settled(contract: Contract, contested: DataFrame) -> DataFrame:
+    """Gives the winner of each contested key the outcome that it would have had alone; the other
+    rows are duplicates. Only contested rows are sorted, not the whole batch."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    order = Window.partitionBy(*contract.key).orderBy(
+        F.col(contract.publish.sequence).desc(), F.col("_row_hash").desc(), F.col("_partition")
+    )
+    won = F.row_number().over(order) == 1
+    outcome = F.when(won, F.col("_if_won")).otherwise(F.lit("duplicate"))
+    return contested.drop("outcome").withColumn("outcome", outcome)
+
+
+def physical(contract: Contract) -> tuple[str, ...]:
+    """The columns by which the table's files are laid out: none or one date."""
+    column = contract.physical_partition
+    return () if column == "none" else (column,)
+
+
+def _write_staged(contract: Contract, frame: DataFrame, location: str, mode: str) -> None:
+    wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
+    rows = frame.select(*[n for n in wanted if n in frame.columns])
+    rows.write.mode(mode).partitionBy("outcome", *physical(contract)).parquet(location)
+
+
+def staged_frame(
+    spark: SparkSession, uri: str, folder: str, *outcomes: str, by: tuple[str, ...] = ()
+) -> DataFrame | None:
+    """The staged rows of some outcomes, with a column `outcome`; None if there are none.
+
+    `by` are the physical partition columns. Their values stand in folder names, and engines guess
+    the type of those, so it is said here.
+    """
+    from functools import reduce
+
+    from pyspark.sql import functions as F
+
+    present = set(storage.folders(f"{uri}/{folder}"))
+    frames = [
+        spark.read.parquet(f"{uri}/{folder}/outcome={o}").withColumn("outcome", F.lit(o))
+        for o in outcomes
+        if f"outcome={o}" in present
+    ]
+    if not frames:
+        return None
+    for column in by:
+        typed = F.col(column).cast("string").try_cast("date")
+        frames = [f.withColumn(column, typed) for f in frames]
+    return reduce(lambda a, b: a.unionByName(b), frames)
+
+
+def count(
+    spark: SparkSession,
+    contract: Contract,
+    uri: str,
+    folder: str,
+    partitions: list[str],
+    published: DataFrame | None,
+) -> Staged:
+    """Counts a staged batch, by partition and outcome, in one pass over its narrow columns.
+    `published`, the table before the batch if it has rows, is what `unique` rules look at too."""
+    from pyspark.sql import functions as F
+
+    staged = Staged(
+        folder, {p: Counts() for p in partitions}, {}, {}, {}, {p: {} for p in partitions}
+    )
+    rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
+    if rows is not None:
+        if "_partition" not in rows.columns:
+            rows = rows.withColumn("_partition", F.lit(partitions[0]))
+        names = _rule_counts(contract, list(row_rules(contract)))
+        sequence = contract.publish.sequence
+        # A sequence need not be a time: log positions are numbers, which have no age.
+        aged = sequence and contract.column[sequence].type in ("date", "timestamp")
+        newest = F.max(sequence).cast("string") if aged else F.lit(None).cast("string")
+        found = rows.groupBy("_partition", "outcome").agg(
+            F.sum("_rows").alias("_n"),
+            F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
+            newest.alias("_newest"),
+            *names.values(),
+        )
+        for row in found.toArrow().to_pylist():
+            _add(staged, row, names)
+        for partition, rules in uniqueness.not_unique(contract, rows, published).items():
+            staged.failing[partition] |= rules
+    if contract.layer == "bronze":
+        _count_files(spark, staged, uri)
+    if contract.grain == "aggregate" and rows is not None:
+        _count_repeated_keys(contract, staged, rows)
+    return staged
+
+
+def _rule_counts(contract: Contract, rules: list[Rule]) -> dict[str, Column]:
+    from pyspark.sql import functions as F
+
+    def times(array: str, name: str) -> Column:
+        hit = F.coalesce(F.array_contains(F.col(array), name), F.lit(False))
+        return F.sum(hit.cast("int")).alias(name)
+
+    names = {
+        r.name: times("_violations" if r.severity == "error" else "_warnings", r.name)
+        for r in rules
+        if contract.layer != "bronze"
+    }
+    if contract.layer == "bronze":
+        reader = (
+            ["parsable"]
+            if contract.source.format != "parquet"
+            else [f"{c.name}_type" for c in contract.columns]
+        )
+        names |= {n: times("_violations", n) for n in reader}
+    return names
+
+
+_FIELD = {
+    "insert": "inserted",
+    "update": "updated",
+    "delete": "deleted",
+    "unchanged": "unchanged",
+    "duplicate": "duplicate",
+    "quarantine": "quarantined",
+    "filtered": "filtered",
+}
+
+
+def _add(staged: Staged, row: dict, names: dict) -> None:
+    partition, outcome = row["_partition"], row["outcome"]
+    if partition not in staged.counts:
+        raise SchemaError(
+            f"transform returns rows of partition {partition!r}, which is not in this run: pass the"
+            " column _partition through as it was read. Nothing was published."
+        )
+    ours = staged.counts[partition]
+    added = row["_added"] if outcome == "insert" else 0
+    staged.counts[partition] = ours + Counts(**{_FIELD[outcome]: row["_n"] or 0}, added=added)
+    if outcome not in ("quarantine", "filtered") and row["_newest"]:
+        staged.newest[partition] = max(staged.newest.get(partition, ""), row["_newest"])
+    if outcome != "filtered":
+        failing = staged.failing[partition]
+        for name in names:
+            failing[name] = failing.get(name, 0) + (row[name] or 0)
+
+
+def _count_files(spark: SparkSession, staged: Staged, uri: str) -> None:
+    import json
+
+    rows = staged_frame(spark, uri, staged.folder, "file")
+    if rows is None:
+        return
+    columns = ("_partition", "_records", "_file_error", "_drift")
+    for row in rows.select(*columns).toArrow().to_pylist():
+        partition = row["_partition"]
+        staged.records[partition] = staged.records.get(partition, 0) + row["_records"]
+        if row["_file_error"]:
+            staged.file_errors[partition] = row["_file_error"]
+        if row["_drift"]:
+            drift = json.loads(row["_drift"])
+            staged.drift.setdefault(partition, []).extend(drift_text(drift))
+
+
+def drift_text(drift: dict) -> list[str]:
+    """Says which columns a delivery has beyond the contract, and which it lacks."""
+    extra = [
+        f"new column {n} (such as {', '.join(map(repr, v))})" for n, v in drift["extra"].items()
+    ]
+    return extra + [f"column {n} missing, read as null" for n in drift["missing"]]
+
+
+def _count_repeated_keys(contract: Contract, staged: Staged, rows: DataFrame) -> None:
+    found = (
+        rows.where("outcome = 'insert'")
+        .groupBy("_partition", *contract.key)
+        .count()
+        .where("count > 1")
+        .groupBy("_partition")
+        .count()
+    )
+    for row in found.toArrow().to_pylist():
+        staged.key_duplicates[row["_partition"]] = row["count"]

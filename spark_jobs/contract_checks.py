@@ -1,0 +1,189 @@
+"""What a contract can get wrong between its parts, and contracts between each other.
+
+Belongs here: statements that hold for every contract, each with the place to mend. Does not belong
+here: the shape of one part (contract.py), or anything that needs rows or an engine.
+
+A place is a path into the document; a name stands for the list item that has it as its `name` or
+`property`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spark_jobs.contract import Contract
+
+Where = tuple[Any, ...]
+
+# Columns that publishing as scd2 makes; a transform does not return them.
+HISTORY_COLUMNS = ("valid_to", "is_current")
+# Checks that the platform makes itself; see gate.py.
+CHECKS = (
+    "row_balance",
+    "row_count",
+    "quarantine_rate",
+    "duplicate_rate",
+    "null_rate",
+    "freshness",
+    "volume",
+    "schema_drift",
+    "parsable",
+    "key_unique",
+)
+
+
+def within(c: Contract) -> Iterator[tuple[Where, str]]:
+    """What is wrong in one contract, as places and texts."""
+    yield from _publish(c)
+    yield from _layout(c)
+    yield from _inputs(c)
+    seen: set[str] = set()
+    for rule in c.rules:
+        if rule.name in seen:
+            yield _rules_of(rule.column), f"rule {rule.name} is declared twice: give it a name"
+        seen.add(rule.name)
+        if rule.name in CHECKS:
+            yield _rules_of(rule.column), f"rule {rule.name} has the name of a platform's check"
+        for column in getattr(rule.spec, "columns", ()):
+            if column not in c.column:
+                yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
+        if rule.kind == "reference" and rule.spec.table == c.table:
+            yield _rules_of(rule.column), f"rule {rule.name} refers to its own table"
+        if c.source:
+            yield (
+                _rules_of(rule.column),
+                (
+                    f"rule {rule.name}: bronze keeps rows as delivered; write the rule in the silver"
+                    " table's contract"
+                ),
+            )
+
+
+def _publish(c: Contract) -> Iterator[tuple[Where, str]]:
+    where, publish = ("customProperties", "publish"), c.publish
+    for column in filter(None, (publish.sequence, publish.column, publish.delete_column)):
+        if column not in c.column:
+            yield where, f"publish: column {column} is not in the schema"
+            return
+    if c.keyed:
+        if not (c.key and publish.sequence):
+            yield where, f"mode {publish.mode} needs a key and a sequence"
+            return
+        for column in (*c.key, publish.sequence):
+            # A null key never matches itself, so the row would come again with every run.
+            if not c.column[column].required:
+                yield (
+                    _column(column),
+                    (f"column {column}: a key or sequence of mode {publish.mode} must be required"),
+                )
+    if publish.delete_column and c.column[publish.delete_column].type != "boolean":
+        yield where, f"publish: delete_column {publish.delete_column} must be boolean"
+    if publish.mode == "scd2":
+        types = {n: c.column[n].type for n in HISTORY_COLUMNS if n in c.column}
+        if types != {"valid_to": "timestamp", "is_current": "boolean"}:
+            yield (
+                ("schema", 0),
+                ("mode scd2 needs columns valid_to (timestamp) and is_current (boolean)"),
+            )
+        if publish.sequence not in c.key or len(c.key) < 2:
+            yield (
+                where,
+                (
+                    f"mode scd2 keeps every version of a key: sequence {publish.sequence} must be part"
+                    " of the primary key, beside the columns that name the entity"
+                ),
+            )
+    if publish.mode == "snapshot" and c.partitioning:
+        # An older partition that runs after a newer one would take its place.
+        yield where, "mode snapshot replaces the whole table, so the table has no partitioning"
+
+
+def _layout(c: Contract) -> Iterator[tuple[Where, str]]:
+    where, by = ("customProperties", "physicalPartition"), c.physical_partition
+    if by == "_arrival_date" and c.partitioning is None:
+        yield ("customProperties",), "a table without partitioning needs physicalPartition: none"
+    elif by not in ("none", "_arrival_date"):
+        column = c.column.get(by)
+        if column is None or column.type != "date" or not column.required:
+            yield where, f"physicalPartition {by} must be a required date column of the schema"
+    if (c.layer == "bronze") != (c.source is not None):
+        yield ("customProperties",), "bronze tables, and only they, have a source"
+    elif c.source and c.source.format != "parquet":
+        for column in c.columns:
+            if column.type != "string":
+                yield (
+                    (*_column(column.name), "physicalType"),
+                    (
+                        f"column {column.name}: a {c.source.format} source delivers strings; give it"
+                        " its type in the silver table"
+                    ),
+                )
+    if c.grain == "aggregate" and not c.key:
+        yield ("schema", 0), "grain aggregate needs a primary key"
+
+
+def _inputs(c: Contract) -> Iterator[tuple[Where, str]]:
+    for i, source in enumerate(c.inputs):
+        where = ("customProperties", "inputs", "value", i)
+        if (source.read == "touched") != (source.by is not None):
+            yield where, f"input {source.table}: read: touched, and only that, names a column by"
+        if i > 0 and source.read != "lookup":
+            yield where, f"input {source.table}: only the first one drives the batch; read: lookup"
+    if c.inputs and (c.inputs[0].read == "lookup") != (c.partitioning is None):
+        yield (
+            ("customProperties", "inputs", "value", 0),
+            (
+                "the first input of a partitioned table is read by its changes, that of a table without"
+                " partitioning as a whole (read: lookup)"
+            ),
+        )
+
+
+def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where, str]]:
+    """What does not fit together, with the contract that says so."""
+    for c in contracts.values():
+        for i, source in enumerate(c.inputs):
+            where = ("customProperties", "inputs", "value", i)
+            if source.table not in contracts:
+                yield c, where, f"{c.table} reads {source.table}, which has no contract"
+            elif source.by and source.by not in contracts[source.table].column:
+                yield c, where, f"input {source.table} has no column {source.by}"
+        for column in c.columns:
+            for source_column in column.sources:
+                if not _declared(contracts, source_column):
+                    yield (
+                        c,
+                        (*_column(column.name), "transformSourceObjects"),
+                        (
+                            f"column {column.name} comes from {source_column}, which no contract"
+                            " declares"
+                        ),
+                    )
+        for rule in c.rules:
+            if rule.kind == "reference":
+                target = f"{rule.spec.table}.{rule.spec.column}"
+            elif rule.kind == "type":
+                target = rule.spec.source
+            else:
+                continue
+            if not _declared(contracts, target):
+                yield (
+                    c,
+                    _rules_of(rule.column),
+                    (f"rule {rule.name} refers to {target}, which no contract declares"),
+                )
+
+
+def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:
+    table, _, column = qualified.rpartition(".")
+    return table in contracts and column in contracts[table].column
+
+
+def _column(name: str) -> Where:
+    return ("schema", 0, "properties", name)
+
+
+def _rules_of(column: str | None) -> Where:
+    return (*_column(column), "quality") if column else ("schema", 0, "quality")

@@ -1,0 +1,50 @@
+"""The errors of the data plane. Each tells what is wrong, where, and what to do next.
+
+`permanent` says whether the same run on the same input would fail again; the orchestrator
+never retries a permanent error.
+"""
+
+
+class LakehouseError(Exception):
+    """Base of all errors that the platform raises on purpose."""
+
+    permanent = True
+
+
+class ContractError(LakehouseError):
+    """A contract is missing or invalid; the message names file and line."""
+
+
+class InputError(LakehouseError):
+    """An input is missing or unreadable; the message names the table, the partition and the file."""
+
+
+class SchemaError(LakehouseError):
+    """Columns differ from what the contract says; the message names them."""
+
+
+class GateError(LakehouseError):
+    """One or more partitions failed their gate. Nothing of them was published."""
+
+
+class BalanceError(LakehouseError):
+    """Rows read and rows accounted for differ. Nothing was published."""
+
+
+class StorageError(LakehouseError):
+    """The lake cannot be read or written as expected (permissions, space, a damaged log)."""
+
+
+class EngineError(LakehouseError):
+    """The engine failed while it ran a table. `permanent` if it could not make sense of what it was
+    asked; otherwise a later retry may succeed."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class ConflictError(LakehouseError):
+    """Another writer committed to the same table again and again; a later retry may succeed."""
+
+    permanent = False

@@ -1,0 +1,208 @@
+"""Turns what was counted in a partition into checks. A failed blocking check is a closed gate.
+
+Belongs here: thresholds. Does not belong here: row rules (rules.py) or publishing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from spark_jobs.audit import Staged
+from spark_jobs.contract import Contract, Rule
+from spark_jobs.report import Check, Counts
+
+# Names of the checks that every partition gets, beside one per rule.
+GATE_CHECKS = ("row_balance", "row_count", "quarantine_rate")
+WARN_CHECKS = ("duplicate_rate", "null_rate", "freshness", "volume")
+
+
+def check_names(contract: Contract) -> list[tuple[str, bool]]:
+    """Every check that a partition of this table gets, and whether it blocks; known before any
+    run, so that the orchestrator can declare them."""
+    names = [(n, True) for n in GATE_CHECKS] + [(n, False) for n in WARN_CHECKS]
+    if contract.source:
+        names.append(("schema_drift", False))
+        if contract.source.format == "parquet":
+            names += [(f"{c.name}_type", False) for c in contract.columns if c.type != "string"]
+        else:
+            names.append(("parsable", False))
+    if contract.grain == "aggregate":
+        names.append(("key_unique", True))
+    return names + [(r.name, _blocks(r)) for r in contract.rules]
+
+
+def _blocks(rule: Rule) -> bool:
+    """A rule closes the gate if it has a threshold, or if no row can leave in its place."""
+    return rule.max_failing is not None or (rule.kind == "unique" and rule.severity == "error")
+
+
+def partition_end(partition: str) -> datetime:
+    """The end of an arrival window, exclusive, UTC."""
+    hourly = "T" in partition
+    start = datetime.fromisoformat(f"{partition}:00" if hourly else partition)
+    return start.replace(tzinfo=UTC) + (timedelta(hours=1) if hourly else timedelta(days=1))
+
+
+def checks(
+    contract: Contract,
+    partition: str,
+    staged: Staged,
+    counts: Counts,
+    *,
+    rows_due: bool,
+    earlier: list[int],
+    drift: list[str],
+) -> list[Check]:
+    """All checks of one partition. `rows_due` says whether an empty partition is a fault;
+    `earlier` are the rows read by the partitions before it."""
+    gates, failing = contract.gates, staged.failing.get(partition, {})
+    evaluated = counts.read - counts.filtered
+
+    def rate(rows: int) -> float:
+        return round(rows / counts.read, 6) if counts.read else 0.0
+
+    def bounded(name: str, value: float, bound: float, unit: str, **more: object) -> Check:
+        return Check(
+            name=name,
+            passed=value <= bound,
+            observed=value,
+            threshold=f"<= {bound:g} {unit}",
+            evaluated_rows=counts.read,
+            **more,
+        )
+
+    least = gates.min_rows if rows_due else 0
+    out = [
+        Check(
+            name="row_balance",
+            passed=counts.read == counts.accounted,
+            blocking=True,
+            observed=counts.read - counts.accounted,
+            threshold="= 0 rows",
+            evaluated_rows=counts.read,
+            detail=f"{counts.read} rows read, {counts.accounted} accounted for",
+        ),
+        Check(
+            name="row_count",
+            passed=counts.read >= least,
+            blocking=True,
+            observed=counts.read,
+            threshold=f">= {least} rows",
+            evaluated_rows=counts.read,
+        ),
+        bounded(
+            "quarantine_rate",
+            rate(counts.quarantined),
+            gates.max_quarantine_rate,
+            "of rows read",
+            blocking=True,
+            failing_rows=counts.quarantined,
+        ),
+        bounded(
+            "duplicate_rate",
+            rate(counts.duplicate),
+            gates.max_duplicate_rate,
+            "of rows read",
+            severity="warn",
+            failing_rows=counts.duplicate,
+        ),
+    ]
+    nulls = max((n for r, n in failing.items() if r.endswith("_not_null")), default=0)
+    out.append(
+        bounded(
+            "null_rate",
+            rate(nulls),
+            gates.max_null_rate,
+            "nulls in a required column",
+            severity="warn",
+            failing_rows=nulls,
+        )
+    )
+    out.append(_freshness(contract, partition, staged))
+    out.append(_volume(contract, counts.read, earlier))
+    if contract.source:
+        out.append(
+            Check(
+                name="schema_drift",
+                passed=not drift,
+                severity="warn",
+                observed=len(drift),
+                threshold="= 0 columns",
+                detail="; ".join(drift),
+            )
+        )
+    if contract.grain == "aggregate":
+        repeated = staged.key_duplicates.get(partition, 0)
+        out.append(
+            Check(
+                name="key_unique",
+                passed=repeated == 0,
+                blocking=True,
+                observed=repeated,
+                threshold="= 0 keys",
+                failing_rows=repeated,
+                evaluated_rows=counts.read,
+            )
+        )
+    rules = {r.name: r for r in contract.rules}
+    declared = {n for n, _ in check_names(contract)} - {c.name for c in out}
+    for name in sorted(declared):
+        rule = rules.get(name)
+        broken = failing.get(name, 0)
+        bound = rule.max_failing if rule and rule.max_failing is not None else None
+        share = round(broken / evaluated, 6) if evaluated else 0.0
+        out.append(
+            Check(
+                name=name,
+                # A rule that saw no row where rows are due proves nothing: it fails.
+                passed=(broken == 0 if bound is None else share <= bound)
+                and (evaluated > 0 or not rows_due),
+                blocking=rule is not None and _blocks(rule),
+                severity=rule.severity if rule else "error",
+                observed=broken,
+                threshold="= 0 rows" if bound is None else f"<= {bound:g} of rows",
+                failing_rows=broken,
+                evaluated_rows=evaluated,
+            )
+        )
+    return out
+
+
+def _freshness(contract: Contract, partition: str, staged: Staged) -> Check:
+    """Age of the newest row at the end of its arrival window, so that a backfill of an old
+    partition is judged as it would have been on its day."""
+    newest, bound = staged.newest.get(partition), contract.gates.max_age_hours
+    if newest is None or contract.partitioning is None:
+        return Check(name="freshness", passed=True, severity="warn", detail="no rows to judge")
+    when = datetime.fromisoformat(newest)
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    age = round((partition_end(partition) - when).total_seconds() / 3600, 2)
+    return Check(
+        name="freshness",
+        passed=age <= bound,
+        severity="warn",
+        observed=age,
+        threshold=f"<= {bound:g} hours",
+    )
+
+
+def _volume(contract: Contract, read: int, earlier: list[int]) -> Check:
+    bound = contract.gates.max_volume_change
+    if len(earlier) < 3:
+        return Check(
+            name="volume",
+            passed=True,
+            severity="warn",
+            observed=read,
+            detail="fewer than 3 partitions to compare with",
+        )
+    mean = sum(earlier) / len(earlier)
+    change = round(abs(read - mean) / mean, 4) if mean else 0.0
+    return Check(
+        name="volume",
+        passed=change <= bound,
+        severity="warn",
+        observed=change,
+        threshold=f"<= {bound:g} of the mean before",
+        detail=f"{read} rows, {mean:.0f} on average before",
+    )

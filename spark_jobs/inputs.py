@@ -1,0 +1,112 @@
+"""The rows that a batch reads from upstream lake tables, and how many there are.
+
+Belongs here: slicing Delta tables for a batch. Does not belong here: landing files (landing.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deltalake import DeltaTable
+
+from spark_jobs import delta
+from spark_jobs.contract import Contract, Input
+from spark_jobs.errors import InputError
+from spark_jobs.storage import Lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A table at the version that the whole batch reads, whatever is committed meanwhile."""
+
+    contract: Contract
+    uri: str
+    table: DeltaTable
+
+    @property
+    def version(self) -> int:
+        return self.table.version()
+
+    def rows(self, spark: SparkSession) -> DataFrame:
+        reader = spark.read.format("delta").option("versionAsOf", self.version)
+        return reader.load(self.uri)
+
+
+def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> dict[str, Upstream]:
+    """Every table that this one reads. Raises InputError if one does not exist yet."""
+    out = {}
+    for name in dict.fromkeys(contract.upstream):
+        table = delta.open_table(lake.table(name), dict(lake.storage_options))
+        if table is None:
+            raise InputError(
+                f"{contract.table}: its input {name} does not exist at {lake.table(name)}."
+                f" Materialize {name} first."
+            )
+        out[name] = Upstream(contracts[name], lake.table(name), table)
+    return out
+
+
+def driving(spark: SparkSession, source: Upstream, how: Input, partitions: list[str]) -> DataFrame:
+    """The rows that decide the batch: the table's columns, `_partition`, and `_input`, a struct of
+    the row as it was read, from which the original record of a bad row is kept."""
+    from pyspark.sql import functions as F
+
+    rows = source.rows(spark)
+    columns = [c.name for c in source.contract.columns]
+    if how.read == "lookup":  # the whole table is the batch, of the one partition there is
+        changed = rows.withColumn("_partition", F.lit(partitions[0]))
+    else:
+        changed = _arrived(source.contract, rows, partitions)
+    if how.read == "touched":
+        slices = changed.groupBy(how.by).agg(F.max("_partition").alias("_slice")).toArrow()
+        values = slices.column(0).to_pylist()
+        # The literal list lets the engine skip files; the join tells which partition a slice is of.
+        touched = rows.where(F.col(how.by).isin(*values) if values else F.lit(False))
+        # Typed, since there may be no row to ask.
+        of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
+        partition_of = spark.createDataFrame(slices, of).withColumnRenamed(how.by, "_by")
+        joined = touched.join(F.broadcast(partition_of), F.col(how.by) == F.col("_by"))
+        return joined.select(*columns, F.col("_slice").alias("_partition"))
+    record = [*columns, *(["_source_file"] if "_source_file" in rows.columns else [])]
+    return changed.select(
+        *columns, "_partition", F.struct(*[F.col(c) for c in record]).alias("_input")
+    )
+
+
+def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    low, high = min(partitions), max(partitions)
+    rows = rows.where(F.col("_partition").between(low, high))
+    if contract.physical_partition == "_arrival_date":
+        days = [F.lit(p[:10]).cast("date") for p in (low, high)]
+        rows = rows.where(F.col("_arrival_date").between(*days))
+    return rows.where(F.col("_partition").isin(*partitions))
+
+
+def lookup(spark: SparkSession, source: Upstream) -> DataFrame:
+    """All rows of a table that readers see, with its contract's columns."""
+    from pyspark.sql import functions as F
+
+    rows = source.rows(spark)
+    deleted = source.contract.publish.delete_column
+    if deleted:
+        rows = rows.where(~F.coalesce(F.col(deleted), F.lit(False)))
+    return rows.select(*[c.name for c in source.contract.columns])
+
+
+def reference_keys(spark: SparkSession, source: Upstream, column: str) -> DataFrame:
+    """The distinct values of a referenced column, as `_key`."""
+    from pyspark.sql import functions as F
+
+    keys = lookup(spark, source).select(F.col(column).alias("_key"))
+    return keys if source.contract.key == (column,) else keys.distinct()
+
+
+def rows_by_partition(frame: DataFrame) -> dict[str, int]:
+    found = frame.groupBy("_partition").count().toArrow()
+    return dict(zip(*(c.to_pylist() for c in found.columns), strict=True)) if found.num_rows else {}

@@ -1,0 +1,259 @@
+"""Keeps the rows that left a batch, and the decisions that people make about them.
+
+Belongs here: the quarantine table of each table, the record of decisions, finding rows to replay.
+Does not belong here: running a replay (run.py).
+
+A quarantined row is never deleted by hand: a decision (`replayed` or `discarded`) is appended and
+the row stays. Publishing its partition again replaces the partition's quarantined rows by those
+that the current contract rejects; a run that publishes nothing only adds what it rejected.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+from deltalake import write_deltalake
+
+from spark_jobs import delta, storage
+from spark_jobs.audit import staged_frame
+from spark_jobs.contract import Contract
+from spark_jobs.publish import Target, commit, discard_leftovers, replace_slices
+from spark_jobs.storage import Lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+COLUMNS = (
+    ("quarantine_id", "string"),
+    ("partition", "string"),
+    ("rules", "array<string>"),
+    ("record", "string"),
+    ("source_file", "string"),
+    ("run_id", "string"),
+    ("batch_id", "string"),
+    ("contract_version", "string"),
+    ("quarantined_at", "timestamp"),
+)
+_SAMPLE = 10
+DECISIONS = pa.schema(
+    [
+        ("quarantine_id", pa.string()),
+        ("table", pa.string()),
+        ("partition", pa.string()),
+        ("rules", pa.list_(pa.string())),
+        ("record", pa.string()),
+        ("decision", pa.string()),
+        ("reason", pa.string()),
+        ("decided_by", pa.string()),
+        ("decided_at", pa.timestamp("us", "UTC")),
+        ("run_id", pa.string()),
+    ]
+)
+
+
+def write(
+    spark: SparkSession,
+    contract: Contract,
+    lake: Lake,
+    staged: tuple[str, str],
+    partitions: list[str],
+    metadata: dict[str, str],
+    *,
+    publishing: bool,
+) -> list[dict[str, Any]]:
+    """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
+
+    If the partitions are about to be published, these rows replace the ones kept before, and those
+    that are no longer rejected leave with a decision. Otherwise what readers see stays as it was,
+    and so does what had left it.
+
+    A row's id is the hash of its table, partition, record and how many equal ones came before it,
+    so that a repeated run gives the same ids and decisions stay attached.
+    """
+    rows = staged_frame(spark, *staged, "quarantine")
+    to = _target(contract, lake, create=rows is not None)
+    if to is None:
+        return []
+    folder = staged[1]
+    try:
+        if rows is not None:
+            rejected = _rejected(contract, rows, partitions, metadata)
+            if not publishing and delta.active_files(to.table):
+                held = to.rows(spark).select("quarantine_id")
+                rejected = rejected.join(held, "quarantine_id", "left_anti")
+            rejected.write.mode("overwrite").parquet(f"{to.uri}/{folder}/outcome=insert")
+        if publishing:
+            _decide_on_leaving(contract, lake, to, folder, partitions, metadata["run_id"])
+            replace_slices(spark, to, folder, "partition", partitions, metadata)
+        else:
+            commit(to, [f"{folder}/outcome=insert"], [], metadata)
+    finally:
+        discard_leftovers(to, folder)
+    kept = to.table.to_pyarrow_dataset()
+    return kept.head(_SAMPLE, filter=pc.field("partition").isin(partitions)).to_pylist()
+
+
+def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
+    location, options = lake.quarantine(contract.table), dict(lake.storage_options)
+    table = delta.open_table(location, options)
+    if table is None:
+        if not create:
+            return None
+        table = delta.create_table(
+            location,
+            COLUMNS,
+            (),
+            name=f"quarantine.{contract.table}",
+            description=f"Rows that left {contract.table}",
+            options=options,
+        )
+    return Target(location, table, tuple(n for n, _ in COLUMNS), ())
+
+
+def _rejected(
+    contract: Contract, rows: DataFrame, partitions: list[str], metadata: dict[str, str]
+) -> DataFrame:
+    """Staged rows as rows of the quarantine table."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    partition = F.col("_partition") if "_partition" in rows.columns else F.lit(partitions[0])
+    same = Window.partitionBy("partition", "record").orderBy("record")
+    rows = (
+        rows.where(partition.isin(*partitions))
+        .select(
+            partition.alias("partition"),
+            F.col("_violations").alias("rules"),
+            F.col("_record").alias("record"),
+            F.col("_record_file").alias("source_file"),
+        )
+        .withColumn("_nth", F.row_number().over(same).cast("string"))
+    )
+    identity = F.concat_ws("|", F.lit(contract.table), "partition", "record", "_nth")
+    return rows.select(
+        F.sha2(identity, 256).alias("quarantine_id"),
+        "partition",
+        "rules",
+        "record",
+        "source_file",
+        F.lit(metadata["run_id"]).alias("run_id"),
+        F.lit(metadata["batch_id"]).alias("batch_id"),
+        F.lit(contract.version).alias("contract_version"),
+        F.lit(datetime.now(UTC)).alias("quarantined_at"),
+    )
+
+
+def _decide_on_leaving(
+    contract: Contract, lake: Lake, to: Target, folder: str, partitions: list[str], run_id: str
+) -> None:
+    """Records a decision for each kept row that the staged ones no longer include.
+
+    Before the rows leave, so that a crash in between loses none; a run that finds such a decision
+    already made does not make it again. Ids alone are compared, whole rows are read only of those
+    that leave: a quarantine can be as large as its table.
+    """
+    if not delta.active_files(to.table):
+        return
+    fs, path = storage.filesystem(f"{to.uri}/{folder}/outcome=insert")
+    files = [f"{path}/{name}" for name, _ in storage.tree(f"{to.uri}/{folder}/outcome=insert")]
+    still = pa.array([], pa.string())
+    if files:
+        now = pads.dataset(files, filesystem=fs, format="parquet")
+        still = now.to_table(columns=["quarantine_id"]).column(0).combine_chunks()
+    leaving = pc.field("partition").isin(partitions) & ~pc.field("quarantine_id").isin(still)
+    rows = to.table.to_pyarrow_dataset().to_table(filter=leaving).to_pylist()
+    if not rows:
+        return
+    replayed = {
+        d["quarantine_id"]: d["decided_at"]
+        for d in decisions(lake, contract.table)
+        if d["decision"] == "replayed"
+    }
+    undecided = [
+        r for r in rows if not (at := replayed.get(r["quarantine_id"])) or at < r["quarantined_at"]
+    ]
+    decide(
+        lake,
+        contract.table,
+        undecided,
+        "replayed",
+        reason=f"run again, and no longer rejected by contract {contract.version}",
+        by="platform",
+        run_id=run_id,
+    )
+
+
+def rows(lake: Lake, table: str, partition: str | None = None) -> list[dict[str, Any]]:
+    """The quarantined rows of a table with their latest decision (`open` if there is none)."""
+    found = delta.open_table(lake.quarantine(table), dict(lake.storage_options))
+    if found is None:
+        return []
+    decided = {d["quarantine_id"]: d for d in decisions(lake, table)}
+    out = []
+    for row in found.to_pyarrow_table().to_pylist():
+        if partition is None or row["partition"] == partition:
+            decision = decided.get(row["quarantine_id"])
+            out.append({**row, "decision": decision["decision"] if decision else "open"})
+    return sorted(out, key=lambda r: (r["partition"], r["quarantine_id"]))
+
+
+def tables(lake: Lake) -> list[str]:
+    """The tables that have a quarantine."""
+    root = lake.zones["quarantine"]
+    return [
+        f"{layer}.{name}"
+        for layer in storage.folders(root)
+        for name in storage.folders(f"{root}/{layer}")
+        if layer in ("bronze", "silver", "gold")
+    ]
+
+
+def decisions(lake: Lake, table: str) -> list[dict[str, Any]]:
+    """Every decision ever made on rows of a table, oldest first."""
+    found = delta.open_table(lake.ledger("quarantine_decisions"), dict(lake.storage_options))
+    if found is None:
+        return []
+    rows = found.to_pyarrow_table(filters=[("table", "=", table)]).to_pylist()
+    return sorted(rows, key=lambda r: r["decided_at"])
+
+
+def decide(
+    lake: Lake,
+    table: str,
+    rows: list[dict[str, Any]],
+    decision: Literal["replayed", "discarded"],
+    *,
+    reason: str,
+    by: str,
+    run_id: str,
+) -> None:
+    """Appends one decision for each quarantined row, with the row itself, so that nothing is lost
+    when the row leaves the quarantine."""
+    if not rows:
+        return
+    now = datetime.now(UTC)
+    records = [
+        {
+            "quarantine_id": row["quarantine_id"],
+            "table": table,
+            "partition": row["partition"],
+            "rules": row["rules"],
+            "record": row["record"],
+            "decision": decision,
+            "reason": reason,
+            "decided_by": by,
+            "decided_at": now,
+            "run_id": run_id,
+        }
+        for row in rows
+    ]
+    write_deltalake(
+        lake.ledger("quarantine_decisions"),
+        pa.Table.from_pylist(records, schema=DECISIONS),
+        mode="append",
+        storage_options=dict(lake.storage_options),
+    )

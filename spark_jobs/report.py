@@ -1,0 +1,112 @@
+"""What a run says about itself: one typed record per table, sent by Pipes or returned in process."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["published", "unchanged", "empty", "failed"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunSpec(_Record):
+    """One table, for one or more partitions of it. The only argument of the data plane.
+
+    `contracts` is the folder (or URI) of the contracts, `zones` the locations of the lake's zones;
+    `force` runs partitions whose input and code have not changed since they last succeeded.
+    """
+
+    table: str
+    partitions: list[str] = Field(default_factory=list)
+    contracts: str
+    zones: dict[str, str]
+    storage_options: dict[str, str] = Field(default_factory=dict)
+    engine: Literal["sail", "spark"] = "sail"
+    run_id: str
+    force: bool = False
+
+
+class Counts(_Record):
+    """Rows of the input, by what became of them. `published` rows were inserted, updated or
+    deleted; a row is `duplicate` if a newer or equal record of its key won. `added` rows are not
+    of the input: the transform made them (the unknown member of a dimension)."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    filtered: int = 0
+    added: int = 0
+
+    @property
+    def published(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+    @property
+    def accounted(self) -> int:
+        return self.published + self.unchanged + self.duplicate + self.quarantined + self.filtered
+
+    def __add__(self, other: Counts) -> Counts:
+        ours, theirs = self.model_dump(), other.model_dump()
+        return Counts(**{name: ours[name] + theirs[name] for name in ours})
+
+
+class Check(_Record):
+    """The outcome of one rule or threshold on one partition.
+
+    `blocking` checks are the gate. `observed` and `threshold` are in the unit that `name` implies:
+    rows, a fraction of rows, or hours.
+    """
+
+    name: str
+    passed: bool
+    blocking: bool = False
+    severity: Literal["error", "warn"] = "error"
+    observed: float | None = None
+    threshold: str = ""
+    failing_rows: int = 0
+    evaluated_rows: int = 0
+    detail: str = ""
+
+
+class PartitionReport(_Record):
+    partition: str
+    status: Status
+    counts: Counts = Field(default_factory=Counts)
+    checks: list[Check] = Field(default_factory=list)
+    error: str = ""
+    fingerprint: str = ""
+
+
+class TableReport(_Record):
+    """Everything that one run of one table did; `seconds` per step, `bytes` and `files` added."""
+
+    table: str
+    run_id: str
+    batch_id: str
+    engine: str
+    contract_version: str
+    transform_version: str
+    partitions: list[PartitionReport]
+    delta_version: int | None = None
+    files: int = 0
+    bytes: int = 0
+    table_rows: int = 0
+    table_bytes: int = 0
+    seconds: dict[str, float] = Field(default_factory=dict)
+    quarantine_sample: list[dict[str, Any]] = Field(default_factory=list)
+
+    @property
+    def counts(self) -> Counts:
+        return sum((p.counts for p in self.partitions), Counts())
+
+    @property
+    def failed(self) -> list[PartitionReport]:
+        return [p for p in self.partitions if p.status == "failed"]

@@ -1,0 +1,529 @@
+"""Runs one table for a range of partitions: read, transform, audit, gate, publish, report.
+
+Belongs here: the order of the steps and what a failure of each means. Does not belong here: any
+of the steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect as pyinspect
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tenacity
+
+from spark_jobs import (
+    audit,
+    compatibility,
+    delta,
+    gate,
+    inputs,
+    landing,
+    ledger,
+    publish,
+    quarantine,
+    storage,
+)
+from spark_jobs.contract import HISTORY_COLUMNS, Contract, load_contracts
+from spark_jobs.engine import Engine
+from spark_jobs.errors import (
+    ConflictError,
+    ContractError,
+    EngineError,
+    InputError,
+    LakehouseError,
+    SchemaError,
+)
+from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# The partition name of tables that have none.
+WHOLE = "all"
+_OPTIONAL = ("_input", "_filtered", "_rows")
+_ATTEMPTS = 6
+
+
+def transform_version(contract: Contract) -> str:
+    """A hash of everything that decides what the table's rows become: its contract and the source
+    of its transform. A change of either makes a partition stale."""
+    digest = hashlib.sha256(Path(contract.path).read_bytes())
+    module = _module(contract)
+    if module is not None:
+        digest.update(pyinspect.getsource(module).encode())
+    return digest.hexdigest()[:16]
+
+
+def _module(contract: Contract) -> Any:
+    name = f"spark_jobs.tables.{contract.layer}.{contract.name}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise
+        if contract.layer == "bronze":  # delivered as is
+            return None
+        raise ContractError(
+            f"{contract.path}:1: {contract.table} has a contract but no transform. Write"
+            f" spark_jobs/tables/{contract.layer}/{contract.name}.py with a function transform."
+        ) from None
+
+
+def run_table(
+    spec: RunSpec, engine: Engine, contracts: dict[str, Contract] | None = None
+) -> TableReport:
+    """Runs one table. A partition that fails comes back as failed, with its reason; nothing of it
+    is published, and the others are.
+
+    Raises a LakehouseError if the table as a whole cannot run: an invalid contract, a transform
+    with wrong columns, an input that does not exist, a lake that cannot be written, or a commit
+    that conflicted with others again and again.
+    """
+    contracts = contracts or load_contracts(spec.contracts)
+    if spec.table not in contracts:
+        known = ", ".join(contracts)
+        raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
+    contract = contracts[spec.table]
+    partitions = _partitions(contract, spec.partitions)
+    lake = storage.Lake(spec.zones, spec.storage_options)
+    for zone in (contract.layer, "quarantine", "ledger"):
+        storage.ensure_writable(lake.zones[zone])
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ConflictError),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
+        reraise=True,
+    ):
+        with attempt:
+            return _Run(spec, engine, contracts, contract, lake, partitions).report()
+    raise AssertionError("unreachable: tenacity re-raises")
+
+
+def _partitions(contract: Contract, wanted: list[str]) -> list[str]:
+    if contract.partitioning is None:
+        return [WHOLE]
+    shape = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%dT%H"}[contract.partitioning]
+    if not wanted:
+        raise InputError(f"{contract.table}: no partitions given; it is {contract.partitioning}")
+    for partition in wanted:
+        try:
+            parsed = datetime.strptime(partition, shape).replace(tzinfo=UTC)
+            valid = parsed.strftime(shape) == partition
+        except ValueError:
+            valid = False
+        if not valid:
+            raise InputError(
+                f"{contract.table}: partition {partition!r} does not exist; {contract.partitioning}"
+                f" partitions look like {datetime(2026, 10, 5, 13, tzinfo=UTC).strftime(shape)}"
+            )
+    return sorted(set(wanted))
+
+
+@dataclass
+class _Run:
+    spec: RunSpec
+    engine: Engine
+    contracts: dict[str, Contract]
+    contract: Contract
+    lake: storage.Lake
+    partitions: list[str]
+    batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started_at: datetime = field(default_factory=ledger.now)
+    seconds: dict[str, float] = field(default_factory=dict)
+    done: dict[str, PartitionReport] = field(default_factory=dict)
+    step: str = "plan"
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    deliveries: dict[str, landing.Delivery] = field(default_factory=dict)
+    may_be_empty: set[str] = field(default_factory=set)
+    # The newest published record of each upstream table and window.
+    arrived: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    sample: list[dict[str, Any]] = field(default_factory=list)
+
+    def report(self) -> TableReport:
+        from pyspark.errors import PySparkException
+
+        contract, lake = self.contract, self.lake
+        with self._timed("plan"):
+            self.version = transform_version(contract)
+            self.upstream = inputs.upstream(contract, self.contracts, lake)
+            self.history = self._history()
+            # The code that made the newest record made a promise that has been recorded.
+            self.known = bool(self.history) and (
+                self.history[-1]["transform_version"] == self.version
+            )
+            if not self.known:
+                compatibility.ensure_compatible(
+                    compatibility.published(lake).get(contract.table), contract
+                )
+            todo = self._plan()
+        result, target = publish.Published(), None
+        while todo:
+            if target is None:
+                with self._timed("plan"):
+                    uri, options = lake.table(contract.table), dict(lake.storage_options)
+                    target = publish.target(contract, uri, options)
+            folder = f"batch={self.batch_id}"
+            try:
+                staged = self._stage(target, folder, todo)
+                closed = self._judge(staged, todo)
+                with self._timed("quarantine"):
+                    self._quarantine(target, staged, closed or todo, publishing=not closed)
+                if not closed:
+                    with self._timed("publish"):
+                        result = self._publish(target, folder, staged, todo)
+            except OSError as error:
+                raise storage.describe(error, target.uri) from error
+            except PySparkException as error:
+                closed = self._fail_unreadable(todo)
+                if not closed:
+                    raise self._explained(error, target.uri, todo) from error
+            finally:
+                publish.discard_leftovers(target, folder)
+            todo = [p for p in todo if p not in closed] if closed else []
+            if todo:  # the others are published without them, as a batch of their own
+                self.batch_id = uuid.uuid4().hex
+        report = self._table_report(target, result)
+        if any(p.status != "unchanged" for p in report.partitions):
+            with self._timed("ledger"):
+                ledger.append(lake, ledger.records(report, self.started_at))
+        return report
+
+    def _history(self) -> list[dict[str, Any]]:
+        """What the ledger says of this table. A run that died between its data commit and its
+        ledger row is recorded first: the commit carries the row."""
+        lake, name = self.lake, self.contract.table
+        self.existing = delta.open_table(lake.table(name), dict(lake.storage_options))
+        history = ledger.history(lake, name).to_pylist()
+        missing = ledger.unrecorded(self.existing, history) if self.existing else []
+        if not missing:
+            return history
+        ledger.append(lake, missing)
+        return ledger.history(lake, name).to_pylist()
+
+    def _fail_unreadable(self, todo: list[str]) -> list[str]:
+        """Fails the partitions whose Parquet files turn out to be damaged, and returns them: the
+        others can still be published."""
+        if self.contract.source is None or self.contract.source.format != "parquet":
+            return []
+        found = {p: landing.damage(self.deliveries[p]) for p in todo}
+        for p, error in found.items():
+            if error:
+                self._fail(p, error)
+        return [p for p, error in found.items() if error]
+
+    def _explained(self, error: Exception, uri: str, todo: list[str]) -> LakehouseError:
+        """What a person should read about an exception of the engine."""
+        from pyspark.errors import AnalysisException, IllegalArgumentException, PythonException
+
+        known = storage.recognized(error, uri)
+        if known is not None:
+            return known
+        code = f"spark_jobs/tables/{self.contract.layer}/{self.contract.name}.py: "
+        return EngineError(
+            f"{code if self.step == 'transform' else ''}{self.contract.table} {_span(todo)}, run"
+            f" {self.spec.run_id}: the {self.engine.name} engine failed in step {self.step}:"
+            f" {' '.join(str(error).split())[:500]}. Nothing of it was published.",
+            permanent=isinstance(
+                error, (AnalysisException, IllegalArgumentException, PythonException)
+            ),
+        )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start, self.step = time.perf_counter(), step
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - start
+
+    # -- plan: what has to be done at all ------------------------------------------------------
+
+    def _plan(self) -> list[str]:
+        """The partitions whose input or code changed since they last succeeded; settles the
+        others."""
+        newest = {r["partition"]: r for r in self.history}
+        if self.contract.source:
+            found = landing.deliveries(self.contract, self.lake, self.partitions)
+            self.deliveries = {d.partition: d for d in found}
+        else:
+            self._plan_upstream()
+        todo = []
+        for p in self.partitions:
+            self.fingerprints[p] = self._fingerprint(p)
+            last = newest.get(p)
+            fresh = last and last["status"] != "failed"
+            same = fresh and last["fingerprint"] == self.fingerprints[p]
+            if same and self.existing and not self.spec.force:
+                counts = Counts(read=last["read"], unchanged=last["read"])
+                self._settle(p, "unchanged", counts=counts)
+            elif p not in self.done:
+                todo.append(p)
+        for p in list(todo):
+            delivery = self.deliveries.get(p)
+            if delivery is None:
+                continue
+            landing.inspect(self.contract, delivery)
+            if delivery.error:
+                self._fail(p, delivery.error)
+                todo.remove(p)
+            elif not delivery.files:
+                self.may_be_empty.add(p)
+        return todo
+
+    def _plan_upstream(self) -> None:
+        """A partition can only run if its driving input's partition has been published; it may be
+        empty only if that one was."""
+        for row in ledger.of_tables(self.lake, list(self.upstream)):
+            if row["status"] != "failed":
+                self.arrived.setdefault(row["table"], {})[row["partition"]] = row
+        if not self.contract.inputs or self.contract.partitioning is None:
+            return
+        source = self.contract.inputs[0].table
+        states = self.arrived.get(source, {})
+        for p in self.partitions:
+            if p not in states:
+                self._fail(
+                    p,
+                    f"its input {source} has no published partition {p}. Materialize"
+                    f" {source} for {p} first, or mend what failed there.",
+                )
+            elif states[p]["status"] == "empty" or self.contract.grain == "aggregate":
+                self.may_be_empty.add(p)
+
+    def _fingerprint(self, partition: str) -> str:
+        """What decides the partition's rows: the code, and what arrived in this window. What
+        arrives later, in a window of its own, does not make this one stale: its rows are
+        corrected there, and rows that waited for it are replayed from quarantine. A table without
+        partitions is made of every window."""
+        digest = hashlib.sha256(self.version.encode())
+        if partition in self.deliveries:
+            digest.update("|".join(self.deliveries[partition].fingerprint).encode())
+        for name in sorted(self.upstream):
+            for window, row in sorted(self.arrived.get(name, {}).items()):
+                within = partition == WHOLE or window.startswith(f"{partition}T")
+                if within or window in (partition, WHOLE):
+                    digest.update(f"{name} {window} {row['batch_id']}".encode())
+        return digest.hexdigest()[:32]
+
+    # -- read, transform, audit ----------------------------------------------------------------
+
+    def _stage(self, to: publish.Target, folder: str, todo: list[str]) -> audit.Staged:
+        from pyspark.sql import functions as F
+
+        contract, spark = self.contract, self.engine.spark
+        with self._timed("read"):
+            frame, read = self._read(todo)
+        with self._timed("transform"):
+            frame = self._transformed(frame)
+            if contract.partitioning is not None:
+                day = F.to_date(F.substring("_partition", 1, 10))
+                frame = frame.withColumn("_arrival_date", day)
+            frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
+            repeated = audit.repeated_keys(contract, frame) if contract.keyed else None
+        with self._timed("audit"):
+            references = {
+                r.name: inputs.reference_keys(spark, self.upstream[r.spec.table], r.spec.column)
+                for r in contract.rules
+                if r.kind == "reference"
+            }
+            frame = audit.audited(contract, frame, references)
+            has_rows = bool(to.table.get_add_actions().num_rows)
+            published = to.rows(spark) if contract.keyed and has_rows else None
+            frame = audit.classified(contract, frame, repeated, published)
+            audit.stage(contract, frame, to.uri, folder)
+        with self._timed("count"):
+            staged = audit.count(
+                spark, contract, to.uri, folder, todo, to.rows(spark) if has_rows else None
+            )
+        self._read_counts = (
+            read if read is not None else {p: staged.counts[p].accounted for p in todo}
+        )
+        if contract.source and contract.source.format != "parquet":
+            self._read_counts = staged.records
+        return staged
+
+    def _read(self, todo: list[str]) -> tuple[DataFrame | None, dict[str, int] | None]:
+        """The driving rows, and how many there are according to their source: file footers for
+        Parquet, the upstream table for Delta. Text files count themselves while being parsed."""
+        spark, contract = self.engine.spark, self.contract
+        if contract.source:
+            due = [self.deliveries[p] for p in todo]
+            return landing.read(spark, contract, due), {d.partition: d.records for d in due}
+        if not contract.inputs:
+            return None, None
+        first = contract.inputs[0]
+        frame = inputs.driving(spark, self.upstream[first.table], first, todo)
+        return frame, inputs.rows_by_partition(frame)
+
+    def _transformed(self, frame: DataFrame | None) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        contract, spark = self.contract, self.engine.spark
+        module = _module(contract)
+        if frame is None:
+            frame = module.transform(spark).withColumn("_partition", F.lit(WHOLE))
+        elif module is not None:
+            first, *others = contract.inputs
+            arguments = {first.table.partition(".")[2]: frame}
+            for other in others:
+                name = other.table.partition(".")[2]
+                arguments[name] = inputs.lookup(spark, self.upstream[other.table])
+            frame = module.transform(**arguments)
+        if contract.layer == "bronze":
+            return frame.withColumn("_source_system", F.lit(contract.source.system)).withColumn(
+                "_run_ts", F.lit(self.started_at)
+            )
+        self._check_columns(frame)
+        return frame
+
+    def _check_columns(self, frame: DataFrame) -> None:
+        contract = self.contract
+        made = contract.columns
+        if contract.publish.mode == "scd2":
+            made = tuple(c for c in made if c.name not in HISTORY_COLUMNS)
+        wanted = {c.name: c.type for c in made} | {"_partition": "string"}
+        if contract.grain == "row" and contract.inputs:
+            wanted["_input"] = ""
+        found = dict(frame.dtypes)
+        optional = {n for n in _OPTIONAL if n in found}
+        missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys() - optional
+        wrong = [
+            f"{n} is {found[n]}, the contract says {t}"
+            for n, t in wanted.items()
+            if t and n in found and found[n] != t
+        ]
+        problems = [f"missing: {', '.join(sorted(missing))}"] if missing else []
+        problems += [f"not in the contract: {', '.join(sorted(extra))}"] if extra else []
+        problems += [f"of another type: {'; '.join(wrong)}"] if wrong else []
+        if problems:
+            raise SchemaError(
+                f"spark_jobs/tables/{contract.layer}/{contract.name}.py: transform returns columns"
+                f" that differ from {contract.path} ({'; '.join(problems)}). Change the function or"
+                " the contract; nothing was published."
+            )
+
+    # -- gate ----------------------------------------------------------------------------------
+
+    def _judge(self, staged: audit.Staged, todo: list[str]) -> list[str]:
+        """Settles the partitions whose gate is closed, and returns them."""
+        closed = []
+        verdicts: dict[str, tuple[Counts, list[Check]]] = {}
+        for p in todo:
+            counts = staged.counts[p].model_copy(update={"read": self._read_counts.get(p, 0)})
+            delivery = self.deliveries.get(p)
+            drift = sorted(
+                {*(audit.drift_text(delivery.drift) if delivery else ()), *staged.drift.get(p, ())}
+            )
+            found = gate.checks(
+                self.contract,
+                p,
+                staged,
+                counts,
+                rows_due=p not in self.may_be_empty,
+                earlier=ledger.earlier_reads(self._earlier(p, todo), p),
+                drift=drift,
+            )
+            verdicts[p] = (counts, found)
+        for p, (counts, found) in verdicts.items():
+            shut = [c for c in found if c.blocking and not c.passed]
+            error = staged.file_errors.get(p) or "; ".join(map(_reason, shut))
+            if shut and counts.read == 0 and p in self.deliveries and p not in staged.file_errors:
+                files = ", ".join(f"{f.uri} ({f.size} bytes)" for f in self.deliveries[p].files)
+                error = f"{error}. Delivered: {files or 'nothing'}"
+            if error:
+                closed.append(p)
+                unpublished = counts.model_copy(update={"inserted": 0, "updated": 0, "deleted": 0})
+                self._fail(p, error, counts=unpublished, checks=found)
+        if not closed:
+            for p, (counts, found) in verdicts.items():
+                empty = counts.read == 0 and p in self.may_be_empty
+                self._settle(p, "empty" if empty else "published", counts=counts, checks=found)
+        return closed
+
+    def _earlier(self, partition: str, todo: list[str]) -> list[dict[str, Any]]:
+        ours = [{"partition": p, "read": self._read_counts.get(p, 0)} for p in todo]
+        return [*self.history, *ours]
+
+    # -- publish -------------------------------------------------------------------------------
+
+    def _metadata(self, partitions: list[str]) -> dict[str, str]:
+        return {
+            "run_id": self.spec.run_id,
+            "batch_id": self.batch_id,
+            "partitions": _span(partitions),
+            "contract_version": self.contract.version,
+            "transform_version": self.version,
+        }
+
+    def _quarantine(
+        self, to: publish.Target, staged: audit.Staged, partitions: list[str], *, publishing: bool
+    ) -> None:
+        """Keeps the rows that left before anything of the batch is visible."""
+        self.sample += quarantine.write(
+            self.engine.spark,
+            self.contract,
+            self.lake,
+            (to.uri, staged.folder),
+            partitions,
+            self._metadata(partitions),
+            publishing=publishing,
+        )
+
+    def _publish(
+        self, to: publish.Target, folder: str, staged: audit.Staged, todo: list[str]
+    ) -> publish.Published:
+        if not self.known:
+            compatibility.record(self.lake, self.contract)
+        counts = sum((staged.counts[p] for p in todo), Counts())
+        rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
+        metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
+        return publish.publish(self.engine.spark, self.contract, to, folder, todo, counts, metadata)
+
+    # -- report --------------------------------------------------------------------------------
+
+    def _settle(self, partition: str, status: Any, **more: Any) -> None:
+        fingerprint = self.fingerprints.get(partition, "")
+        self.done[partition] = PartitionReport(
+            partition=partition, status=status, fingerprint=fingerprint, **more
+        )
+
+    def _fail(self, partition: str, error: str, **more: Any) -> None:
+        self._settle(partition, "failed", error=error, **more)
+
+    def _table_report(self, to: publish.Target | None, result: publish.Published) -> TableReport:
+        table = to.table if to else self.existing  # its size, even if nothing was published
+        files = publish.delta.active_files(table) if table else []
+        return TableReport(
+            table=self.contract.table,
+            run_id=self.spec.run_id,
+            batch_id=self.batch_id,
+            engine=self.engine.name,
+            contract_version=self.contract.version,
+            transform_version=self.version,
+            partitions=[self.done[p] for p in self.partitions],
+            delta_version=to.table.version() if to else None,
+            files=result.files,
+            bytes=result.bytes,
+            table_rows=sum(f.rows for f in files),
+            table_bytes=sum(f.size for f in files),
+            seconds={k: round(v, 3) for k, v in self.seconds.items()},
+            quarantine_sample=self.sample[:10],
+        )
+
+
+def _span(partitions: list[str]) -> str:
+    return partitions[0] if len(partitions) == 1 else f"{partitions[0]}..{partitions[-1]}"
+
+
+def _reason(check: Check) -> str:
+    text = f"{check.name} is {check.observed:g}, must be {check.threshold}"
+    return f"{text} ({check.detail})" if check.detail else text

@@ -1,0 +1,171 @@
+"""Where things are in the lake, and the file operations that are not Delta's.
+
+Belongs here: zone and table locations, listing and removing files on any file system that Arrow
+knows (local, S3). Does not belong here: reading rows, or the Delta log.
+"""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow.fs as pafs
+
+from spark_jobs.errors import StorageError
+
+ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
+
+
+@dataclass(frozen=True)
+class File:
+    """One object: `uri` to read it by, `size` in bytes, `version` that changes with its content."""
+
+    uri: str
+    size: int
+    version: str
+
+    @property
+    def name(self) -> str:
+        return self.uri.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The locations of the zones, as local paths or URIs.
+
+    `storage_options` are those of delta-rs and never hold secrets: credentials come from the
+    environment's default chain.
+    """
+
+    zones: Mapping[str, str]
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, root: str) -> Lake:
+        """A lake with every zone below one root."""
+        return cls({zone: f"{str(root).rstrip('/')}/{zone}" for zone in ZONES})
+
+    def table(self, table: str) -> str:
+        """The location of `layer.name`."""
+        layer, _, name = table.partition(".")
+        return f"{self.zones[layer]}/{name}"
+
+    def quarantine(self, table: str) -> str:
+        return f"{self.zones['quarantine']}/{table.replace('.', '/')}"
+
+    def ledger(self, name: str) -> str:
+        return f"{self.zones['ledger']}/{name}"
+
+    def landing(self, dataset: str, partition: str) -> str:
+        return f"{self.zones['landing']}/{dataset}/{partition}"
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The Arrow file system of a location and the path within it."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), uri
+    return pafs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+
+
+def files(folder: str) -> list[File]:
+    """The data files directly in `folder`, by name; none if it does not exist.
+
+    Names that begin with `.` or `_` are unfinished or control files and are left out.
+    """
+    fs, path = filesystem(folder)
+    selector = pafs.FileSelector(path, allow_not_found=True)
+    found = [i for i in fs.get_file_info(selector) if i.type == pafs.FileType.File]
+    return [
+        File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
+        for i in sorted(found, key=lambda i: i.base_name)
+        if not i.base_name.startswith((".", "_"))
+    ]
+
+
+def folders(folder: str) -> list[str]:
+    """The names of the folders directly in `folder`, sorted."""
+    fs, path = filesystem(folder)
+    infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+
+
+def tree(folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
+    """Every file below `folder` that ends in `suffix`, as path relative to it and size in bytes."""
+    fs, path = filesystem(folder)
+    selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+    root = path.rstrip("/") + "/"
+    return sorted(
+        (i.path.removeprefix(root), i.size)
+        for i in fs.get_file_info(selector)
+        if i.type == pafs.FileType.File and i.path.endswith(suffix)
+    )
+
+
+def remove(folder: str) -> None:
+    """Removes a folder and everything in it; no error if it is not there."""
+    fs, path = filesystem(folder)
+    if fs.get_file_info(path).type != pafs.FileType.NotFound:
+        fs.delete_dir(path)
+
+
+def remove_files(root: str, relative: Iterable[str]) -> None:
+    fs, path = filesystem(root)
+    for name in relative:
+        fs.delete_file(f"{path}/{name}")
+
+
+def ensure_writable(folder: str) -> None:
+    """Creates `folder`; raises StorageError that says why if it cannot be written."""
+    fs, path = filesystem(folder)
+    try:
+        fs.create_dir(path, recursive=True)
+        if isinstance(fs, pafs.LocalFileSystem):
+            # A name of its own: two runs that probe at once must not remove each other's file.
+            probe = f"{path}/.writable-{uuid.uuid4().hex}"
+            with fs.open_output_stream(probe) as stream:
+                stream.write(b"")
+            fs.delete_file(probe)
+    except OSError as error:
+        raise describe(error, folder) from error
+
+
+def describe(error: BaseException, where: str) -> StorageError:
+    """A StorageError that says what to do about a failed file operation."""
+    return recognized(error, where) or StorageError(
+        f"{where}: {error}. No batch was published in part; check that the location exists and"
+        " answers, then run again."
+    )
+
+
+def recognized(error: BaseException, where: str) -> StorageError | None:
+    """The same for an error of any origin, an engine's too, if it is known to be about files."""
+    text = str(error)
+    code = getattr(error, "errno", None)
+    if code == errno.ENOSPC or "No space left" in text or "os error 28" in text:
+        return StorageError(
+            f"{where}: the disk is full; no batch was published in part. Free space, then run"
+            " again."
+        )
+    if code == errno.EFBIG or "File too large" in text or "os error 27" in text:
+        return StorageError(
+            f"{where}: a file has grown beyond what this system allows ({text}); no batch was"
+            " published in part. Raise the limit (ulimit -f) or the quota, then run again."
+        )
+    if code in (errno.ENOTDIR, errno.EEXIST) or "Not a directory" in text:
+        return StorageError(
+            f"{where}: a file is where a folder should be ({text}). Move it away, or set another"
+            " lake root in the settings."
+        )
+    if code in (errno.EACCES, errno.EROFS, errno.EPERM) or "ermission denied" in text:
+        return StorageError(
+            f"{where}: not writable ({text}). Give this user write access, or set another lake"
+            " root in the settings."
+        )
+    return None
+
+
+def _stamp(mtime: datetime | None) -> str:
+    return str(int(mtime.timestamp() * 1_000_000)) if mtime else "0"

@@ -1,0 +1,22 @@
+"""CRM contacts, latest version of each."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from spark_jobs.columns import LINEAGE, instant, text
+
+
+def transform(contacts: DataFrame) -> DataFrame:
+    """One row per delivered contact."""
+    return contacts.select(
+        *LINEAGE,
+        text("Id").alias("contact_id"),
+        text("AccountId").alias("account_id"),
+        text("FirstName").alias("first_name"),
+        text("LastName").alias("last_name"),
+        F.lower(text("Email")).alias("email"),
+        text("Phone").alias("phone"),
+        instant("CreatedDate").alias("created_at"),
+        instant("LastModifiedDate").alias("last_modified_at"),
+        instant("SystemModstamp").alias("system_modstamp"),
+    )
