@@ -1,0 +1,54 @@
+"""The `lakehouse` command: one module per subcommand, imported when it is called.
+
+Belongs here: the list of subcommands. A new one is a module in this package with a click command
+in it, and a line in COMMANDS. Does not belong here: what any of them does.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from spark_jobs.errors import LakehouseError
+
+COMMANDS = {
+    "run": "lakehouse.cli.run:run",
+    "materialize": "lakehouse.cli.materialize:materialize",
+    "backfill": "lakehouse.cli.backfill:backfill",
+    "gaps": "lakehouse.cli.gaps:gaps",
+    "check": "lakehouse.cli.check:check",
+    "reconcile": "lakehouse.cli.reconcile:reconcile",
+    "quarantine": "lakehouse.cli.quarantine:quarantine",
+    "deliver": "lakehouse.cli.deliver:deliver",
+    "ui": "lakehouse.cli.ui:ui",
+}
+
+
+class _Commands(click.Group):
+    """Imports a subcommand when it is needed: none of them waits for the libraries of another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LakehouseError as error:  # says what to do: no traceback
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lakehouse")
+def main() -> None:
+    """Run and look after the lake.
+
+    LAKEHOUSE_ENV chooses the environment (default: local), LAKEHOUSE_HOME the folder of local
+    state (default: .lakehouse in the project).
+    """

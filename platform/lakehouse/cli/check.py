@@ -1,0 +1,35 @@
+"""`lakehouse check`: settings, contracts and their changes, without running anything."""
+
+from __future__ import annotations
+
+import click
+
+from lakehouse.settings import load_settings
+from spark_jobs.errors import ContractError
+
+
+@click.command()
+def check() -> None:
+    """Check the settings of the environment, every contract, and what changed in the contracts
+    since their tables were last published."""
+    from spark_jobs.compatibility import ensure_compatible, published
+    from spark_jobs.contract import load_contracts
+    from spark_jobs.run import transform_version
+    from spark_jobs.storage import Lake
+
+    settings = load_settings()
+    contracts = load_contracts(settings.contracts)
+    promised = published(Lake(settings.zones, settings.lake.storage_options))
+    problems = []
+    for table, contract in contracts.items():
+        try:
+            transform_version(contract)  # a table without its function is an error here already
+            for change in ensure_compatible(promised.get(table), contract):
+                kind = "breaking, in a new major version" if change.breaking else "compatible"
+                click.echo(f"{table}: {change.text} ({kind})")
+        except ContractError as error:
+            problems.append(str(error))
+    if problems:
+        raise ContractError("\n".join(problems))
+    rules = sum(len(c.rules) for c in contracts.values())
+    click.echo(f"{settings.environment}: {len(contracts)} contracts with {rules} rules are valid.")

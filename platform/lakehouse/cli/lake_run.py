@@ -1,0 +1,206 @@
+"""Materializing ranges of partitions from the command line, through Dagster, in this process.
+
+Belongs here: choosing what runs in which order, and seeing it through. The commands `run`,
+`materialize` and `backfill` differ only in what they ask for. Does not belong here: their options.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+import dagster as dg
+from dagster import DagsterInstance
+from rich.console import Console
+
+from lakehouse.assets import FORCE_TAG, asset_key
+from lakehouse.cli import summary
+from lakehouse.cli.terminal import RunDisplay, console
+from lakehouse.data_plane import EmbeddedDataPlane, engine_kept_running
+from lakehouse.definitions import build_definitions
+from lakehouse.execution import ReportingDataPlane, RunOutcome, execute, name_of
+from lakehouse.gaps import horizon
+from lakehouse.instance import open_instance
+from lakehouse.jobs import LAKE_JOBS, MARTS, run_tags
+from lakehouse.landing import snapshot
+from lakehouse.partitions import Scheme, keys, partitions_def
+from lakehouse.settings import Settings
+from spark_jobs.contract import Contract
+from spark_jobs.errors import InputError
+from spark_jobs.report import TableReport
+
+MARTS_NAME = "marts"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Whole days from first to last, or single partitions of one scheme; of some assets or all."""
+
+    first: str
+    last: str
+    tables: tuple[str, ...] = ()
+    force: bool = False
+
+    @classmethod
+    def days(cls, first: date, last: date) -> Request:
+        return cls(first.isoformat(), last.isoformat())
+
+    def only(self, tables: Iterable[str]) -> Request:
+        return replace(self, tables=tuple(tables))
+
+
+def materialize_lake(
+    settings: Settings, contracts: Mapping[str, Contract], request: Request
+) -> bool:
+    """Runs what is asked for, showing progress and a summary. Returns whether all of it went well.
+
+    Raises InputError for tables or partitions that do not exist.
+    """
+    started_at, clock = datetime.now(UTC), time.monotonic()
+    work = list(plan(settings, contracts, request))
+    with console() as out:
+        outcomes = list(_runs(settings, contracts, work, request.force, out))
+        done = summary.summarize(settings, outcomes, started_at, time.monotonic() - clock)
+        summary.write(done, settings.home / "summary.json")
+        summary.show(done, settings, out)
+    return done.success
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: a job, for a range of partitions (if its assets have any), of some of its tables
+    (all if there are none)."""
+
+    job: str
+    scheme: Scheme | None
+    partitions: tuple[str, str] | None
+    tables: tuple[str, ...] = ()
+
+
+def plan(settings: Settings, contracts: Mapping[str, Contract], request: Request) -> Iterator[Work]:
+    """The runs that a request takes: hours before days, since marts come with the days, or after
+    them where marts are asked for by name."""
+    names = [n for n in request.tables if n != MARTS_NAME]
+    chosen = tuple(select(contracts, names)) if names else ()
+    for scheme, job in sorted(LAKE_JOBS.items(), reverse=True):
+        ours = tuple(t for t in chosen if (contracts[t].partitioning or "daily") == scheme)
+        if request.tables and not ours:
+            continue
+        if scheme == "hourly" and not any(c.partitioning == scheme for c in contracts.values()):
+            continue
+        if ours and not any(contracts[t].partitioning for t in ours):
+            yield Work(job, scheme, None, ours)
+            continue
+        partitions = _range(settings, scheme, request)
+        if partitions is not None:
+            yield Work(job, scheme, partitions, ours)
+    if MARTS_NAME in request.tables:
+        yield Work(MARTS, None, None)
+
+
+def _range(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, str] | None:
+    first, last = request.first, request.last
+    if "T" in first or "T" in last:
+        if scheme == "daily":
+            return None
+        wanted = (first, last)
+    else:
+        every = keys(scheme, date.fromisoformat(first), date.fromisoformat(last))
+        wanted = (every[0], every[-1])
+    definition = partitions_def(scheme, settings.partitions)
+    existing = definition.get_partition_keys()
+    for key in wanted:
+        if key not in existing:
+            present = f"{existing[0]} to {existing[-1]}" if existing else "none yet"
+            raise InputError(
+                f"there is no {scheme} partition {key}: the settings have {present}"
+                " (partitions.start and partitions.end)"
+            )
+    return wanted
+
+
+def select(contracts: Mapping[str, Contract], names: Sequence[str]) -> list[str]:
+    """Tables by name (`silver.orders`), layer (`silver`) or domain (`crm`), upstream first."""
+    chosen: set[str] = set()
+    for name in names:
+        found = {t for t, c in contracts.items() if name in (t, c.layer, c.domain)}
+        if not found:
+            raise InputError(
+                f"there is no table, layer or domain {name}; tables: {', '.join(contracts)}"
+            )
+        chosen |= found
+    return [t for t in contracts if t in chosen]
+
+
+def delivered_days(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[date, date]:
+    """The days that are due, from the first to the newest; InputError if nothing is there yet."""
+    datasets = [c.source.dataset for c in contracts.values() if c.source]
+    days = horizon(
+        settings.partitions, snapshot(settings.zones["landing"], datasets), datetime.now(UTC)
+    )
+    if days is None:
+        raise InputError(
+            f"{settings.zones['landing']}: nothing has been delivered yet. Deliver files, or the"
+            " sample with `lakehouse deliver`."
+        )
+    return days
+
+
+def _runs(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    work: Sequence[Work],
+    force: bool,
+    out: Console,
+) -> Iterator[RunOutcome]:
+    reports: list[TableReport] = []
+    plane = EmbeddedDataPlane.of(settings)
+    marts = any(not w.tables for w in work)
+    with RunDisplay(out, total=0) as display, engine_kept_running():
+
+        def on_report(report: TableReport) -> None:
+            reports.append(report)
+            display.on_report(report)
+
+        definitions = build_definitions(
+            settings,
+            contracts=contracts,
+            marts=marts,
+            data_plane=ReportingDataPlane(plane, display.on_start, on_report),
+        )
+        display.expect(sum(len(_assets(definitions, w)) for w in work))
+        with open_instance(settings) as instance:
+            for w in work:
+                reports.clear()
+                outcome = _execute(definitions, instance, w, force, display)
+                outcome.reports = list(reports)
+                yield outcome
+                if outcome.interrupted:
+                    return
+
+
+def _execute(
+    definitions: dg.Definitions,
+    instance: DagsterInstance,
+    work: Work,
+    force: bool,
+    display: RunDisplay,
+) -> RunOutcome:
+    return execute(
+        definitions,
+        work.job,
+        instance,
+        partitions=work.partitions,
+        assets=[asset_key(t) for t in work.tables] or None,
+        tags={**run_tags(work.scheme), **({FORCE_TAG: "true"} if force else {})},
+        on_event=display.on_event,
+    )
+
+
+def _assets(definitions: dg.Definitions, work: Work) -> list[str]:
+    if work.tables:
+        return list(work.tables)
+    job = definitions.resolve_job_def(work.job)
+    return [name_of(key) for key in job.asset_layer.asset_graph.executable_asset_keys]

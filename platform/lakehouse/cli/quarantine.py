@@ -1,0 +1,151 @@
+"""`lakehouse quarantine`: look at rows that left, run them again, or set them aside for good."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+
+import click
+from rich.table import Table
+
+from lakehouse.cli.terminal import console
+from lakehouse.settings import Settings, load_settings
+from spark_jobs.contract import Contract, load_contracts
+from spark_jobs.errors import InputError
+from spark_jobs.storage import Lake
+
+
+@click.group()
+def quarantine() -> None:
+    """Rows that broke a rule: list, show, replay or discard them."""
+
+
+@quarantine.command("list")
+def list_() -> None:
+    """Count the quarantined rows of each table, by rule and decision."""
+    from spark_jobs import quarantine as store
+
+    settings = load_settings()
+    lake = _lake(settings)
+    table = Table("table", "rule", "open", "discarded", title="Quarantined rows")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name in store.tables(lake):
+        counts: dict[str, dict[str, int]] = {}
+        for row in store.rows(lake, name):
+            for rule in row["rules"]:
+                by_decision = counts.setdefault(rule, {})
+                by_decision[row["decision"]] = by_decision.get(row["decision"], 0) + 1
+        for rule, by in sorted(counts.items()):
+            table.add_row(name, rule, str(by.get("open", 0)), str(by.get("discarded", 0)))
+    with console() as out:
+        out.print(table if table.row_count else "Nothing is in quarantine.")
+
+
+@quarantine.command()
+@click.argument("table")
+@click.option("--partition", help="Only rows of this partition.")
+@click.option("--limit", default=20, show_default=True, help="At most so many rows.")
+@click.option("--unmasked", is_flag=True, help="Show personal data as it was delivered.")
+def show(table: str, partition: str | None, limit: int, unmasked: bool) -> None:
+    """Show quarantined rows of TABLE as JSON, one per line, with personal data masked."""
+    from lakehouse.masking import Masking
+    from spark_jobs import quarantine as store
+
+    settings = load_settings()
+    contracts = load_contracts(settings.contracts)
+    masking = Masking.of(_contract(contracts, table), contracts)
+    for row in store.rows(_lake(settings), table, partition)[:limit]:
+        record = row["record"] if unmasked else masking.record(row["record"])
+        shown = {
+            "id": row["quarantine_id"],
+            "partition": row["partition"],
+            "rules": row["rules"],
+            "source_file": row["source_file"],
+            "decision": row["decision"],
+            "record": record,
+        }
+        click.echo(json.dumps(shown, ensure_ascii=False))
+
+
+@quarantine.command()
+@click.argument("table")
+@click.option("--partition", help="Only rows of this partition.")
+def replay(table: str, partition: str | None) -> None:
+    """Run the open rows of TABLE again, through its contract as it is now.
+
+    A replay is a run of the partitions that the rows came with: rows that pass are published and
+    leave the quarantine with a decision, the others stay. Doing it again changes nothing.
+    """
+    from lakehouse.cli.lake_run import Request, materialize_lake
+    from spark_jobs import quarantine as store
+
+    settings = load_settings()
+    contracts = load_contracts(settings.contracts)
+    contract = _contract(contracts, table)
+    lake = _lake(settings)
+    waiting = [r for r in store.rows(lake, table, partition) if r["decision"] == "open"]
+    if not waiting:
+        click.echo(f"{table}: no open rows{f' in {partition}' if partition else ''}.")
+        return
+    partitions = sorted({r["partition"] for r in waiting})
+    succeeded = True
+    for p in partitions if contract.partitioning else [""]:
+        request = Request(p, p, (table,), force=True)
+        succeeded = materialize_lake(settings, contracts, request) and succeeded
+    left = {r["quarantine_id"] for r in store.rows(lake, table, partition)}
+    gone = sum(r["quarantine_id"] not in left for r in waiting)
+    click.echo(f"{table}: {gone} of {len(waiting)} rows replayed, {len(waiting) - gone} stay.")
+    if gone:
+        click.echo("Tables downstream read them with their next run, or now: lakehouse backfill.")
+    sys.exit(0 if succeeded else 1)
+
+
+@quarantine.command()
+@click.argument("table")
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--reason", required=True, help="Why these rows will never be published.")
+def discard(table: str, ids: tuple[str, ...], reason: str) -> None:
+    """Set rows of TABLE aside for good. They stay in the quarantine, with the decision.
+
+    IDS are ids as `show` prints them, or unambiguous beginnings of them.
+    """
+    import uuid
+
+    from spark_jobs import quarantine as store
+
+    settings = load_settings()
+    _contract(load_contracts(settings.contracts), table)
+    lake = _lake(settings)
+    rows = store.rows(lake, table)
+    chosen = [_row(rows, i, table) for i in ids]
+    waiting = [r for r in chosen if r["decision"] == "open"]
+    store.decide(
+        lake,
+        table,
+        waiting,
+        "discarded",
+        reason=reason,
+        by=getpass.getuser(),
+        run_id=uuid.uuid4().hex,
+    )
+    click.echo(f"{table}: {len(waiting)} rows discarded.")
+
+
+def _row(rows: list[dict], prefix: str, table: str) -> dict:
+    found = [r for r in rows if r["quarantine_id"].startswith(prefix)]
+    if len(found) != 1:
+        what = "no quarantined row" if not found else f"{len(found)} rows"
+        raise InputError(f"{table}: {what} with an id that begins with {prefix}")
+    return found[0]
+
+
+def _contract(contracts: dict[str, Contract], table: str) -> Contract:
+    if table not in contracts:
+        raise InputError(f"there is no table {table}; tables: {', '.join(contracts)}")
+    return contracts[table]
+
+
+def _lake(settings: Settings) -> Lake:
+    return Lake(settings.zones, settings.lake.storage_options)

@@ -1,0 +1,212 @@
+"""The summary of a run: per table what was read and what became of it, for people and as JSON.
+
+Belongs here: adding up outcomes, the table that is printed, `summary.json`. Does not belong here:
+running anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+
+from lakehouse.execution import CheckResult, RunOutcome
+from lakehouse.settings import Settings
+from spark_jobs.contract import LAYERS
+from spark_jobs.report import TableReport
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AssetSummary(_Record):
+    """One table or mart. Marts have rows and checks only: dbt does not account for rows."""
+
+    kind: str = "table"
+    status: str = "published"
+    partitions: int = 0
+    partitions_failed: list[str] = Field(default_factory=list)
+    read: int = 0
+    published: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    filtered: int = 0
+    added: int = 0
+    rows: int | None = None
+    delta_version: int | None = None
+    checks_passed: int = 0
+    checks_warned: int = 0
+    checks_failed: int = 0
+    seconds: float = 0.0
+
+
+class RunSummary(_Record):
+    """`failures` maps a table or step to the reason, as people read it."""
+
+    environment: str
+    started_at: datetime
+    seconds: float
+    success: bool
+    changed: bool
+    runs: dict[str, str]
+    tables: dict[str, AssetSummary]
+    failures: dict[str, str]
+    skipped: list[str]
+
+
+def summarize(
+    settings: Settings, outcomes: Iterable[RunOutcome], started_at: datetime, seconds: float
+) -> RunSummary:
+    outcomes = list(outcomes)
+    assets: dict[str, AssetSummary] = {}
+    for outcome in outcomes:
+        for report in outcome.reports:
+            assets[report.table] = _of_report(report)
+        for mart in outcome.marts:
+            assets[mart.asset] = AssetSummary(
+                kind="mart",
+                status="unchanged" if mart.unchanged else "published",
+                rows=mart.rows,
+                seconds=round(mart.seconds or 0.0, 3),
+            )
+        for check in outcome.checks:
+            _count(assets.setdefault(check.asset, _unreported(check.asset)), check)
+        for failure in outcome.failures:
+            for name in failure.assets:
+                assets.setdefault(name, _unreported(name)).status = "failed"
+    failures = {
+        ", ".join(f.assets) if len(f.assets) == 1 else f.step: f.reason
+        for o in outcomes
+        for f in o.failures
+    }
+    return RunSummary(
+        environment=settings.environment,
+        started_at=started_at,
+        seconds=round(seconds, 2),
+        success=all(o.success for o in outcomes),
+        changed=any(a.status != "unchanged" for a in assets.values()),
+        runs={o.job: o.run_id for o in outcomes},
+        tables=assets,
+        failures=failures,
+        skipped=[name for o in outcomes for name in o.skipped],
+    )
+
+
+def _unreported(name: str) -> AssetSummary:
+    """An asset that only its checks or its failure tell of."""
+    kind = "table" if name.partition(".")[0] in LAYERS else "mart"
+    return AssetSummary(kind=kind, status="failed")
+
+
+def _of_report(report: TableReport) -> AssetSummary:
+    statuses = {p.status for p in report.partitions}
+    if "failed" in statuses:
+        status = "failed"
+    else:
+        status = "unchanged" if statuses == {"unchanged"} else "published"
+    return AssetSummary(
+        status=status,
+        partitions=len(report.partitions),
+        partitions_failed=[p.partition for p in report.failed],
+        published=report.counts.published,
+        **report.counts.model_dump(),
+        rows=report.table_rows,
+        delta_version=report.delta_version,
+        seconds=round(sum(report.seconds.values()), 3),
+    )
+
+
+def _count(summary: AssetSummary, check: CheckResult) -> None:
+    if check.passed:
+        summary.checks_passed += 1
+    elif check.severity == "ERROR":
+        summary.checks_failed += 1
+    else:
+        summary.checks_warned += 1
+
+
+def write(summary: RunSummary, path: Path) -> None:
+    path.write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def show(summary: RunSummary, settings: Settings, out: Console) -> None:
+    """The table, what failed, and what to look at next."""
+    out.print(_table(summary.tables))
+    if summary.success and not summary.changed:
+        out.print(f"[green]Nothing had changed[/]: checked in {summary.seconds:.0f} s, no commit.")
+    elif summary.success:
+        out.print(f"[green]Done[/] in {summary.seconds:.0f} s.")
+    for name, reason in summary.failures.items():
+        out.print(f"[red]Failed: {name}[/]")
+        for line in reason.splitlines():
+            out.print(f"  {line}", markup=False)
+    if summary.skipped:
+        names = ", ".join(summary.skipped)
+        out.print(f"[yellow]Not run, because something before them failed:[/] {names}")
+    out.print()
+    for line in _next(summary, settings):
+        out.print(line)
+
+
+_COUNTS = ("read", "published", "unchanged", "duplicate", "quarantined", "filtered")
+
+
+def _table(assets: Mapping[str, AssetSummary]) -> Table:
+    """A row per table and mart; columns that would be all zero are left out."""
+    shown = {n: a for n, a in assets.items() if a.kind == "table" or a.rows is not None}
+    columns = [c for c in _COUNTS if any(getattr(a, c) for a in shown.values()) or c == "read"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table")
+    for name in (*columns, "checks", "warned", "failed", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, a in shown.items():
+        table.add_row(
+            f"[red]{name}[/]" if a.status == "failed" else name,
+            *(_count_cell(a, column) for column in columns),
+            str(a.checks_passed),
+            f"[yellow]{a.checks_warned}[/]" if a.checks_warned else "",
+            f"[red]{a.checks_failed}[/]" if a.checks_failed else "",
+            f"{a.seconds:.1f}",
+        )
+    return table
+
+
+def _count_cell(a: AssetSummary, column: str) -> str:
+    if a.kind == "mart":  # dbt tells how many rows there are, not which are new
+        return f"{a.rows:,}" if column == a.status else ""
+    number = getattr(a, column)
+    return f"{number:,}" if number else "[dim]0[/]"
+
+
+def _next(summary: RunSummary, settings: Settings) -> list[str]:
+    """What to look at, most urgent first."""
+    lines = []
+    if not summary.success:
+        lines.append("  lakehouse gaps        partitions that are missing or failed, and why")
+    if any(a.quarantined for a in summary.tables.values()):
+        rows = sum(a.quarantined for a in summary.tables.values())
+        lines.append(
+            f"  lakehouse quarantine  the {rows:,} rows that left, and the rules they broke"
+        )
+    lines.append("  lakehouse ui          assets, checks, runs and plots at http://127.0.0.1:3000")
+    if settings.warehouse.target == "duckdb" and settings.warehouse_path.exists():
+        lines.append(f"  {_near(settings.warehouse_path)}  the marts, in DuckDB")
+    lines.append(f"  {_near(settings.home / 'summary.json')}  this summary")
+    return ["Next:", *lines]
+
+
+def _near(path: Path) -> str:
+    """A path as short as it can be from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,82 @@
+"""Assembles the definitions: the one function that environments and tests call.
+
+Belongs here: putting assets, jobs, schedules, sensors and resources together. Does not belong
+here: making any of them. Loading reads settings and contracts, and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.assets import build_assets
+from lakehouse.data_plane import EmbeddedDataPlane
+from lakehouse.failures import retry_policy
+from lakehouse.jobs import build_jobs, job_specs
+from lakehouse.landing_sensor import build_landing_sensor
+from lakehouse.schedules import build_schedules
+from lakehouse.settings import Settings, load_settings
+from spark_jobs.contract import Contract, load_contracts
+
+
+def build_definitions(
+    settings: Settings | None = None,
+    *,
+    contracts: Mapping[str, Contract] | None = None,
+    marts: bool = True,
+    **resources: Any,
+) -> dg.Definitions:
+    """Everything that Dagster knows of the lake.
+
+    `settings` and `contracts` are read if they are not given; `resources` replace those of the
+    settings by name (`data_plane`, `dbt`). Without `marts`, or a dbt project, there are none.
+    """
+    settings = settings or load_settings()
+    contracts = load_contracts(settings.contracts) if contracts is None else contracts
+    assets = build_assets(settings, contracts)
+    mart_assets, mart_resources = _marts(settings) if marts else ([], {})
+    mart_deps = {
+        spec.key: [dep.asset_key for dep in spec.deps]
+        for definition in mart_assets
+        for spec in definition.specs
+    }
+    jobs = build_jobs(job_specs(contracts, mart_deps))
+    return dg.Definitions(
+        assets=[*assets, *mart_assets],
+        jobs=list(jobs.values()),
+        schedules=build_schedules(settings, contracts, jobs),
+        sensors=[build_landing_sensor(settings, contracts, jobs, mart_deps)],
+        resources={
+            "data_plane": EmbeddedDataPlane.of(settings),
+            **_sessions(settings),
+            **mart_resources,
+            **resources,
+        },
+        # Steps share the run's engine: a process per step would start one for each table.
+        executor=dg.in_process_executor,
+        metadata={"environment": settings.environment, "lake": settings.zones["gold"]},
+    )
+
+
+def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
+    if not (settings.dbt_project / "dbt_project.yml").is_file():
+        return [], {}
+    from lakehouse.marts import build_marts
+
+    return build_marts(settings, retry_policy=retry_policy(settings.retries))
+
+
+def _sessions(settings: Settings) -> dict[str, Any]:
+    if settings.engine.name != "spark":
+        return {}
+    from lakehouse.spark_session import engine_session
+
+    return {"pyspark": engine_session(settings.engine)}
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location: definitions of the environment that LAKEHOUSE_ENV names."""
+    return build_definitions(load_settings())

@@ -1,0 +1,131 @@
+"""Gaps: partitions that should be there and are not, and what state they are in.
+
+Belongs here: comparing the partitions that are expected with the ledger and with landing.
+Does not belong here: filling them (schedules.py) or printing them (cli).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+from lakehouse.partitions import FORMATS, keys, window_start
+from lakehouse.settings import PartitionSettings
+from spark_jobs.contract import Contract
+
+GapState = Literal["not delivered", "missing", "failed", "blocked"]
+Delivered = Mapping[str, Iterable[str]]
+"""Partition keys with files, by dataset."""
+
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """`blocked`: its input has a gap, `root` says of what kind in the end."""
+
+    table: str
+    partition: str
+    state: GapState
+    root: GapState
+    detail: str = ""
+    transform_version: str = ""
+
+
+def horizon(
+    settings: PartitionSettings, delivered: Delivered, now: datetime
+) -> tuple[date, date] | None:
+    """The days in which gaps are looked for; None if there are none yet.
+
+    Without an end every day up to yesterday is due. Where the partitions have an end they are a
+    closed history, and it is due as far as it has been delivered.
+    """
+    if settings.end is None:
+        last = now.astimezone(UTC).date() - timedelta(days=1)
+    else:
+        found = [p for partitions in delivered.values() for p in partitions]
+        if not found:
+            return None
+        newest = window_start(max(found, key=window_start)).date()
+        last = min(newest, settings.end - timedelta(days=1))
+    return (settings.start, last) if last >= settings.start else None
+
+
+def find_gaps(
+    contracts: Mapping[str, Contract],
+    ledger: Iterable[Mapping[str, Any]],
+    delivered: Delivered,
+    days: tuple[date, date],
+) -> list[Gap]:
+    """Every gap of every partitioned table, upstream tables first.
+
+    `ledger` holds rows of the ledger, oldest first.
+    """
+    latest = {(row["table"], row["partition"]): row for row in ledger}
+    arrived = {dataset: set(partitions) for dataset, partitions in delivered.items()}
+    gaps: dict[tuple[str, str], Gap] = {}
+    for contract in contracts.values():
+        if contract.partitioning is None:
+            continue
+        for partition in keys(contract.partitioning, *days):
+            gap = _gap(contract, partition, latest, arrived, gaps)
+            if gap is not None:
+                gaps[contract.table, partition] = gap
+    return list(gaps.values())
+
+
+def _gap(
+    contract: Contract,
+    partition: str,
+    latest: Mapping[tuple[str, str], Mapping[str, Any]],
+    arrived: Mapping[str, set[str]],
+    gaps: Mapping[tuple[str, str], Gap],
+) -> Gap | None:
+    row = latest.get((contract.table, partition))
+    if row is not None and row["status"] != "failed":
+        return None
+    if contract.source is not None:
+        if partition not in arrived.get(contract.source.dataset, ()):
+            if not due(contract, partition) and row is None:
+                return None
+            where = f"landing/{contract.source.dataset}/{partition}"
+            if due(contract, partition):
+                return Gap(contract.table, partition, "not delivered", "not delivered", where)
+    elif contract.inputs:
+        cause = gaps.get((contract.inputs[0].table, partition))
+        if cause is not None:
+            detail = f"{cause.table} is {cause.state}"
+            return Gap(contract.table, partition, "blocked", cause.root, detail)
+        if row is None and _undue_source(contract, partition, latest):
+            return None
+    if row is None:
+        return Gap(contract.table, partition, "missing", "missing", "never run")
+    return Gap(
+        contract.table, partition, "failed", "failed", row["error"] or "",
+        row["transform_version"] or "",
+    )  # fmt: skip
+
+
+def _undue_source(
+    contract: Contract, partition: str, latest: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> bool:
+    """Whether its input never ran for the partition either and has no gap there: on that day
+    nothing was due."""
+    return (contract.inputs[0].table, partition) not in latest
+
+
+def due(contract: Contract, partition: str) -> bool:
+    """Whether the source delivers on this partition's day of the week."""
+    assert contract.source is not None
+    return _WEEKDAYS[window_start(partition).weekday()] in contract.source.days
+
+
+def well_formed(partition: str, scheme: Literal["daily", "hourly"]) -> bool:
+    """Whether a folder's name is a partition key of the scheme."""
+    try:
+        parsed = datetime.strptime(partition, FORMATS[scheme])  # noqa: DTZ007  (a shape, no time)
+    except ValueError:
+        return False
+    return parsed.strftime(FORMATS[scheme]) == partition

@@ -1,0 +1,101 @@
+"""Arrival partitions: which exist, in Dagster's terms and as plain keys.
+
+Belongs here: the partitions definitions of the settings, their keys and ranges. Does not belong
+here: which of them have data (gaps.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Literal
+
+import dagster as dg
+
+from lakehouse.settings import PartitionSettings
+
+Scheme = Literal["daily", "hourly"]
+FORMATS: dict[Scheme, str] = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%dT%H"}
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+@cache
+def partitions_def(
+    scheme: Scheme | None, settings: PartitionSettings
+) -> dg.TimeWindowPartitionsDefinition | None:
+    """The partitions definition of a scheme; all assets of a scheme share one object."""
+    if scheme is None:
+        return None
+    start = settings.start.strftime(FORMATS[scheme]) if scheme == "daily" else _hour(settings.start)
+    if settings.end is None:
+        end = None
+    else:
+        end = settings.end.isoformat() if scheme == "daily" else _hour(settings.end)
+    if scheme == "daily":
+        return dg.DailyPartitionsDefinition(start, end_date=end)
+    return dg.HourlyPartitionsDefinition(start, end_date=end, fmt=FORMATS["hourly"])
+
+
+def _hour(day: date) -> str:
+    return f"{day.isoformat()}T00"
+
+
+def scheme_of(partitions: dg.PartitionsDefinition | None) -> Scheme | None:
+    """The scheme of a definition made here; None for assets without partitions."""
+    if isinstance(partitions, dg.HourlyPartitionsDefinition):
+        return "hourly"
+    return "daily" if isinstance(partitions, dg.DailyPartitionsDefinition) else None
+
+
+def keys(scheme: Scheme, first: date, last: date) -> list[str]:
+    """The partition keys of whole days, first and last included."""
+    days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
+    if scheme == "daily":
+        return [d.isoformat() for d in days]
+    return [f"{d.isoformat()}T{hour:02d}" for d in days for hour in range(24)]
+
+
+def bounds(settings: PartitionSettings, now: datetime | None = None) -> tuple[date, date]:
+    """The first and the last day of which a partition can exist. A settled end may lie in the
+    future: delivered samples do."""
+    if settings.end is not None:
+        return settings.start, settings.end - timedelta(days=1)
+    today = (now or datetime.now(UTC)).date()
+    return settings.start, today - timedelta(days=1)
+
+
+def window_start(key: str) -> datetime:
+    """The beginning of an arrival window, UTC."""
+    shape = FORMATS["hourly"] if "T" in key else FORMATS["daily"]
+    return datetime.strptime(key, shape).replace(tzinfo=UTC)
+
+
+def follows(earlier: str, later: str) -> bool:
+    """Whether one partition begins where the other ends."""
+    step = timedelta(hours=1) if "T" in earlier else timedelta(days=1)
+    return window_start(earlier) + step == window_start(later)
+
+
+def ranges(partitions: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Splits partition keys into ranges without holes, as (first, last)."""
+    ordered = sorted(set(partitions))
+    start = 0
+    for i, key in enumerate(ordered):
+        if i + 1 == len(ordered) or not follows(key, ordered[i + 1]):
+            yield ordered[start], key
+            start = i + 1
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """The tags that make one run cover a range of partitions."""
+    return {RANGE_START: first, RANGE_END: last}
+
+
+def span(partitions: Sequence[str]) -> str:
+    """A range of partitions for people: `2026-10-05 … 2026-10-18 (14)`."""
+    if not partitions:
+        return "-"
+    first, last = min(partitions), max(partitions)
+    return first if first == last else f"{first} … {last} ({len(partitions)})"
