@@ -1,0 +1,19 @@
+-- Generated from the contracts by `lakehouse.dbt_sources`; change a contract, not this file.
+select
+    account_id,
+    name,
+    account_type,
+    industry,
+    annual_revenue,
+    billing_street,
+    billing_city,
+    billing_state,
+    billing_postal_code,
+    billing_country,
+    phone,
+    website,
+    customer_id,
+    created_at,
+    last_modified_at,
+    system_modstamp
+from {{ source('silver', 'accounts') }}

@@ -1,0 +1,15 @@
+-- Generated from the contracts by `lakehouse.dbt_sources`; change a contract, not this file.
+select
+    customer_sk,
+    customer_id,
+    name,
+    email,
+    phone,
+    address,
+    country,
+    region,
+    market_segment,
+    valid_from,
+    valid_to,
+    is_current
+from {{ source('gold', 'dim_customer') }}
