@@ -1,0 +1,110 @@
+"""A data plane that runs nothing: it reports what a test tells it to.
+
+Belongs here: the one fake of the control plane's tests. Does not belong here: assertions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from spark_jobs.contract import Contract
+from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
+
+
+class FakePlane:
+    """Publishes 10 rows of every partition, except those in `bad`: (table, partition) to checks
+    or, for one that failed before any check, to the error. `raises` gives errors by table, one
+    per attempt."""
+
+    def __init__(
+        self,
+        bad: Mapping[tuple[str, str], list[Check] | str] | None = None,
+        raises: Mapping[str, list[BaseException]] | None = None,
+        warned: Mapping[tuple[str, str], list[Check]] | None = None,
+        sample: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.bad, self.warned, self.sample = dict(bad or {}), dict(warned or {}), sample or []
+        self.raises = {table: list(errors) for table, errors in (raises or {}).items()}
+        self.specs: list[RunSpec] = []
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    def tables(self) -> list[str]:
+        return [spec.table for spec in self.specs]
+
+    def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
+        self.specs.append(spec)
+        if self.raises.get(spec.table):
+            raise self.raises[spec.table].pop(0)
+        report = TableReport(
+            table=spec.table,
+            run_id=spec.run_id,
+            batch_id="batch",
+            engine=spec.engine,
+            contract_version="1.0.0",
+            transform_version="abc",
+            partitions=[self._partition(spec.table, p) for p in spec.partitions or ["all"]],
+            delta_version=3,
+            table_rows=100,
+            table_bytes=1000,
+            seconds={"read": 0.1, "publish": 0.2},
+            quarantine_sample=self.sample,
+        )
+        self._record(report)
+        return report
+
+    def _partition(self, table: str, partition: str) -> PartitionReport:
+        checks = [
+            Check(name="row_count", passed=True, blocking=True, observed=10, threshold=">= 1 rows"),
+            *self.warned.get((table, partition), []),
+        ]
+        bad = self.bad.get((table, partition))
+        if bad is None:
+            counts = Counts(read=10, inserted=9, quarantined=1)
+            return PartitionReport(
+                partition=partition, status="published", counts=counts, checks=checks
+            )
+        if isinstance(bad, str):
+            return PartitionReport(partition=partition, status="failed", error=bad)
+        return PartitionReport(
+            partition=partition,
+            status="failed",
+            counts=Counts(read=10),
+            checks=bad,
+            error="; ".join(f"{c.name} is {c.observed:g}, must be {c.threshold}" for c in bad),
+        )
+
+    def _record(self, report: TableReport) -> None:
+        for p in report.partitions:
+            self.rows.append(
+                {
+                    "table": report.table,
+                    "partition": p.partition,
+                    "run_id": report.run_id,
+                    "status": p.status,
+                    "started_at": datetime.now(UTC),
+                    "transform_version": report.transform_version,
+                    **p.counts.model_dump(),
+                    "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
+                    "error": p.error,
+                }
+            )
+
+    def history(self, table: str | None = None) -> list[dict[str, Any]]:
+        return [row for row in self.rows if table in (None, row["table"])]
+
+
+class AnyPlane:
+    """A data plane that is chosen after the definitions have been built; building them is dear."""
+
+    def __init__(self) -> None:
+        self.plane = FakePlane()
+
+    def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
+        return self.plane.run(spec, contracts)
+
+    def history(self, table: str | None = None) -> list[dict[str, Any]]:
+        return self.plane.history(table)

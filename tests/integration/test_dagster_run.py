@@ -1,0 +1,252 @@
+"""Tables run through Dagster on the embedded engine: events, checks and the lake say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse import data_plane
+from lakehouse.data_plane import EmbeddedDataPlane, engine_kept_running
+from lakehouse.definitions import build_definitions
+from lakehouse.execution import RunOutcome, execute, name_of
+from lakehouse.instance import open_instance
+from lakehouse.settings import RetrySettings, Settings, load_settings
+from spark_jobs import engine as engines
+from spark_jobs.engine import Engine
+from tests.lakes import (
+    MONDAY,
+    TUESDAY,
+    WEDNESDAY,
+    TinyLake,
+    bronze,
+    column,
+    contract,
+    copied,
+    rule,
+    transforms_in,
+)
+
+DAYS = (MONDAY, TUESDAY, WEDNESDAY)
+CANARY = "canary.ada@lovelace.org"
+
+
+def people(*rows: tuple[int, str, str]) -> str:
+    return "id,email,updated\n" + "".join(f"{i},{mail},{when}\n" for i, mail, when in rows)
+
+
+@dataclass
+class DagsterLake:
+    """A tiny lake under the real definitions, on a persistent instance of its own."""
+
+    lake: TinyLake
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    def run(self, first: str, last: str, **tags: str) -> RunOutcome:
+        definitions = build_definitions(self.settings, contracts=self.lake.parsed(), marts=False)
+        return execute(
+            definitions, "lake_daily", self.instance, partitions=(first, last), tags=tags
+        )
+
+    def materialized(self, table: str) -> set[str]:
+        return self.instance.get_materialized_partitions(dg.AssetKey(table.split(".")))
+
+    def metadata(self, table: str, partition: str) -> dict[str, Any]:
+        """Of the newest materialization of a partition."""
+        found = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(table.split(".")), asset_partitions=[partition]),
+            limit=1,
+        ).records
+        return {k: v.value for k, v in found[0].asset_materialization.metadata.items()}
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Iterator[None]:
+    with engine_kept_running():
+        yield
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_engine: None
+) -> Iterator[DagsterLake]:
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
+        monkeypatch.setenv(name, "")  # so that they are put back afterwards
+        monkeypatch.delenv(name)
+    lake = TinyLake(tmp_path)
+    lake.define(
+        bronze(
+            "people",
+            "csv",
+            column("id"),
+            column("email"),
+            column("updated"),
+            gates={"max_quarantine_rate": 0.5},
+        )
+    )
+    email = column("email", "string", rule("pattern", pattern=".+@.+"), of="bronze.people.email")
+    lake.define(
+        contract(
+            "silver.people",
+            [
+                column("id", "bigint", key=1, of="bronze.people.id"),
+                email | {"classification": "pii"},
+                column("updated", "timestamp", required=True, of="bronze.people.updated"),
+            ],
+            inputs=[{"table": "bronze.people"}],
+            publish={"mode": "upsert", "sequence": "updated"},
+            gates={"max_quarantine_rate": 0.5},
+        ),
+        copied(
+            table="people",
+            extra="number('id', 'bigint').alias('id'), F.col('email'),"
+            " F.to_timestamp('updated').alias('updated')",
+        ),
+    )
+    for i, day in enumerate(DAYS):
+        lake.land(
+            "people", day, "people.csv", people((i, f"p{i}@x.org", day), (99, "a@x.org", day))
+        )
+    settings = load_settings("local", home=tmp_path, project=tmp_path)
+    settings = settings.model_copy(update={"retries": RetrySettings(delay_seconds=0)})
+    with open_instance(settings) as instance, transforms_in(lake.transforms):
+        yield DagsterLake(lake, settings, instance)
+
+
+def test_a_range_is_published_and_every_partition_says_so(dagster: DagsterLake) -> None:
+    outcome = dagster.run(MONDAY, WEDNESDAY)
+    assert outcome.success, outcome.failures
+    assert dagster.materialized("bronze.people") == set(DAYS)
+    assert dagster.materialized("silver.people") == set(DAYS)
+    assert sorted(dagster.lake.rows("silver.people", "id")) == [0, 1, 2, 99]
+
+
+def test_the_events_account_for_rows_as_the_ledger_does(dagster: DagsterLake) -> None:
+    dagster.run(MONDAY, WEDNESDAY)
+    for row in dagster.lake.ledger("silver.people"):
+        said = dagster.metadata("silver.people", row["partition"])
+        for count in ("read", "inserted", "updated", "duplicate", "quarantined", "filtered"):
+            assert said[count] == row[count], (row["partition"], count)
+        assert said["delta_version"] == dagster.lake.versions("silver.people")
+
+
+def test_every_declared_check_has_one_result(dagster: DagsterLake) -> None:
+    outcome = dagster.run(MONDAY, WEDNESDAY)
+    definitions = build_definitions(dagster.settings, contracts=dagster.lake.parsed(), marts=False)
+    declared = {
+        (name_of(k.asset_key), k.name) for k in definitions.resolve_asset_graph().asset_check_keys
+    }
+    assert {(c.asset, c.name) for c in outcome.checks} == declared
+    assert len(outcome.checks) == len(declared)
+
+
+def test_one_bad_day_publishes_the_others_and_fails_naming_the_day(dagster: DagsterLake) -> None:
+    dagster.lake.land("people", TUESDAY, "people.csv", b"id,email,updated\n1,\xff\xfe,2026\n")
+    outcome = dagster.run(MONDAY, WEDNESDAY)
+    assert not outcome.success
+    (failure,) = outcome.failures
+    assert failure.assets == ("bronze.people",)
+    assert "1 of 3 partitions failed" in failure.reason
+    assert f"{TUESDAY}: " in failure.reason
+    assert "UTF-8" in failure.reason
+    assert outcome.skipped == ["silver.people"]
+    assert dagster.materialized("bronze.people") == {MONDAY, WEDNESDAY}
+    assert set(dagster.lake.rows("bronze.people", "id")) == {"0", "2", "99"}
+
+
+def test_a_mended_day_turns_its_check_green(dagster: DagsterLake) -> None:
+    good = people((1, "p1@x.org", TUESDAY))
+    dagster.lake.land("people", TUESDAY, "people.csv", b"\xff\xfe")
+    bad = dagster.run(MONDAY, WEDNESDAY)
+    assert {c.name for c in bad.checks if not c.passed and c.severity == "ERROR"} == {"row_count"}
+    dagster.lake.land("people", TUESDAY, "people.csv", good)
+    mended = dagster.run(TUESDAY, TUESDAY)
+    assert mended.success, mended.failures
+    assert all(c.passed for c in mended.checks if c.severity == "ERROR")
+    assert dagster.materialized("bronze.people") == set(DAYS)
+
+
+def test_a_second_run_changes_nothing_and_says_so(dagster: DagsterLake) -> None:
+    dagster.run(MONDAY, WEDNESDAY)
+    versions = [dagster.lake.versions(t) for t in ("bronze.people", "silver.people")]
+    assert dagster.run(MONDAY, WEDNESDAY).success
+    assert [dagster.lake.versions(t) for t in ("bronze.people", "silver.people")] == versions
+    assert dagster.metadata("silver.people", TUESDAY)["status"] == "unchanged"
+
+
+def test_a_run_with_nothing_to_do_starts_no_engine(
+    dagster: DagsterLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.run(MONDAY, MONDAY)
+
+    def no_engine(*key: Any) -> Engine:
+        raise AssertionError(f"an engine was started: {key}")
+
+    monkeypatch.setattr(data_plane, "shared_engine", no_engine)
+    assert dagster.run(MONDAY, MONDAY).success
+
+
+def test_a_forced_run_does_the_work_again(dagster: DagsterLake) -> None:
+    dagster.run(MONDAY, MONDAY)
+    dagster.run(MONDAY, MONDAY, **{"lakehouse/force": "true"})
+    assert dagster.metadata("bronze.people", MONDAY)["status"] == "published"
+
+
+def test_a_wrong_transform_fails_for_good_and_names_the_columns(dagster: DagsterLake) -> None:
+    document = {"silver.people": copied(table="people", extra="number('id', 'bigint').alias('id')")}
+    dagster.lake.write_transform("silver", "people", document["silver.people"])
+    outcome = dagster.run(MONDAY, MONDAY)
+    (failure,) = outcome.failures
+    assert "missing: email, updated" in failure.reason
+    retries = dagster.instance.all_logs(
+        outcome.run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY
+    )
+    assert not retries
+
+
+def test_no_personal_value_reaches_the_run_history(dagster: DagsterLake) -> None:
+    dagster.lake.land(
+        "people", MONDAY, "people.csv",
+        people((1, f"{CANARY}", MONDAY), (2, CANARY.replace("@", "-at-"), MONDAY),
+               (3, "x@y.z", MONDAY)) + f"4,{CANARY},2026-10-05,one field too many\n",
+    )  # fmt: skip
+    assert dagster.run(MONDAY, WEDNESDAY).success
+    sample = dagster.metadata("silver.people", WEDNESDAY)["quarantine_sample"]
+    assert "email_pattern" in sample
+    history = b"".join(
+        p.read_bytes() for p in dagster.settings.dagster_home.rglob("*") if p.is_file()
+    )
+    assert b"email_pattern" in history
+    for canary in (CANARY, CANARY.replace("@", "-at-")):
+        assert canary.encode() not in history
+
+
+def test_runs_share_one_engine_that_stops_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Engine] = []
+    real = Engine.start
+
+    def start(*args: Any, **kwargs: Any) -> Engine:
+        started.append(real(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(engines.Engine, "start", start)
+    alone = data_plane._Engines()
+    with alone.held():
+        first = alone.get(("sail", 1, None))
+        alone.release()  # what the end of a run does
+        assert alone.get(("sail", 1, None)) is first
+    assert len(started) == 1
+    assert first not in engines._running, "stopped when nobody holds it any more"
+
+
+def test_the_embedded_data_plane_is_what_the_settings_say(dagster: DagsterLake) -> None:
+    plane = EmbeddedDataPlane.of(dagster.settings)
+    assert plane.zones == dagster.settings.zones
+    assert plane.history("bronze.people") == []

@@ -1,0 +1,441 @@
+"""Contracts: what a valid one says, and what a person reads about an invalid one.
+
+Not here: what a rule does to rows (test_rules.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spark_jobs.contract import RULES, load_contract, load_contracts
+from spark_jobs.errors import ContractError
+from tests.lakes import bronze, column, contract, rule
+
+PROJECT = Path(__file__).parents[2]
+HISTORY = (column("valid_to", "timestamp"), column("is_current", "boolean"))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "contracts"
+
+
+def write(folder: Path, document: dict | str | bytes, file: str = "silver/feed.yaml") -> Path:
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(document, dict):
+        document = yaml.safe_dump(document, sort_keys=False)
+    path.write_bytes(document.encode() if isinstance(document, str) else document)
+    return path
+
+
+def refused(folder: Path, document: dict | str | bytes) -> tuple[str, str]:
+    """The line that the error points at, stripped, and what it says."""
+    path = write(folder, document)
+    with pytest.raises(ContractError) as caught:
+        load_contract(path)
+    place, _, what = str(caught.value).partition(": ")
+    assert place.startswith(f"{path}:"), f"names no file: {caught.value}"
+    line = int(place.removeprefix(f"{path}:"))
+    return path.read_bytes().decode("latin-1").splitlines()[line - 1].strip(), what
+
+
+def feed(*columns: dict, **more) -> dict:
+    """A valid contract of silver.feed, to spoil."""
+    columns = columns or (
+        column("id", "bigint", key=1, of="bronze.feed.id"),
+        column("code", "string", rule("accepted_values", values=["A", "B"])),
+        column("at", "timestamp", required=True),
+    )
+    more = {"inputs": [{"table": "bronze.feed"}]} | more
+    return contract("silver.feed", columns, **more)
+
+
+def spoil(change: Callable[[dict], None]) -> dict:
+    document = feed()
+    change(document)
+    return document
+
+
+def test_every_contract_of_the_project_is_valid():
+    assert len(load_contracts(PROJECT / "contracts")) == 27
+
+
+def test_a_contract_says_what_its_file_says(folder):
+    found = load_contract(write(folder, feed(publish={"mode": "upsert", "sequence": "at"})))
+    assert (found.table, found.version, found.key) == ("silver.feed", "1.0.0", ("id",))
+    assert found.column["id"].type == "bigint" and found.column["id"].required
+    assert found.column["code"].required is False
+    assert found.publish.sequence == "at" and found.keyed
+    assert found.upstream == ("bronze.feed",)
+    assert [r.name for r in found.rules] == [
+        "id_not_null",
+        "at_not_null",
+        "id_type",
+        "code_accepted_values",
+    ]
+
+
+def test_a_composite_key_keeps_its_declared_order(folder):
+    columns = column("b", "bigint", key=2), column("a", "bigint", key=1)
+    assert load_contract(write(folder, feed(*columns))).key == ("a", "b")
+
+
+RULE_BODIES = {
+    "not_null": ("string", {}),
+    "accepted_values": ("string", {"values": ["A"]}),
+    "range": ("decimal(9,2)", {"min": 0, "max": 1, "exclusive_min": True}),
+    "pattern": ("string", {"pattern": "^a+$"}),
+    "length": ("string", {"min": 1, "max": 3}),
+    "reference": ("bigint", {"table": "silver.parents", "column": "id"}),
+    "expression": ("bigint", {"expression": "x > 0"}),
+    "unique": ("bigint", {"columns": ["x"]}),
+    "type": ("bigint", {"source": "bronze.feed.x"}),
+}
+
+
+def test_the_examples_cover_the_whole_vocabulary():
+    assert RULE_BODIES.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("kind", RULE_BODIES)
+@pytest.mark.parametrize("severity", ["error", "warn"])
+def test_every_kind_of_rule_parses(folder, kind, severity):
+    type_, body = RULE_BODIES[kind]
+    document = feed(column("x", type_, rule(kind, severity=severity, name="mine", **body)))
+    (found,) = [r for r in load_contract(write(folder, document)).rules if r.name == "mine"]
+    assert (found.kind, found.severity) == (kind, severity)
+    assert found.spec.model_dump() == found.spec.model_dump() | {"rule": kind}
+
+
+@pytest.mark.parametrize("kind", RULE_BODIES)
+def test_every_kind_of_rule_refuses_a_key_that_it_does_not_know(folder, kind):
+    type_, body = RULE_BODIES[kind]
+    line, what = refused(folder, feed(column("x", type_, rule(kind, **body, colour="red"))))
+    assert what == f"rule {kind}: unknown key 'colour'"
+    assert line == "colour: red"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "what"),
+    [
+        ("rang", {"min": 0}, "unknown rule 'rang'; known rules: accepted_values, expression, length,"
+         " not_null, pattern, range, reference, type, unique"),
+        ("range", {}, "rule range: give min, max or both: without a bound the rule cannot fail"),
+        ("range", {"min": 5, "max": 1}, "rule range: min 5 is above max 1"),
+        ("range", {"min": "low"}, "rule range: min: Input should be a valid number, unable to parse"
+         " string as a number"),
+        ("pattern", {"pattern": "a"}, "rule pattern cannot judge x, a bigint"),
+        ("accepted_values", {"values": ["1"]}, "rule accepted_values: '1' is no bigint: mind the"
+         " quotes"),
+        ("range", {"min": 0, "max_failing": 5}, "rule range: max_failing 5 is not a share of rows, 0"
+         " to 1"),
+        ("reference", {"table": "silver.feed", "column": "x"}, "rule x_reference refers to its own"
+         " table"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_cannot_work_is_refused(folder, kind, body, what):
+    assert refused(folder, feed(column("x", "bigint", rule(kind, **body))))[1] == what
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "what"),
+    [
+        ("pattern", {"pattern": "("}, "rule pattern: pattern: not a regular expression: missing ),"
+         " unterminated subpattern at position 0"),
+        ("length", {}, "rule length: give min, max or both: without a bound the rule cannot fail"),
+        ("accepted_values", {"values": []}, "rule accepted_values: values: Tuple should have at least"
+         " 1 item after validation, not 0"),
+        ("accepted_values", {"values": [False]}, "rule accepted_values: values.0.str: Input should be"
+         " a valid string"),
+        ("range", {"min": 0}, "rule range cannot judge x, a string"),
+        ("unique", {"columns": ["y"]}, "rule x_unique: no column y"),
+    ],
+)  # fmt: skip
+def test_a_rule_on_text_that_cannot_work_is_refused(folder, kind, body, what):
+    assert refused(folder, feed(column("x", "string", rule(kind, **body))))[1] == what
+
+
+def test_a_rule_needs_a_column_to_judge(folder):
+    _, what = refused(folder, feed(rules=[rule("not_null")]))
+    assert what == "rule not_null is about a column: write it below that column"
+
+
+def test_two_rules_need_two_names(folder):
+    twice = column("x", "bigint", rule("range", min=0), rule("range", max=9))
+    line, what = refused(folder, feed(twice))
+    assert what == "rule x_range is declared twice: give it a name"
+    assert line == "quality:"
+
+
+def test_a_severity_is_error_or_warn(folder):
+    _, what = refused(folder, feed(column("x", "bigint", rule("not_null", severity="fatal"))))
+    assert what == "rule not_null: severity must be error or warn"
+
+
+def test_a_rule_on_a_bronze_table_is_refused_and_not_left_undone(folder):
+    path = write(folder, bronze("feed", "json", column("x", "string", rule("not_null"))),
+                 "bronze/feed.yaml")  # fmt: skip
+    with pytest.raises(ContractError, match=r"feed.yaml:\d+: rule x_not_null: bronze keeps rows"):
+        load_contract(path)
+
+
+SPOILED = {
+    "a misspelt key": (
+        spoil(lambda d: d.update(versoin="1.0.0")), "versoin: 1.0.0",
+        "Additional properties are not allowed ('versoin' was unexpected)",
+    ),
+    "a misspelt key of a column": (
+        spoil(lambda d: d["schema"][0]["properties"][1].update(requierd=True)), "requierd: true",
+        "Unevaluated properties are not allowed ('requierd' was unexpected)",
+    ),
+    "a misspelt custom property": (
+        spoil(lambda d: d["customProperties"].append({"property": "gate", "value": {}})),
+        "- property: gate", "customProperties: gate: {} is not known; there are source, publish,"
+        " inputs, gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark,"
+        " emr, databricks), physicalPartition",
+    ),
+    "a misspelt threshold": (
+        spoil(lambda d: d["customProperties"].append({"property": "gates", "value": {"min_row": 1}})),
+        "min_row: 1", "gates: unknown key 'min_row'",
+    ),
+    "an unknown partitioning": (
+        feed(partitioning="weekly"), "- property: partitioning",
+        "customProperties: partitioning: 'weekly' is not known; there are source, publish, inputs,"
+        " gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark, emr,"
+        " databricks), physicalPartition",
+    ),
+    "no publish mode": (
+        spoil(lambda d: d["customProperties"].pop(0)), "customProperties:",
+        "property publish is missing: it says how rows land",
+    ),
+    "an unknown publish mode": (
+        feed(publish={"mode": "append"}), "mode: append",
+        "publish: mode: Input should be 'replace_partition', 'upsert', 'scd2' or 'snapshot'",
+    ),
+    "no version": (
+        spoil(lambda d: d.pop("version")), "apiVersion: v3.1.0",
+        "'version' is a required property",
+    ),
+    "a version of two numbers": (
+        feed(version="1.0"), "version: '1.0'", "version must be three numbers such as 1.0.0",
+    ),
+    "no owner": (
+        spoil(lambda d: d.update(team={"description": "us"})), "team:", "team.name is missing",
+    ),
+    "another table's name": (
+        spoil(lambda d: d.update(id="silver.other")), "id: silver.other",
+        "id silver.other belongs in a file silver/other.yaml",
+    ),
+    "an unknown layer": (
+        spoil(lambda d: d.update(id="copper.feed")), "id: copper.feed",
+        "id must be <layer>.<table> with layer one of bronze, silver, gold",
+    ),
+    "no columns": (feed(), "", ""),
+    "a column twice": (
+        feed(column("id", "bigint"), column("id", "bigint")), "- name: id",
+        "column id is declared twice",
+    ),
+    "a platform's column name": (
+        feed(column("_id", "bigint")), "- name: _id",
+        "column _id: names that begin with _ are the platform's",
+    ),
+    "a column without description": (
+        spoil(lambda d: d["schema"][0]["properties"][0].pop("description")), "- name: id",
+        "column id has no description",
+    ),
+    "an unknown type": (
+        spoil(lambda d: d["schema"][0]["properties"][0].update(physicalType="int64")),
+        "physicalType: int64", "column id: physicalType 'int64' is not supported; use string, int,"
+        " bigint, boolean, date, timestamp, decimal(p,s) or an array",
+    ),
+    "an impossible decimal": (
+        spoil(lambda d: d["schema"][0]["properties"][0].update(physicalType="decimal(5,9)")),
+        "physicalType: decimal(5,9)", "column id: physicalType 'decimal(5,9)' is not supported; use"
+        " string, int, bigint, boolean, date, timestamp, decimal(p,s) or an array",
+    ),
+    "an upsert without key": (
+        feed(column("x", "bigint", required=True), publish={"mode": "upsert", "sequence": "x"}),
+        "- property: publish", "mode upsert needs a key and a sequence",
+    ),
+    "an upsert without sequence": (
+        feed(publish={"mode": "upsert"}), "- property: publish",
+        "mode upsert needs a key and a sequence",
+    ),
+    "an unknown sequence": (
+        feed(publish={"mode": "upsert", "sequence": "later"}), "- property: publish",
+        "publish: column later is not in the schema",
+    ),
+    "a sequence that may be null": (
+        feed(column("id", "bigint", key=1), column("at", "timestamp"),
+             publish={"mode": "upsert", "sequence": "at"}), "- name: at",
+        "column at: a key or sequence of mode upsert must be required",
+    ),
+    "a delete mark that is no truth value": (
+        feed(publish={"mode": "upsert", "sequence": "at", "delete_column": "code"}),
+        "- property: publish", "publish: delete_column code must be boolean",
+    ),
+    "history without validity": (
+        feed(column("id", "bigint", key=1), column("at", "timestamp", key=2),
+             publish={"mode": "scd2", "sequence": "at"}), "- name: feed",
+        "mode scd2 needs columns valid_to (timestamp) and is_current (boolean)",
+    ),
+    "history with one version per key": (
+        feed(column("id", "bigint", key=1), column("at", "timestamp", required=True), *HISTORY,
+             publish={"mode": "scd2", "sequence": "at"}), "- property: publish",
+        "mode scd2 keeps every version of a key: sequence at must be part of the primary key, beside"
+        " the columns that name the entity",
+    ),
+    "a snapshot of parts": (
+        feed(publish={"mode": "snapshot"}), "- property: publish",
+        "mode snapshot replaces the whole table, so the table has no partitioning",
+    ),
+    "a physical partition that is no date": (
+        feed(physicalPartition="id"), "- property: physicalPartition",
+        "physicalPartition id must be a required date column of the schema",
+    ),
+    "an arrival date without arrivals": (
+        feed(partitioning=None), "customProperties:",
+        "a table without partitioning needs physicalPartition: none",
+    ),
+    "an aggregate without key": (
+        feed(column("n", "bigint"), grain="aggregate"), "- name: feed",
+        "grain aggregate needs a primary key",
+    ),
+    "touched rows by no column": (
+        feed(inputs=[{"table": "bronze.feed", "read": "touched"}]), "- table: bronze.feed",
+        "input bronze.feed: read: touched, and only that, names a column by",
+    ),
+    "two driving inputs": (
+        feed(inputs=[{"table": "bronze.feed"}, {"table": "bronze.more"}]), "- table: bronze.more",
+        "input bronze.more: only the first one drives the batch; read: lookup",
+    ),
+    "a source of a silver table": (
+        feed(source={"dataset": "feed", "format": "csv", "system": "test"}), "customProperties:",
+        "bronze tables, and only they, have a source",
+    ),
+    "an objective that is no number": (
+        spoil(lambda d: d.update(slaProperties=[{"property": "latency", "value": "soon"}])),
+        "- property: latency", "latency: 'soon' is not a number",
+    ),
+}  # fmt: skip
+SPOILED["no columns"] = (
+    spoil(lambda d: d["schema"][0].update(properties=[])),
+    "- name: feed",
+    "the table has no properties (columns)",
+)
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_a_fault_is_named_with_the_line_to_mend(folder, fault):
+    document, line, what = SPOILED[fault]
+    assert refused(folder, document) == (line, what)
+
+
+def test_a_key_that_is_there_twice_is_not_settled_in_silence(folder):
+    text = yaml.safe_dump(feed(), sort_keys=False)
+    text = text.replace("status: active", "status: active\nversion: 9.9.9")
+    assert refused(folder, text) == ("version: 9.9.9", "key version is there twice")
+
+
+def test_a_typed_column_of_a_text_source_is_refused(folder):
+    path = write(folder, bronze("feed", "csv", column("x", "bigint")), "bronze/feed.yaml")
+    with pytest.raises(ContractError, match="column x: a csv source delivers strings"):
+        load_contract(path)
+
+
+def test_a_file_that_is_no_yaml(folder):
+    assert refused(folder, "id: silver.feed\nschema: [1,\n# end") == (
+        "# end", "not valid YAML: did not find expected node content",
+    )  # fmt: skip
+
+
+def test_a_file_that_is_no_mapping(folder):
+    assert refused(folder, "- 1\n") == (
+        "- 1", "a contract is a mapping that begins with apiVersion and kind",
+    )  # fmt: skip
+
+
+def test_a_file_that_is_not_utf_8(folder):
+    _, what = refused(folder, yaml.safe_dump(feed()).encode() + b"# caf\xe9\n")
+    assert what == "not UTF-8 text (invalid continuation byte)"
+
+
+def test_a_file_that_is_missing(folder):
+    with pytest.raises(ContractError, match=r"orders.yaml: contract not found; .* create the file"):
+        load_contract(folder / "silver" / "orders.yaml")
+
+
+# -- between contracts -------------------------------------------------------------------------
+
+
+def refused_together(folder: Path, *documents: dict) -> tuple[str, str]:
+    for document in documents:
+        layer, _, name = document["id"].partition(".")
+        write(folder, document, f"{layer}/{name}.yaml")
+    with pytest.raises(ContractError) as caught:
+        load_contracts(folder)
+    place, _, what = str(caught.value).partition(": ")
+    path, _, line = place.rpartition(":")
+    return Path(path).read_text().splitlines()[int(line) - 1].strip(), what
+
+
+FEED = bronze("feed", "json", column("id", required=True), column("code"), column("at"))
+
+
+def test_a_folder_without_contracts(folder):
+    with pytest.raises(ContractError, match="no contracts found"):
+        load_contracts(folder)
+
+
+def test_contracts_come_upstream_first(folder):
+    for document, file in ((feed(), "silver/feed.yaml"), (FEED, "bronze/feed.yaml")):
+        write(folder, document, file)
+    assert list(load_contracts(folder)) == ["bronze.feed", "silver.feed"]
+
+
+def test_an_input_without_contract(folder):
+    assert refused_together(folder, feed()) == (
+        "- table: bronze.feed", "silver.feed reads bronze.feed, which has no contract",
+    )  # fmt: skip
+
+
+def test_a_source_column_that_nobody_declares(folder):
+    document = feed(column("id", "bigint", of="bronze.feed.idd"))
+    assert refused_together(folder, FEED, document) == (
+        "transformSourceObjects:",
+        "column id comes from bronze.feed.idd, which no contract declares",
+    )
+
+
+@pytest.mark.parametrize("target", [("silver.gone", "id"), ("bronze.feed", "gone")])
+def test_a_reference_to_something_that_nobody_declares(folder, target):
+    table, name = target
+    document = feed(column("id", "bigint", rule("reference", table=table, column=name)))
+    assert refused_together(folder, FEED, document) == (
+        "quality:", f"rule id_reference refers to {table}.{name}, which no contract declares",
+    )  # fmt: skip
+
+
+def test_touched_rows_by_a_column_that_the_input_lacks(folder):
+    document = feed(inputs=[{"table": "bronze.feed", "read": "touched", "by": "day"}])
+    assert refused_together(folder, FEED, document) == (
+        "- table: bronze.feed", "input bronze.feed has no column day",
+    )  # fmt: skip
+
+
+def test_tables_that_read_each_other(folder):
+    def reading(name: str, other: str) -> dict:
+        return contract(f"silver.{name}", [column("id", "bigint")],
+                        inputs=[{"table": f"silver.{other}"}])  # fmt: skip
+
+    line, what = refused_together(folder, reading("a", "b"), reading("b", "c"), reading("c", "a"))
+    assert line == "- property: inputs"
+    assert what.startswith("tables read each other: ")
+    chain = what.removeprefix("tables read each other: ").split(" <- ")
+    assert len(chain) == 4 and chain[0] == chain[-1]
+    assert "silver.a <- silver.b" in " <- ".join(chain * 2), "the arrow points from input to reader"

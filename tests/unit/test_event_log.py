@@ -1,0 +1,144 @@
+"""The batched event log stores what the stock one stores, or nothing of a batch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+from lakehouse import event_log
+from lakehouse.instance import bury_dead_runs, open_instance, prepare_home
+from lakehouse.settings import Settings, SettingsError, load_settings
+
+PROJECT = Path(__file__).parents[2]
+DAYS = [f"2026-10-{d:02d}" for d in range(5, 15)]
+KEY = dg.AssetKey("days")
+
+
+@dg.asset(
+    name="days",
+    partitions_def=dg.DailyPartitionsDefinition("2026-10-05", end_date="2026-10-30"),
+    check_specs=[dg.AssetCheckSpec("sound", asset="days")],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def days(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    for partition in context.partition_keys:
+        context.add_asset_metadata({"day": partition}, partition_key=partition)
+    yield dg.MaterializeResult()
+    yield dg.AssetCheckResult(passed=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
+        monkeypatch.setenv(name, "")  # so that they are put back afterwards
+        monkeypatch.delenv(name)
+    return load_settings("local", home=tmp_path, project=PROJECT)
+
+
+@pytest.fixture
+def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    with open_instance(settings) as found:
+        yield found
+
+
+def materialize(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    tags = {
+        "dagster/asset_partition_range_start": DAYS[0],
+        "dagster/asset_partition_range_end": DAYS[-1],
+    }
+    return dg.materialize([days], instance=instance, tags=tags)
+
+
+def test_a_range_is_recorded_partition_by_partition(instance: dg.DagsterInstance) -> None:
+    assert materialize(instance).success
+    assert instance.get_materialized_partitions(KEY) == set(DAYS)
+    latest = instance.get_latest_materialization_event(KEY)
+    assert latest is not None
+    assert latest.asset_materialization.partition == DAYS[-1]
+
+
+def test_a_run_plans_one_evaluation_of_a_check(instance: dg.DagsterInstance) -> None:
+    materialize(instance)
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(KEY, "sound"), limit=100
+    )
+    assert [(r.status.value, r.partition) for r in history] == [("SUCCEEDED", None)]
+
+
+def test_the_stock_storage_reads_what_was_written(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    result = materialize(instance)
+    stock = DagsterSqliteStorage(str(settings.dagster_home)).event_log_storage
+    ours = instance.event_log_storage.get_records_for_run(result.run_id).records
+    theirs = stock.get_records_for_run(result.run_id).records
+    assert [r.event_log_entry for r in theirs] == [r.event_log_entry for r in ours]
+    assert stock.get_materialized_partitions(KEY) == set(DAYS)
+
+
+def test_a_batch_that_fails_halfway_stores_nothing(instance: dg.DagsterInstance) -> None:
+    result = materialize(instance)
+    storage = instance.event_log_storage
+    records = storage.get_records_for_run(result.run_id).records
+    events = [r.event_log_entry for r in records if r.event_log_entry.is_dagster_event]
+    broken = events[0]._replace(run_id=None)
+    with pytest.raises(Exception, match="shard_name"):
+        storage.store_event_batch([*events[:3], broken])
+    assert len(storage.get_records_for_run(result.run_id).records) == len(records)
+
+
+def test_the_log_goes_on_after_a_batch_that_failed(instance: dg.DagsterInstance) -> None:
+    entry = EventLogEntry(
+        error_info=None,
+        level=20,
+        user_message="x",
+        run_id="none",
+        timestamp=0.0,
+        dagster_event=None,
+    )
+    with pytest.raises(Exception, match="shard_name"):
+        instance.event_log_storage.store_event_batch([entry._replace(run_id=None)])
+    assert materialize(instance).success
+
+
+def test_many_runs_keep_few_databases_open(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "OPEN_RUNS", 2)
+    for _ in range(4):
+        materialize(instance)
+    assert len(instance.event_log_storage._engines) == 1 + 2
+
+
+def test_a_run_whose_process_died_is_marked_failed(instance: dg.DagsterInstance) -> None:
+    from dagster._core.test_utils import create_run_for_test
+
+    dead = create_run_for_test(
+        instance, status=dg.DagsterRunStatus.STARTED, tags={"lakehouse/process": "999999999"}
+    )
+    alive = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    assert bury_dead_runs(instance) == [dead.run_id]
+    assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert instance.get_run_by_id(alive.run_id).status == dg.DagsterRunStatus.STARTED
+
+
+def test_the_instance_keeps_telemetry_off_and_one_run_of_a_lane(settings: Settings) -> None:
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        assert instance.telemetry_enabled is False
+        limits = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+        assert limits == [
+            {"key": "lakehouse/lane", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+        ]
+        assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] == 60
+
+
+def test_a_home_that_cannot_be_written_says_so(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    blocked = settings.model_copy(update={"home": tmp_path / "file"})
+    with pytest.raises(SettingsError, match=r"not writable.*LAKEHOUSE_HOME"):
+        prepare_home(blocked)

@@ -1,0 +1,223 @@
+"""The gate: which counts close it, which only warn, and that nothing unevaluated passes.
+
+Here: checks from counts, without an engine. Not here: that a closed gate publishes nothing
+(test_bad_input.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spark_jobs import contract_checks, gate
+from spark_jobs.audit import Staged
+from spark_jobs.contract import Contract, load_contract, load_contracts
+from spark_jobs.report import Check, Counts
+from tests.lakes import MONDAY, bronze, column, contract, rule
+
+CONTRACTS = load_contracts(Path(__file__).parents[2] / "contracts")
+BLOCKING = {"row_balance", "row_count", "quarantine_rate"}
+
+
+def parsed(tmp_path: Path, document: dict) -> Contract:
+    layer, _, name = document["id"].partition(".")
+    path = tmp_path / layer / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(document))
+    return load_contract(path)
+
+
+@pytest.fixture
+def silver(tmp_path):
+    """A silver table with a rule of each severity, and one of each with a threshold."""
+
+    def define(**more: Any) -> Contract:
+        x = column(
+            "x",
+            "bigint",
+            rule("range", min=0),
+            rule("range", name="plausible", severity="warn", max=99),
+            rule("range", name="mostly_small", severity="warn", max=9, max_failing=0.1),
+        )
+        columns = [column("id", "bigint", key=1), x, column("at", "timestamp", required=True)]
+        rules = [
+            rule("unique", name="one_each", columns=["x"]),
+            rule("unique", name="better_one_each", severity="warn", columns=["x"]),
+        ]
+        upsert = {"mode": "upsert", "sequence": "at"}
+        return parsed(
+            tmp_path, contract("silver.feed", columns, rules=rules, publish=upsert, **more)
+        )
+
+    return define
+
+
+def judged(c: Contract, counts: Counts | None = None, **more: Any) -> dict[str, Check]:
+    """The checks of a partition of 100 good rows, but for what is said otherwise."""
+    settings = {"rows_due": True, "earlier": [], "drift": [], "partition": MONDAY}
+    staged = {"failing": {}, "newest": {MONDAY: "2026-10-05 23:00:00"}, "key_duplicates": {}}
+    settings |= {k: v for k, v in more.items() if k in settings}
+    staged |= {k: v for k, v in more.items() if k in staged}
+    partition = settings.pop("partition")
+    failing = {partition: staged.pop("failing")}
+    batch = Staged("batch=1", {}, {}, {}, {}, failing, **staged)
+    counts = counts or Counts(read=100, inserted=100)
+    found = gate.checks(c, partition, batch, counts, **settings)
+    assert len({x.name for x in found}) == len(found), "a check is made twice"
+    return {x.name: x for x in found}
+
+
+def failed(checks: dict[str, Check]) -> set[str]:
+    return {n for n, c in checks.items() if not c.passed}
+
+
+def test_a_clean_partition_passes_every_check(silver):
+    assert failed(judged(silver())) == set()
+
+
+@pytest.mark.parametrize(
+    ("check", "counts", "observed"),
+    [
+        ("row_balance", Counts(read=100, inserted=99), 1),
+        ("row_balance", Counts(read=100, inserted=101), -1),
+        ("row_count", Counts(), 0),
+        ("quarantine_rate", Counts(read=100, inserted=89, quarantined=11), 0.11),
+        ("duplicate_rate", Counts(read=100, inserted=98, duplicate=2), 0.02),
+    ],
+)
+def test_each_count_has_its_check(silver, check, counts, observed):
+    checks = judged(silver(), counts)
+    assert check in failed(checks)
+    assert checks[check].observed == observed
+    assert checks[check].blocking == (check in BLOCKING)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        Counts(read=100, inserted=90, quarantined=10),
+        Counts(read=100, inserted=99, duplicate=1),
+        Counts(read=100, inserted=20, updated=20, deleted=20, unchanged=20, filtered=20),
+    ],
+)
+def test_a_bound_itself_is_within_bounds(silver, counts):
+    assert failed(judged(silver(), counts)) == set()
+
+
+def test_the_defaults_are_stricter_the_nearer_a_table_is_to_its_readers(tmp_path):
+    rates = {}
+    for layer in ("silver", "gold"):
+        c = parsed(tmp_path, contract(f"{layer}.feed", [column("x")]))
+        rates[layer] = c.gates.max_quarantine_rate, c.gates.max_duplicate_rate
+    rates["bronze"] = parsed(tmp_path, bronze("feed", "json", column("x"))).gates
+    assert rates["silver"] == (0.10, 0.01) and rates["gold"] == (0.01, 0)
+    assert (rates["bronze"].max_quarantine_rate, rates["bronze"].max_duplicate_rate) == (0.05, 0.05)
+
+
+def test_a_contract_may_set_its_own_bounds(silver):
+    counts = Counts(read=100, inserted=89, quarantined=11)
+    c = silver(gates={"max_quarantine_rate": 0.2, "min_rows": 101})
+    assert failed(judged(c, counts)) == {"row_count"}
+    assert c.gates.max_duplicate_rate == 0.01, "the others stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected", "blocking"),
+    [
+        ({"x_range": 1}, {"x_range"}, set()),
+        ({"plausible": 1}, {"plausible"}, set()),
+        ({"mostly_small": 10}, set(), set()),
+        ({"mostly_small": 11}, {"mostly_small"}, {"mostly_small"}),
+        ({"one_each": 1}, {"one_each"}, {"one_each"}),
+        ({"better_one_each": 1}, {"better_one_each"}, set()),
+        ({"id_not_null": 5}, {"id_not_null"}, set()),
+        ({"id_not_null": 6}, {"id_not_null", "null_rate"}, set()),
+    ],
+)
+def test_a_broken_rule_fails_its_check_and_closes_the_gate_if_no_row_can_leave(
+    silver, failing, expected, blocking
+):
+    checks = judged(silver(), failing=failing)
+    assert failed(checks) == expected
+    assert {n for n in failed(checks) if checks[n].blocking} == blocking
+    for name, rows in failing.items():
+        assert checks[name].failing_rows == rows
+
+
+RULES = {"id_not_null", "at_not_null", "x_range", "plausible", "mostly_small", "one_each",
+         "better_one_each"}  # fmt: skip
+
+
+def test_a_rule_that_saw_no_row_where_rows_are_due_fails(silver):
+    nothing_left = Counts(read=100, filtered=100)
+    assert failed(judged(silver(), nothing_left)) == RULES
+    assert failed(judged(silver(), Counts())) == RULES | {"row_count"}
+
+
+def test_where_no_rows_are_due_none_are_missed(silver):
+    assert failed(judged(silver(), Counts(), rows_due=False, newest={})) == set()
+
+
+def test_freshness_is_the_age_at_the_end_of_the_arrival_window(silver):
+    old = judged(silver(), newest={MONDAY: "2026-10-04 23:30:00"})
+    assert failed(old) == {"freshness"} and not old["freshness"].blocking
+    assert old["freshness"].observed == 24.5
+    assert failed(judged(silver(), newest={MONDAY: "2026-10-05 00:00:00"})) == set()
+    hour = f"{MONDAY}T05"
+    c = silver(partitioning="hourly", gates={"max_age_hours": 1})
+    assert failed(judged(c, partition=hour, newest={hour: "2026-10-05 05:00:00"})) == set()
+    assert failed(judged(c, partition=hour, newest={hour: "2026-10-05 04:59:00"})) == {"freshness"}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "volume"),
+    [
+        ([1, 1], set()),  # too few to compare with
+        ([100, 100, 100], set()),
+        ([200, 200, 200], set()),
+        ([201, 201, 201], {"volume"}),
+        ([66, 66, 66], {"volume"}),
+        ([0, 0, 0], set()),
+    ],
+)
+def test_an_unusual_volume_warns(silver, earlier, volume):
+    checks = judged(silver(), earlier=earlier)
+    assert failed(checks) == volume
+    assert not checks["volume"].blocking
+
+
+def test_drift_warns_and_says_what_drifted(tmp_path):
+    c = parsed(tmp_path, bronze("feed", "json", column("x")))
+    checks = judged(c, drift=["new column y (such as '1')", "column x missing, read as null"])
+    assert failed(checks) == {"schema_drift"}
+    assert checks["schema_drift"].detail == (
+        "new column y (such as '1'); column x missing, read as null"
+    )
+    assert not checks["schema_drift"].blocking
+
+
+def test_an_aggregate_with_a_key_twice_is_not_published(tmp_path):
+    columns = [column("day", "date", key=1), column("n", "bigint")]
+    c = parsed(tmp_path, contract("gold.feed", columns, grain="aggregate"))
+    checks = judged(c, key_duplicates={MONDAY: 2})
+    assert failed(checks) == {"key_unique"} and checks["key_unique"].blocking
+    assert failed(judged(c)) == set()
+
+
+@pytest.mark.parametrize("table", CONTRACTS)
+def test_the_declared_checks_are_the_ones_that_are_made(table):
+    """Orchestrators declare checks before any run; one more or one less would break them."""
+    c = CONTRACTS[table]
+    partition = "2026-10-05T07" if c.partitioning == "hourly" else MONDAY
+    made = judged(c, partition=partition, newest={})
+    declared = dict(gate.check_names(c))
+    assert declared.keys() == made.keys()
+    assert {n: x.blocking for n, x in made.items()} == declared
+
+
+def test_no_rule_can_take_the_name_of_a_platform_check():
+    own = {*gate.GATE_CHECKS, *gate.WARN_CHECKS, "schema_drift", "parsable", "key_unique"}
+    assert own == set(contract_checks.CHECKS)

@@ -1,0 +1,290 @@
+"""The dbt project follows from the contracts, is described in full, and compiles for Redshift."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from lakehouse import dbt_process, dbt_sources
+from lakehouse.dbt_process import DbtProjectError, prepared_project
+from lakehouse.mart_builds import (
+    Build,
+    CheckOutcome,
+    Fingerprint,
+    fingerprint,
+    needs_full_refresh,
+    project_digest,
+    source_versions,
+    unchanged,
+)
+from lakehouse.marts import build_marts
+from lakehouse.settings import RedshiftWarehouse, Secret, Settings, load_settings
+from spark_jobs.contract import load_contracts
+from spark_jobs.errors import InputError
+
+PROJECT = Path(__file__).parents[2]
+MARTS = {
+    "sales": {"customer_metrics", "top_spenders", "orders_fx"},
+    "analytics": {"customer_360", "revenue_by_geography", "revenue_by_industry"},
+    "finance": {"fx_week"},
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return load_settings("local", home=tmp_path_factory.mktemp("home"), project=PROJECT)
+
+
+@pytest.fixture(scope="module")
+def manifest(settings: Settings) -> dict[str, Any]:
+    return json.loads(prepared_project(settings).manifest_path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {n["name"]: n for n in manifest["nodes"].values() if n["resource_type"] == "model"}
+
+
+@pytest.fixture(scope="module")
+def marts(settings: Settings) -> dg.AssetsDefinition:
+    assets, _ = build_marts(settings)
+    return assets[0]
+
+
+def copy_of_the_project(settings: Settings, folder: Path) -> Settings:
+    ignored = shutil.ignore_patterns("target", "logs")
+    shutil.copytree(settings.dbt_project, folder / "dbt_project", ignore=ignored)
+    return settings.model_copy(update={"project": folder})
+
+
+def test_sources_and_staging_are_what_the_contracts_say() -> None:
+    for relative, text in dbt_sources.render(load_contracts(PROJECT / "contracts")).items():
+        assert (PROJECT / "dbt_project" / relative).read_text() == text, (
+            f"{relative} is out of date: run python -m lakehouse.dbt_sources"
+        )
+
+
+def test_there_is_no_staging_model_beyond_the_generated_ones(models: dict[str, Any]) -> None:
+    staged = {m for m, n in models.items() if n["fqn"][1] == "staging"}
+    contracts = load_contracts(PROJECT / "contracts")
+    assert staged == {f"stg_{contracts[t].name}" for t in dbt_sources.STAGED}
+
+
+def test_every_mart_is_there_with_an_enforced_contract(models: dict[str, Any]) -> None:
+    for schema, names in MARTS.items():
+        found = {m: n for m, n in models.items() if n["schema"] == schema}
+        assert found.keys() == names
+        for node in found.values():
+            assert node["config"]["contract"]["enforced"], node["name"]
+            assert all(c["data_type"] for c in node["columns"].values()), node["name"]
+
+
+def test_every_model_and_column_is_described(models: dict[str, Any]) -> None:
+    for name, node in models.items():
+        assert node["description"], name
+        assert node["columns"], name
+        for column in node["columns"].values():
+            assert column["description"], f"{name}.{column['name']}"
+
+
+def test_every_mart_has_a_key_test_and_an_exposure(manifest: dict[str, Any]) -> None:
+    tests = [n for n in manifest["nodes"].values() if n["resource_type"] == "test"]
+    keyed = {t.get("attached_node") for t in tests if t["name"].startswith("unique_")}
+    exposed = {m for e in manifest["exposures"].values() for m in e["depends_on"]["nodes"]}
+    wanted = {f"model.lakehouse_marts.{m}" for names in MARTS.values() for m in names}
+    assert wanted <= keyed
+    assert wanted <= exposed
+
+
+def test_personal_columns_are_classified_where_they_come_from_personal_columns(
+    manifest: dict[str, Any], models: dict[str, Any]
+) -> None:
+    personal = {
+        (name, c["name"])
+        for name, node in models.items()
+        for c in node["columns"].values()
+        if c["config"]["meta"].get("classification") == "pii"
+    }
+    assert {("customer_360", c) for c in ("first_name", "last_name", "email", "phone")} <= personal
+    assert ("stg_dim_customer", "address") in personal
+
+
+def test_marts_are_assets_that_depend_on_the_tables_they_select_from(
+    marts: dg.AssetsDefinition,
+) -> None:
+    wanted = {dg.AssetKey([s, m]) for s, names in MARTS.items() for m in names}
+    assert wanted <= marts.keys
+    outside = {d for deps in marts.asset_deps.values() for d in deps} - marts.keys
+    assert outside == {dg.AssetKey(t.split(".")) for t in dbt_sources.STAGED}
+
+
+def test_assets_carry_owner_group_kinds_tags_and_checks(marts: dg.AssetsDefinition) -> None:
+    key = dg.AssetKey(["analytics", "customer_360"])
+    spec = marts.specs_by_key[key]
+    assert list(spec.owners) == ["team:data-platform"]
+    assert spec.group_name == "marts"
+    assert spec.freshness_policy is not None
+    assert spec.kinds == {"dbt", "duckdb", "incremental"}
+    assert spec.tags["personal-data"] == "true"
+    columns = {c.name: c for c in spec.metadata["dagster/column_schema"].columns}
+    assert columns["email"].tags == {"classification": "pii"}
+    assert columns["total_orders"].constraints.nullable is False
+    assert marts.op.pool == "warehouse"
+    checks = {c.name for c in marts.check_keys if c.asset_key == key}
+    assert {"unique_customer_360_customer_id", "not_null_customer_360_customer_id"} <= checks
+
+
+def test_a_manifest_that_is_missing_is_made(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = copy_of_the_project(settings, tmp_path)
+    parsed: list[Path] = []
+
+    def parse(_: Settings, folder: Path) -> None:
+        parsed.append(folder)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+
+    monkeypatch.setattr(dbt_process, "_parse", parse)
+    project = prepared_project(copied)
+    assert parsed == [project.manifest_path.parent]
+    prepared_project(copied)
+    assert len(parsed) == 1, "a manifest that is up to date is not made again"
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_parse_is_named(settings: Settings, tmp_path: Path) -> None:
+    copied = copy_of_the_project(settings, tmp_path)
+    (copied.dbt_project / "models" / "finance" / "fx_week.sql").write_text(
+        "select * from {{ ref('no_such_model') }}"
+    )
+    with pytest.raises(DbtProjectError, match=r"fx_week.*no_such_model"):
+        prepared_project(copied)
+
+
+def test_a_manifest_that_cannot_be_written_says_what_to_do(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Parsed:
+        success = True
+
+        def invoke(self, _: list[str]) -> Parsed:
+            return self
+
+    copied = copy_of_the_project(settings, tmp_path)
+    (copied.dbt_project / "target").write_text("a file where the folder should be")
+    monkeypatch.setattr("dbt.cli.main.dbtRunner", Parsed)
+    with pytest.raises(DbtProjectError, match="build the image with the manifest"):
+        prepared_project(copied)
+
+
+def test_only_the_project_s_own_files_decide_whether_it_has_changed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = copy_of_the_project(settings, tmp_path).dbt_project
+    before = project_digest(folder)
+    (folder / "target").mkdir()
+    (folder / "target" / "manifest.json").write_text("{}")
+    assert project_digest(folder) == before
+    (folder / "macros" / "rules.sql").write_text("{% macro nothing() %}{% endmacro %}")
+    assert project_digest(folder) != before
+
+
+def test_a_missing_lake_table_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"silver.orders: .* Materialize silver/orders first"):
+        source_versions({"silver.orders": str(tmp_path / "silver" / "orders")})
+
+
+def test_a_build_survives_its_record() -> None:
+    build = Build(
+        "model.lakehouse_marts.fx_week",
+        Fingerprint("p", "i"),
+        7,
+        (CheckOutcome("unique", True, "ERROR"),),
+        {"ccy": (("model.lakehouse_marts.stg_fx_rates", "ccy"),)},
+    )
+    assert Build.from_json(build.to_json()) == build
+
+
+@pytest.mark.parametrize(
+    ("now", "same", "refresh"),
+    [
+        (fingerprint("p1", {"silver.orders": "a@1"}), True, False),
+        (fingerprint("p1", {"silver.orders": "a@2"}), False, False),
+        (fingerprint("p2", {"silver.orders": "a@1"}), False, True),
+    ],
+    ids=["nothing", "a table", "the project"],
+)
+def test_what_has_changed_decides_what_is_done(now: Fingerprint, same: bool, refresh: bool) -> None:
+    before = {"m": Build("m", fingerprint("p1", {"silver.orders": "a@1"}))}
+    assert (unchanged(before, {"m": now}) is not None) == same
+    assert needs_full_refresh(before, {"m": now}) == refresh
+
+
+def test_a_mart_of_unknown_origin_is_built_in_full() -> None:
+    assert needs_full_refresh({}, {"m": Fingerprint("p", "i")})
+    assert unchanged({}, {"m": Fingerprint("p", "i")}) is None
+
+
+@pytest.fixture(scope="module", params=["full refresh", "incremental"])
+def redshift_sql(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The SQL of every model as dbt compiles it for Redshift, without a connection: whether a
+    relation exists, the one thing that compiling asks the database, is answered here."""
+    from dbt.adapters.redshift import RedshiftAdapter
+    from dbt.cli.main import dbtRunner
+
+    warehouse = RedshiftWarehouse(
+        target="redshift", host="h", database="d", user="u", password=Secret("NONE")
+    )
+    remote = settings.model_copy(update={"warehouse": warehouse})
+    target = tmp_path_factory.mktemp("redshift")
+
+    def relation(self: Any, database: str, schema: str, identifier: str) -> Any:
+        if request.param == "full refresh":
+            return None
+        kind = self.Relation.get_relation_type("table")
+        return self.Relation.create(database, schema, identifier, type=kind)
+
+    arguments = ["compile", "--quiet", "--no-introspect", "--no-populate-cache"]
+    arguments += ["--target", "redshift", "--target-path", str(target), "--log-path", str(target)]
+    arguments += ["--project-dir", str(settings.dbt_project)]
+    arguments += ["--profiles-dir", str(settings.dbt_project)]
+    environment = {
+        **dbt_process.dbt_environment(remote),
+        "DBT_ENV_SECRET_REDSHIFT_PASSWORD": "",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RedshiftAdapter, "get_relation", relation)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        result = dbtRunner().invoke(arguments)
+    assert result.success, result.exception
+    compiled = json.loads((target / "manifest.json").read_bytes())
+    return {
+        n["name"]: n["compiled_code"]
+        for n in compiled["nodes"].values()
+        if n["resource_type"] == "model"
+    }
+
+
+@pytest.mark.slow
+def test_every_model_compiles_for_redshift_to_sql_that_redshift_knows(
+    redshift_sql: dict[str, str], models: dict[str, Any]
+) -> None:
+    assert redshift_sql.keys() == models.keys()
+    for name, sql in redshift_sql.items():
+        query = sqlglot.parse_one(sql, dialect="redshift")
+        assert not list(query.find_all(exp.Qualify, exp.List, exp.Struct, exp.Lambda)), name
+        functions = {f.name.lower() for f in query.find_all(exp.Anonymous)}
+        assert not functions, f"{name}: {functions} may not exist in Redshift"
+        assert "::" not in sql, f"{name}: write cast() instead of ::"
+        assert "filter (" not in sql.lower(), name

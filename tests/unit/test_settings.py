@@ -1,0 +1,198 @@
+"""Settings: one validated file per environment, and errors that say what to do."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lakehouse import settings as module
+from lakehouse.names import bucket_name
+from lakehouse.settings import ENVIRONMENTS, Secret, SettingsError, load_settings
+
+FOLDER = Path(module.__file__).parent / "settings"
+PRODUCTION = {
+    "LAKEHOUSE_RAW_BUCKET": "acme_lake.raw",
+    "LAKEHOUSE_PROCESSED_BUCKET": "acme-processed",
+    "LAKEHOUSE_CURATED_BUCKET": "acme-curated",
+    "AWS_REGION": "eu-central-1",
+    "LAKEHOUSE_REDSHIFT_HOST": "warehouse.internal",
+    "LAKEHOUSE_REDSHIFT_DATABASE": "lake",
+    "LAKEHOUSE_REDSHIFT_USER": "dbt",
+    "LAKEHOUSE_REDSHIFT_PASSWORD": "hunter2",
+    "LAKEHOUSE_ENGINE": "sail",
+    "LAKEHOUSE_FIRST_DAY": "2026-01-01",
+    "LAKEHOUSE_CRITICAL_TOPIC": "arn:aws:sns:eu-central-1:1:critical",
+    "LAKEHOUSE_ALERT_TOPIC": "arn:aws:sns:eu-central-1:1:warning",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PRODUCTION, "LAKEHOUSE_ENV", "LAKEHOUSE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def provide(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    for name, value in (PRODUCTION | changes).items():
+        monkeypatch.setenv(name, value)
+
+
+def written(folder: Path, **changes: object) -> Path:
+    """The local settings with changes, as the file of another folder."""
+    data = yaml.safe_load((FOLDER / "local.yaml").read_text())
+    data.update(changes)
+    (folder / "local.yaml").write_text(yaml.safe_dump(data))
+    return folder
+
+
+def test_local_settings_need_nothing_from_outside(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    assert settings.environment == "local"
+    assert settings.zones["silver"] == f"{tmp_path}/lake/silver"
+    assert settings.warehouse_path == tmp_path / "warehouse.duckdb"
+    assert settings.partitions.start == date(2026, 10, 5)
+    assert settings.partitions.end == date(2026, 10, 30)
+
+
+def test_the_promised_times_and_retries_are_what_every_environment_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provide(monkeypatch)
+    for environment in ENVIRONMENTS:
+        settings = load_settings(environment)
+        assert settings.schedules.daily == "0 2 * * *"
+        assert settings.schedules.hourly == "0 * * * *"
+        assert settings.retries.max == 3
+
+
+def test_the_environment_variable_picks_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    provide(monkeypatch, LAKEHOUSE_ENV="staging")
+    assert load_settings().environment == "staging"
+
+
+def test_an_unknown_environment_fails_and_names_those_that_exist() -> None:
+    with pytest.raises(SettingsError, match=r"'qa'.*local, dev, staging, prod"):
+        load_settings("qa")
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_a_template_fails_until_every_value_is_given(environment: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environment)
+    said = str(caught.value)
+    assert (
+        f"{environment}.yaml: lake.buckets.raw: environment variable LAKEHOUSE_RAW_BUCKET" in said
+    )
+    assert "warehouse.password: secret LAKEHOUSE_REDSHIFT_PASSWORD is not set" in said
+    assert "partitions.start" in said
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_a_template_with_values_maps_zones_to_buckets(
+    environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide(monkeypatch)
+    settings = load_settings(environment)
+    assert settings.zones["landing"] == "s3://acme-lake-raw/landing"
+    assert settings.zones["bronze"] == "s3://acme-lake-raw/bronze"
+    assert settings.zones["silver"] == "s3://acme-processed/silver"
+    assert settings.zones["gold"] == "s3://acme-curated/gold"
+
+
+def test_a_secret_is_a_reference_whose_value_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provide(monkeypatch)
+    settings = load_settings("prod")
+    assert settings.warehouse.password == Secret("LAKEHOUSE_REDSHIFT_PASSWORD")
+    assert settings.warehouse.password.reveal() == "hunter2"
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_secret_written_in_the_file_is_refused_without_repeating_it(
+    tmp_path: Path,
+) -> None:
+    warehouse = {
+        "target": "redshift",
+        "host": "h",
+        "database": "d",
+        "user": "u",
+        "password": "hunter2",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load_settings("local", folder=written(tmp_path, warehouse=warehouse))
+    assert "warehouse.password: write a reference such as {secret: NAME}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["<bucket>", "CHANGE_ME", "s3://example.com/lake", "TODO", "your-bucket", "xxxx"]
+)
+def test_a_placeholder_fails_at_load(tmp_path: Path, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"lake\.root: .* is a placeholder"):
+        load_settings("local", folder=written(tmp_path, lake={"root": value}))
+
+
+def test_a_placeholder_in_an_environment_variable_fails_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provide(monkeypatch, LAKEHOUSE_REDSHIFT_PASSWORD="<password>")
+    with pytest.raises(
+        SettingsError, match=r"warehouse\.password: .* holds a placeholder"
+    ) as caught:
+        load_settings("prod")
+    assert "<password>" not in str(caught.value)
+
+
+def test_an_unknown_key_fails_and_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"local\.yaml: lake\.rooot: unknown key"):
+        load_settings("local", folder=written(tmp_path, lake={"root": "lake", "rooot": "x"}))
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    folder = written(tmp_path, engine={"name": "duckdb"}, retries={"max": -1}, colour="blue")
+    with pytest.raises(SettingsError) as caught:
+        load_settings("local", folder=folder)
+    assert {line.split(": ")[1] for line in str(caught.value).splitlines()} == {
+        "engine.name",
+        "retries.max",
+        "colour",
+    }
+
+
+@pytest.mark.parametrize("engine", ["emr", "databricks"])
+def test_a_remote_engine_is_refused_when_it_is_chosen(tmp_path: Path, engine: str) -> None:
+    with pytest.raises(SettingsError, match=rf"engine\.name: engine {engine} is not built in yet"):
+        load_settings("local", folder=written(tmp_path, engine={"name": engine}))
+
+
+def test_credentials_do_not_belong_in_storage_options(tmp_path: Path) -> None:
+    lake = {"root": "lake", "storage_options": {"AWS_SECRET_ACCESS_KEY": "abc"}}
+    with pytest.raises(SettingsError, match="AWS_SECRET_ACCESS_KEY is a credential"):
+        load_settings("local", folder=written(tmp_path, lake=lake))
+
+
+def test_a_lake_has_a_root_or_buckets_and_not_both(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="lake: give either root or buckets"):
+        load_settings("local", folder=written(tmp_path, lake={}))
+
+
+def test_a_cron_expression_that_is_none_fails_at_load(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"schedules\.daily: .* is not a cron expression"):
+        load_settings("local", folder=written(tmp_path, schedules={"daily": "2 o'clock"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "normal"), [("My_Lake.Raw", "my-lake-raw"), (" acme ", "acme"), ("a1b", "a1b")]
+)
+def test_bucket_names_go_through_one_normaliser(name: str, normal: str) -> None:
+    assert bucket_name(name) == normal
+
+
+@pytest.mark.parametrize("name", ["", "ab", "-lake-", "ümlaut", "x" * 64])
+def test_a_name_that_can_be_no_bucket_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a bucket name"):
+        bucket_name(name)
