@@ -1,0 +1,253 @@
+"""What is compared, and the target of each ratio.
+
+Belongs here: the comparisons by letter, their contenders and targets. Does not belong here: how a
+contender does its work (contenders/), or how it is measured (race.py, measure.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from benchmarks import measure
+from benchmarks.measure import Cost
+from benchmarks.race import Contender, race
+from benchmarks.table import Row
+from benchmarks.workload import DAYS, LONG_START, Delivery, deliver
+
+CONTENDERS = "benchmarks.contenders"
+PLATFORM, JVM = "platform on sail", "platform on local JVM Spark"
+BARE, POLARS, DBT = "bare PySpark on Sail", "bare Polars + delta-rs", "dlt + DuckDB + dbt"
+GIB = 2**30
+
+
+@dataclass
+class Bench:
+    """One run of the benchmark: its settings and the races that it has held.
+
+    `a_scales`, `b_scale`, `d_scale` are TPC-H scales of fourteen days; `c_scale` too, of which a
+    day of that size follows 14 days and 140.
+    """
+
+    work: Path
+    runs: int
+    tell: Callable[[str], None]
+    a_scales: Sequence[float] = (0.1, 1)
+    b_scale: float = 0.1
+    c_scale: float = 0.02
+    d_scale: float = 1
+    held: dict[tuple[float, str], Cost] = field(default_factory=dict)
+
+    def compared(self, letters: Sequence[str]) -> list[Row]:
+        """The rows of some comparisons. Those that are of one scale share a race."""
+        wanted: dict[float, list[str]] = {}
+        if "a" in letters:
+            for scale in self.a_scales:
+                wanted.setdefault(scale, []).extend([PLATFORM, BARE])
+        if "b" in letters and _java():
+            wanted.setdefault(self.b_scale, []).extend([PLATFORM, JVM])
+        if "d" in letters:
+            wanted.setdefault(self.d_scale, []).extend([PLATFORM, POLARS, DBT])
+        for scale, names in wanted.items():
+            self._hold(scale, list(dict.fromkeys(names)))
+        rows: list[Row] = []
+        for letter in letters:
+            rows += getattr(self, f"_{letter}")()
+        return rows
+
+    def _hold(self, scale: float, names: list[str]) -> None:
+        delivery = self._delivery(scale)
+        given = (str(delivery.landing), "{out}")
+        days = tuple(delivery.partitions())
+        entrants = {
+            PLATFORM: Contender(PLATFORM, f"{CONTENDERS}.data_plane", (*given, "sail", *days), ""),
+            JVM: Contender(JVM, f"{CONTENDERS}.data_plane", (*given, "spark", *days), ""),
+            BARE: Contender(BARE, f"{CONTENDERS}.bare_spark", (*given, *days), ""),
+            POLARS: Contender(POLARS, f"{CONTENDERS}.bare_polars", (*given, *days), ""),
+            DBT: Contender(DBT, f"{CONTENDERS}.dlt_dbt", (*given, *days), "lake.duckdb"),
+        }
+        costs = race([entrants[n] for n in names], self.runs, self.work, self.tell)
+        self.held |= {(scale, name): cost for name, cost in costs.items()}
+
+    def _delivery(self, scale: float, days: int = DAYS, **more: object) -> Delivery:
+        self.tell(f"sample data of scale {scale:g}, {days} days")
+        return deliver(self.work, scale, days=days, **more)  # type: ignore[arg-type]
+
+    # -- (a) what the platform costs over a script ---------------------------------------------
+
+    def _a(self) -> list[Row]:
+        rows = []
+        for scale in self.a_scales:
+            ours, bare = (self.held[scale, name] for name in (PLATFORM, BARE))
+            target = 1.15 if scale >= 1 else None
+            rows.append(
+                Row("a", f"{PLATFORM}, scale {scale:g}", ours, *_ratios(ours, bare, target))
+            )
+            rows.append(Row("a", f"{BARE}, scale {scale:g}", bare))
+            if scale >= 1:
+                peak = ours.peak / GIB
+                rows.append(
+                    Row("a", "peak memory of the platform", ratio=f"{peak:.2f} GiB",
+                        target="< 6 GiB", met=peak < 6)
+                )  # fmt: skip
+        return rows
+
+    # -- (b) what the JVM costs -----------------------------------------------------------------
+
+    def _b(self) -> list[Row]:
+        if (self.b_scale, JVM) not in self.held:
+            return [Row("b", f"{JVM}: not measured, there is no Java 17 or later")]
+        ours, jvm = (self.held[self.b_scale, name] for name in (PLATFORM, JVM))
+        ratios = _ratios(jvm, ours, 5, least=True)
+        return [
+            Row("b", f"{JVM}, scale {self.b_scale:g}, session start included", jvm, *ratios),
+            Row("b", f"{PLATFORM}, the same", ours),
+        ]
+
+    # -- (c) one more day -----------------------------------------------------------------------
+
+    def _c(self) -> list[Row]:
+        short = self._delivery(self.c_scale, DAYS + 1, start=LONG_START)
+        long = self._delivery(self.c_scale, 10 * DAYS + 1, start=LONG_START)
+        written: dict[str, int] = {}
+        entrants = []
+        for name, delivery in ((f"after {DAYS} days", short), (f"after {10 * DAYS} days", long)):
+            *history, day = delivery.partitions()
+            base = self.work / "history" / delivery.folder.name
+            shutil.rmtree(base, ignore_errors=True)
+            self.tell(f"the history of {len(history)} days")
+            arguments = (str(delivery.landing), "{out}/lake", "sail")
+            at = [a.replace("{out}/lake", str(base)) for a in arguments]
+            measure.run(f"{CONTENDERS}.data_plane", [*at, *history], self.work / "logs/history.log")
+            entrants.append(_one_more_day(name, base, (*arguments, day), written))
+        costs = race(entrants, self.runs, self.work, self.tell)
+        ours, other = (costs[c.name] for c in reversed(entrants))
+        *_, day = long.partitions()
+        own, added = long.bytes_of(day), written[entrants[-1].name]
+        return [
+            Row("c", f"one new day {entrants[1].name}", ours, *_ratios(ours, other, 1.3)),
+            Row("c", f"one new day {entrants[0].name}", other),
+            Row(
+                "c",
+                f"bytes that this day adds to all tables: {added:,}; its landing files: {own:,}",
+                ratio=f"{added / own:.2f}",
+                target="<= 3",
+                met=added <= 3 * own,
+            ),
+        ]
+
+    # -- (d) other ways to do the work ----------------------------------------------------------
+
+    def _d(self) -> list[Row]:
+        scale = self.d_scale
+        ours, polars, dbt = (self.held[scale, name] for name in (PLATFORM, POLARS, DBT))
+        memory = f"memory {ours.peak / polars.peak:.2f}x, {ours.peak / dbt.peak:.2f}x"
+        return [
+            Row("d", f"{PLATFORM}, scale {scale:g}", ours, *_ratios(ours, polars, 1.25)),
+            Row("d", f"{POLARS}, scale {scale:g}", polars),
+            Row("d", f"{PLATFORM}, against dlt + DuckDB + dbt", ours, *_ratios(ours, dbt, None)),
+            Row("d", f"{DBT}, scale {scale:g}; {memory} of Polars and of it", dbt),
+        ]
+
+    # -- (e) loading the definitions ------------------------------------------------------------
+
+    def _e(self) -> list[Row]:
+        needed = self.work / "needed.json"
+        module = f"{CONTENDERS}.definitions"
+        variables = {"LAKEHOUSE_HOME": str(self.work / "home")}
+        # Once unmeasured: it notes what the definitions import, and dbt parses its project.
+        measure.run(module, ["load", str(needed)], self.work / "logs/definitions.log", **variables)
+        load = Contender("definitions", module, ("load", str(needed)))
+        libraries = Contender("libraries", module, ("libraries", str(needed)))
+        costs = race([load, libraries], self.runs, self.work, self.tell, **variables)
+        ours, other = costs["definitions"], costs["libraries"]
+        return [
+            Row("e", "loading the definitions; no engine is imported", ours,
+                *_ratios(ours, other, 1.5)),
+            Row("e", "importing the libraries that they need", other),
+        ]  # fmt: skip
+
+    # -- (f) nothing to do ----------------------------------------------------------------------
+
+    def _f(self) -> list[Row]:
+        delivery = self._delivery(self.b_scale)
+        base = self.work / "history" / delivery.folder.name
+        shutil.rmtree(base, ignore_errors=True)
+        arguments = (str(delivery.landing), "{out}/lake", "sail", *delivery.partitions())
+        at = [a.replace("{out}/lake", str(base)) for a in arguments]
+        first = measure.run(f"{CONTENDERS}.data_plane", at, self.work / "logs/history.log")
+        commits: dict[str, int] = {}
+        again = Contender(
+            "a run with nothing to do",
+            f"{CONTENDERS}.data_plane",
+            arguments,
+            prepare=lambda out: _copy(base, out),
+            inspect=lambda out: commits.update(new=_commits(out / "lake") - _commits(base)),
+        )
+        cost = race([again], self.runs, self.work, self.tell)[again.name]
+        return [
+            Row("f", f"{again.name}, scale {self.b_scale:g}: commits", cost,
+                str(commits["new"]), target="= 0", met=commits["new"] == 0),
+            Row("f", "the run before it, once", first),
+        ]  # fmt: skip
+
+
+def _ratios(
+    ours: Cost, other: Cost, target: float | None, *, least: bool = False
+) -> tuple[str, str, str, bool | None]:
+    wall, cpu = ours.wall / other.wall, ours.cpu / other.cpu
+    met = None if target is None else (wall >= target if least else wall <= target)
+    wanted = "" if target is None else f"{'>=' if least else '<='} {target:g}"
+    return f"{wall:.2f}", f"{cpu:.2f}", wanted, met
+
+
+def _java() -> bool:
+    from spark_jobs.jvm import EngineUnavailable, find_java
+
+    try:
+        return bool(find_java())
+    except EngineUnavailable:
+        return False
+
+
+def _one_more_day(
+    name: str, base: Path, arguments: tuple[str, ...], written: dict[str, int]
+) -> Contender:
+    return Contender(
+        name,
+        f"{CONTENDERS}.data_plane",
+        arguments,
+        prepare=lambda out: _copy(base, out),
+        inspect=lambda out: written.update({name: _bytes_added(out / "lake", base)}),
+    )
+
+
+def _copy(base: Path, out: Path) -> None:
+    shutil.copytree(base, out / "lake")
+
+
+def _logs(lake: Path) -> list[Path]:
+    return [p.parent for p in lake.rglob("_delta_log")]
+
+
+def _commits(lake: Path) -> int:
+    return sum(DeltaTable(str(t)).version() + 1 for t in _logs(lake))
+
+
+def _bytes_added(lake: Path, before: Path) -> int:
+    """The sizes of the files that commits since `before` added, over all tables of the lake."""
+    import json
+
+    added = 0
+    for table in _logs(lake):
+        old = before / table.relative_to(lake)
+        known = DeltaTable(str(old)).version() if (old / "_delta_log").exists() else -1
+        for commit in sorted((table / "_delta_log").glob("*.json")):
+            if int(commit.stem) > known:
+                actions = map(json.loads, commit.read_text().splitlines())
+                added += sum(a["add"]["size"] for a in actions if "add" in a)
+    return added

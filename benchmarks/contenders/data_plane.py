@@ -1,0 +1,51 @@
+"""The platform's data plane: contracts, transforms and `run_table`, on `sail` or `spark`.
+
+Belongs here: one call of `run_table` per table, in the order of their inputs. Does not belong
+here: anything that a table's contract or transform says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.workload import CONTRACTS, TABLES
+
+
+def run(
+    landing: Path, lake: Path, partitions: Sequence[str], engine_name: str = "sail"
+) -> list[str]:
+    """Runs every table for the partitions, engine start included; returns their statuses.
+
+    Raises RuntimeError if a partition fails: a contender does all of the work, or none.
+    """
+    from spark_jobs.contract import load_contracts
+    from spark_jobs.engine import Engine
+    from spark_jobs.report import RunSpec
+    from spark_jobs.run import run_table
+    from spark_jobs.storage import Lake
+
+    zones = {**Lake.at(str(lake)).zones, "landing": str(landing)}
+    contracts = load_contracts(str(CONTRACTS))
+    statuses = []
+    with Engine.start(engine_name) as engine:  # type: ignore[arg-type]
+        for table in TABLES:
+            spec = RunSpec(
+                table=table,
+                partitions=list(partitions),
+                contracts=str(CONTRACTS),
+                zones=zones,
+                engine=engine_name,
+                run_id="benchmark",
+            )
+            report = run_table(spec, engine, contracts)
+            for partition in report.failed:
+                raise RuntimeError(f"{table} {partition.partition}: {partition.error}")
+            statuses += [p.status for p in report.partitions]
+    return statuses
+
+
+if __name__ == "__main__":
+    landing, lake, engine_name, *partitions = sys.argv[1:]
+    run(Path(landing), Path(lake), partitions, engine_name)

@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='gold_dim_customer') }}
+{{ quarantined('audited_dim_customer') }}

@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='gold_dim_product') }}
+{{ quarantined('audited_dim_product') }}

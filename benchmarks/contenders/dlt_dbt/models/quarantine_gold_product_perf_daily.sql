@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='gold_product_perf_daily') }}
+{{ quarantined('audited_product_perf_daily') }}

@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='silver_customers') }}
+{{ quarantined('audited_customers') }}

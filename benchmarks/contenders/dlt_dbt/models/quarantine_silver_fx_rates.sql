@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='silver_fx_rates') }}
+{{ quarantined('audited_fx_rates') }}

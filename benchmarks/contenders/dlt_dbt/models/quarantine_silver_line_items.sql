@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='silver_line_items') }}
+{{ quarantined('audited_line_items') }}

@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='silver_orders') }}
+{{ quarantined('audited_orders') }}

@@ -1,0 +1,2 @@
+{{ config(schema='quarantine', alias='silver_products') }}
+{{ quarantined('audited_products') }}
