@@ -59,7 +59,7 @@ def published(lake: Lake) -> dict[str, dict[str, Any]]:
     found = delta.open_table(lake.ledger("contracts"), dict(lake.storage_options))
     if found is None:
         return {}
-    rows = found.to_pyarrow_table().sort_by("published_at").to_pylist()
+    rows = delta.read(found).sort_by("published_at").to_pylist()
     return {row["table"]: json.loads(row["promise"]) for row in rows}
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -150,6 +152,23 @@ def add_columns(table: DeltaTable, columns: Iterable[tuple[str, str]]) -> None:
     missing = [f for f in wanted if f.name not in existing]
     if missing:
         table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+
+
+def dataset(table: DeltaTable) -> pads.Dataset:
+    """The rows of the table's version, for Arrow.
+
+    Through Arrow's own file system: by default delta-rs gives Arrow files that are Python objects,
+    which its threads still hold when the interpreter ends, and that aborts the process.
+    """
+    fs, root = storage.filesystem(table.table_uri)
+    return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(root, fs))
+
+
+def read(
+    table: DeltaTable, *, where: pads.Expression | None = None, columns: list[str] | None = None
+) -> pa.Table:
+    """The rows of the table's version that meet `where`."""
+    return dataset(table).to_table(columns=columns, filter=where)
 
 
 def active_files(table: DeltaTable) -> list[ActiveFile]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -141,8 +142,7 @@ def history(lake: Lake, table: str | None = None) -> pa.Table:
     found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
     if found is None:
         return SCHEMA.empty_table()
-    filters = [("table", "=", table)] if table else None
-    rows = found.to_pyarrow_table(filters=filters)
+    rows = delta.read(found, where=pc.field("table") == table if table else None)
     return _once(rows.select(SCHEMA.names).cast(SCHEMA).sort_by("started_at"))
 
 
@@ -161,7 +161,7 @@ def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
     if found is None or not tables:
         return []
     columns = ["table", "partition", "batch_id", "status", "started_at"]
-    rows = found.to_pyarrow_table(filters=[("table", "in", tables)], columns=columns)
+    rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
     return rows.sort_by("started_at").to_pylist()
 
 

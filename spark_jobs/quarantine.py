@@ -93,7 +93,7 @@ def write(
             commit(to, [f"{folder}/outcome=insert"], [], metadata)
     finally:
         discard_leftovers(to, folder)
-    kept = to.table.to_pyarrow_dataset()
+    kept = delta.dataset(to.table)
     return kept.head(_SAMPLE, filter=pc.field("partition").isin(partitions)).to_pylist()
 
 
@@ -165,7 +165,7 @@ def _decide_on_leaving(
         now = pads.dataset(files, filesystem=fs, format="parquet")
         still = now.to_table(columns=["quarantine_id"]).column(0).combine_chunks()
     leaving = pc.field("partition").isin(partitions) & ~pc.field("quarantine_id").isin(still)
-    rows = to.table.to_pyarrow_dataset().to_table(filter=leaving).to_pylist()
+    rows = delta.read(to.table, where=leaving).to_pylist()
     if not rows:
         return
     replayed = {
@@ -194,10 +194,10 @@ def rows(lake: Lake, table: str, partition: str | None = None) -> list[dict[str,
         return []
     decided = {d["quarantine_id"]: d for d in decisions(lake, table)}
     out = []
-    for row in found.to_pyarrow_table().to_pylist():
-        if partition is None or row["partition"] == partition:
-            decision = decided.get(row["quarantine_id"])
-            out.append({**row, "decision": decision["decision"] if decision else "open"})
+    where = pc.field("partition") == partition if partition else None
+    for row in delta.read(found, where=where).to_pylist():
+        decision = decided.get(row["quarantine_id"])
+        out.append({**row, "decision": decision["decision"] if decision else "open"})
     return sorted(out, key=lambda r: (r["partition"], r["quarantine_id"]))
 
 
@@ -217,7 +217,7 @@ def decisions(lake: Lake, table: str) -> list[dict[str, Any]]:
     found = delta.open_table(lake.ledger("quarantine_decisions"), dict(lake.storage_options))
     if found is None:
         return []
-    rows = found.to_pyarrow_table(filters=[("table", "=", table)]).to_pylist()
+    rows = delta.read(found, where=pc.field("table") == table).to_pylist()
     return sorted(rows, key=lambda r: r["decided_at"])
 
 

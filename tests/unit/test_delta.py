@@ -1,0 +1,30 @@
+"""Reading a table's rows through Arrow."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from spark_jobs import delta
+
+
+@pytest.fixture
+def table(tmp_path):
+    uri = tmp_path / "a lake" / "é" / "rates"
+    uri.mkdir(parents=True)
+    rates = pa.table({"rate": [1, 2, 3], "place": ["x y", "a%b", "x y"]})
+    write_deltalake(str(uri), rates, partition_by=["place"])
+    return DeltaTable(str(uri))
+
+
+def test_reads_rows_and_columns_wherever_the_lake_is(table):
+    assert sorted(delta.read(table)["rate"].to_pylist()) == [1, 2, 3]
+    some = delta.read(table, where=pc.field("place") == "x y", columns=["rate"])
+    assert sorted(some.to_pylist(), key=lambda r: r["rate"]) == [{"rate": 1}, {"rate": 3}]
+
+
+def test_no_thread_of_arrow_holds_a_python_object(table):
+    """One that does, at the end of a process, ends it with SIGABRT instead of its exit code."""
+    inner = delta.dataset(table).filesystem.base_fs
+    assert isinstance(inner, pafs.LocalFileSystem)
