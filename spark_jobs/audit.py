@@ -24,6 +24,7 @@ from spark_jobs.rules import REFERENCE_MARK, broken, broken_names, row_rules
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 PUBLISHED = ("insert", "update", "delete")
 OUTCOMES = (*PUBLISHED, "unchanged", "duplicate", "quarantine", "filtered", "file")
@@ -146,19 +147,23 @@ def _fields(frame: DataFrame, struct: str) -> list[str]:
 
 
 def _json(contract: Contract, frame: DataFrame) -> Column:
-    """The whole original record as a JSON object of strings: engines print numbers and times
-    differently, their casts to string agree."""
+    """The original record: the row's `_input`, or the row itself where a table reads none."""
     from pyspark.sql import functions as F
 
     if "_input" in frame.columns:
         record = frame.schema["_input"].dataType
-        values = {n: F.col(f"_input.`{n}`") for n in record.fieldNames()}
-    else:
-        record = frame.schema
-        values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
+        return record_text(record, {n: F.col(f"_input.`{n}`") for n in record.fieldNames()})
+    values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
+    return record_text(frame.schema, values)
+
+
+def record_text(types: StructType, values: dict[str, Column]) -> Column:
+    """A record as a JSON object of strings: engines print numbers and times differently, their
+    casts to string agree."""
+    from pyspark.sql import functions as F
 
     def written(name: str) -> Column:
-        if record[name].dataType.typeName() == "array":  # its cast to string has two forms of null
+        if types[name].dataType.typeName() == "array":  # its cast to string has two forms of null
             return F.to_json(F.transform(values[name], lambda v: v.cast("string")))
         return values[name].cast("string")
 

@@ -140,6 +140,12 @@ def _start_sail(cores: int, memory: str | None) -> tuple[str, Callable[[], None]
     variables = {
         "RUST_LOG": "error",  # Sail reports every session on stderr otherwise
         "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
+        # Writing Parquet is most of the work: Sail's defaults cost a quarter more CPU, for files that
+        # are 4 % smaller and for statistics per page, which nobody reads.
+        "SAIL_EXECUTION__BATCH_SIZE": "16384",
+        "SAIL_PARQUET__COMPRESSION": "zstd(1)",
+        "SAIL_PARQUET__STATISTICS_ENABLED": "chunk",
+        "SAIL_PARQUET__WRITE_BATCH_SIZE": "8192",
     }
     if memory is not None:
         variables["SAIL_RUNTIME__MEMORY_POOL__TYPE"] = "fair"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from spark_jobs import delta
-from spark_jobs.contract import Contract, Input
+from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.storage import Lake
 
@@ -50,11 +50,18 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
     return out
 
 
-def driving(spark: SparkSession, source: Upstream, how: Input, partitions: list[str]) -> DataFrame:
+def driving(
+    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
+) -> DataFrame:
     """The rows that decide the batch: the table's columns, `_partition`, and `_input`, a struct of
-    the row as it was read, from which the original record of a bad row is kept."""
+    the row as it was read, from which the original record of a bad row is kept.
+
+    Carrying whole rows through a transform takes longer than many a transform. Where rows have a
+    key `_input` is that, and whole_records finds the rest of the few that need it.
+    """
     from pyspark.sql import functions as F
 
+    how = contract.inputs[0]
     rows = source.rows(spark)
     columns = [c.name for c in source.contract.columns]
     if how.read == "lookup":  # the whole table is the batch, of the one partition there is
@@ -71,10 +78,28 @@ def driving(spark: SparkSession, source: Upstream, how: Input, partitions: list[
         partition_of = spark.createDataFrame(slices, of).withColumnRenamed(how.by, "_by")
         joined = touched.join(F.broadcast(partition_of), F.col(how.by) == F.col("_by"))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
-    record = [*columns, *(["_source_file"] if "_source_file" in rows.columns else [])]
+    if source.contract.keyed:
+        asked = {r.spec.source for r in contract.rules if r.kind == "type"}
+        of_type_rules = {s.rpartition(".")[2] for s in asked}
+        record = [c for c in columns if c in source.contract.key or c in of_type_rules]
+    else:
+        record = [*columns, *(["_source_file"] if "_source_file" in rows.columns else [])]
     return changed.select(
         *columns, "_partition", F.struct(*[F.col(c) for c in record]).alias("_input")
     )
+
+
+def whole_records(
+    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
+) -> tuple[DataFrame, tuple[str, ...]] | None:
+    """The rows that `driving` read, with all their columns, and their key; None if its `_input` has
+    all columns."""
+    if not (source.contract.keyed and contract.grain == "row"):
+        return None
+    rows = source.rows(spark)
+    if contract.inputs[0].read == "changes":
+        rows = _arrived(source.contract, rows, partitions)
+    return rows.select(*[c.name for c in source.contract.columns]), source.contract.key
 
 
 def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:

@@ -19,7 +19,7 @@ import pyarrow.dataset as pads
 from deltalake import write_deltalake
 
 from spark_jobs import delta, storage
-from spark_jobs.audit import staged_frame
+from spark_jobs.audit import record_text, staged_frame
 from spark_jobs.contract import Contract
 from spark_jobs.publish import Target, commit, discard_leftovers, replace_slices
 from spark_jobs.storage import Lake
@@ -64,12 +64,14 @@ def write(
     metadata: dict[str, str],
     *,
     publishing: bool,
+    whole: tuple[DataFrame, tuple[str, ...]] | None = None,
 ) -> list[dict[str, Any]]:
     """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
 
     If the partitions are about to be published, these rows replace the ones kept before, and those
     that are no longer rejected leave with a decision. Otherwise what readers see stays as it was,
-    and so does what had left it.
+    and so does what had left it. `whole` are source rows and their key, to complete records
+    from that are staged as no more than the key.
 
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
@@ -81,6 +83,8 @@ def write(
     folder = staged[1]
     try:
         if rows is not None:
+            if whole is not None:
+                rows = _completed(rows, whole)
             rejected = _rejected(contract, rows, partitions, metadata)
             if not publishing and delta.active_files(to.table):
                 held = to.rows(spark).select("quarantine_id")
@@ -112,6 +116,22 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
             options=options,
         )
     return Target(location, table, tuple(n for n, _ in COLUMNS), ())
+
+
+def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> DataFrame:
+    """Staged rows with the whole source record in `_record`, of which they have the key."""
+    from pyspark.sql import functions as F
+
+    source, key = whole
+    named = F.from_json("_record", ", ".join(f"`{k}` string" for k in key))
+    rows = rows.select(
+        *[n for n in rows.columns if n in ("_partition", "_violations", "_record", "_record_file")],
+        *[named[k].alias(f"_of_{k}") for k in key],
+    )
+    on = [F.col(f"_of_{k}") == F.col(k).cast("string") for k in key]
+    found = rows.join(source.withColumn("_found", F.lit(True)), on, "left")
+    record = record_text(source.schema, {n: F.col(n) for n in source.columns})
+    return found.withColumn("_record", F.when(F.col("_found"), record).otherwise(F.col("_record")))
 
 
 def _rejected(

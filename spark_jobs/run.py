@@ -361,7 +361,7 @@ class _Run:
         if not contract.inputs:
             return None, None
         first = contract.inputs[0]
-        frame = inputs.driving(spark, self.upstream[first.table], first, todo)
+        frame = inputs.driving(spark, contract, self.upstream[first.table], todo)
         return frame, inputs.rows_by_partition(frame)
 
     def _transformed(self, frame: DataFrame | None) -> DataFrame:
@@ -468,14 +468,19 @@ class _Run:
         self, to: publish.Target, staged: audit.Staged, partitions: list[str], *, publishing: bool
     ) -> None:
         """Keeps the rows that left before anything of the batch is visible."""
+        contract, spark, whole = self.contract, self.engine.spark, None
+        if contract.inputs and any(staged.counts[p].quarantined for p in partitions):
+            source = self.upstream[contract.inputs[0].table]
+            whole = inputs.whole_records(spark, contract, source, partitions)
         self.sample += quarantine.write(
-            self.engine.spark,
-            self.contract,
+            spark,
+            contract,
             self.lake,
             (to.uri, staged.folder),
             partitions,
             self._metadata(partitions),
             publishing=publishing,
+            whole=whole,
         )
 
     def _publish(

@@ -165,6 +165,24 @@ def _slices() -> Story:
     return Story("bronze.feed", "silver.slices", (_feed_contract(), table), batches)
 
 
+def _of_keys() -> Story:
+    """Rows that are turned away are found again, whole, by a key of odd values."""
+    upstream = _table("latest", "upsert", "id", "part", layout="none", sequence="seen_at")
+    columns = [column(n, t) for n, t in TYPES.items()]
+    columns[4]["quality"] = [rule("range", min=100)]
+    document = contract(
+        "gold.checked", columns, inputs=[{"table": "silver.latest"}],
+        gates={"max_quarantine_rate": 1.0},
+    )  # fmt: skip
+    known = {
+        MONDAY: [change(1, 8), change(1, 9, "e\u0301"), change(2, 9, 'a "b"\\', note='"c"\n🦊')],
+        TUESDAY: [change(3, 9, "🦊", **NULLS), change(4, 9, "", amount=Decimal("100.00"))],
+    }
+    documents = (_feed_contract(), upstream, (document, copied(*TYPES, table="latest")))
+    batches = (Batch(known, (MONDAY,)), Batch(known, (MONDAY, TUESDAY)))
+    return Story("silver.latest", "gold.checked", documents, batches)
+
+
 # -- aggregates of touched slices, and snapshots -----------------------------------------------
 
 
@@ -234,6 +252,7 @@ STORIES = {
     "upsert, a folder per day": _keyed("spread", "upsert", "id", "part", layout=None),
     "scd2": _keyed("history", "scd2", "id", "part", "seen_at"),
     "replace_partition": _slices(),
+    "rows of a keyed table": _of_keys(),
     "replace_partition by hour": _sums("hourly", "hour", "timestamp", "none"),
     "replace_partition by day, a folder each": _sums("daily", "day", "date", "day"),
     "snapshot": _snapshot(),

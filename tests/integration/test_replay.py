@@ -15,7 +15,7 @@ import pytest
 from spark_jobs import quarantine
 from spark_jobs.errors import ConflictError, LakehouseError
 from spark_jobs.reconcile import reconcile
-from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, contract, only, rule
+from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, contract, copied, only, rule
 
 COPY = """
     from spark_jobs.columns import LINEAGE, number, instant
@@ -90,6 +90,27 @@ def test_a_rejected_row_is_kept_whole_with_its_reasons(feed, mode):
         assert (row["partition"], row["source_file"]) == (MONDAY, f"{MONDAY}.json")
         assert (row["run_id"], row["contract_version"], row["decision"]) == ("r1", "1.0.0", "open")
         assert row["quarantined_at"] is not None
+
+
+def test_a_row_of_a_keyed_table_is_kept_whole_too(feed):
+    """Only its key goes through the transform; the rest is found where it was read."""
+    feed.define(silver("upsert", "a", "b"), COPY)
+    gold = contract(
+        "gold.feed",
+        [column("id", "bigint"), column("code", "string", rule("accepted_values", values=["a"]))],
+        inputs=[{"table": "silver.feed"}],
+        gates={"max_quarantine_rate": 0.9},
+    )
+    feed.define(gold, copied("id", "code", table="feed"))
+    feed.run("silver.feed", MONDAY, TUESDAY)
+    counts = feed.run("gold.feed", MONDAY, TUESDAY).counts
+    assert (counts.inserted, counts.quarantined) == (2, 2)
+    kept = [(r["partition"], json.loads(r["record"])) for r in feed.quarantined("gold.feed")]
+    at = "2026-10-05 01:00:00"
+    assert kept == [
+        (MONDAY, {"id": "2", "code": "b", "at": at}),
+        (TUESDAY, {"id": "4", "code": "b", "at": at}),
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES)
