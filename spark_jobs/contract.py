@@ -81,23 +81,33 @@ class Publish(_Strict):
 
 
 class Gates(_Strict):
-    """Thresholds per partition. A row count or quarantine rate beyond its bound publishes nothing;
-    the others warn. Rates are fractions of the rows read, ages are hours before the end of the
-    partition, volume_change is relative to the mean of the partitions before."""
+    """Thresholds per partition. Fewer rows than min_rows or a quarantine rate beyond its bound
+    publish nothing; the others warn. Rates are fractions of the rows read, ages are hours before
+    the end of the partition, volume_change is relative to the mean of the partitions before,
+    max_files is a mean per physical partition, null_drift is a difference of two shares."""
 
     min_rows: int = 1
+    expected_rows: int = 1
     max_quarantine_rate: float = 0.05
     max_duplicate_rate: float = 0.05
     max_null_rate: float = 0.10
     max_age_hours: float = 24
     max_volume_change: float = 0.5
+    max_files: float = 10
+    max_null_drift: float = 0.05
 
 
 LAYER_GATES = {
     "bronze": Gates(),
-    "silver": Gates(max_quarantine_rate=0.10, max_duplicate_rate=0.01, max_null_rate=0.05),
-    "gold": Gates(max_quarantine_rate=0.01, max_duplicate_rate=0.0, max_null_rate=0.02),
+    "silver": Gates(
+        expected_rows=100, max_quarantine_rate=0.10, max_duplicate_rate=0.01, max_null_rate=0.05
+    ),
+    "gold": Gates(
+        expected_rows=100, max_quarantine_rate=0.01, max_duplicate_rate=0.0, max_null_rate=0.02
+    ),
 }
+# A thousand years: dates stay within the years that every engine knows.
+_MOST_DAYS = 365_250
 
 
 class _NotNull(_Strict):
@@ -145,6 +155,20 @@ class _Length(_Strict):
         return _bounded(self, self.min, self.max)
 
 
+class _Age(_Strict):
+    rule: Literal["age"]
+    max_future_days: int | None = Field(None, ge=0, le=_MOST_DAYS)
+    max_past_days: int | None = Field(None, ge=0, le=_MOST_DAYS)
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> _Age:
+        if self.max_future_days is None and self.max_past_days is None:
+            raise ValueError(
+                "give max_future_days, max_past_days or both: without a bound the rule cannot fail"
+            )
+        return self
+
+
 class _Reference(_Strict):
     rule: Literal["reference"]
     table: str
@@ -180,6 +204,7 @@ RULES: Mapping[str, type[_Strict]] = {
     "range": _Range,
     "pattern": _Pattern,
     "length": _Length,
+    "age": _Age,
     "reference": _Reference,
     "expression": _Expression,
     "unique": _Unique,
@@ -191,6 +216,7 @@ _JUDGES = {
     "range": ("int", "bigint", "decimal"),
     "pattern": ("string",),
     "length": ("string",),
+    "age": ("date", "timestamp"),
 }
 
 

@@ -23,11 +23,14 @@ HISTORY_COLUMNS = ("valid_to", "is_current")
 CHECKS = (
     "row_balance",
     "row_count",
+    "few_rows",
     "quarantine_rate",
     "duplicate_rate",
     "null_rate",
     "freshness",
     "volume",
+    "small_files",
+    "null_drift",
     "schema_drift",
     "parsable",
     "key_unique",
@@ -51,6 +54,14 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
                 yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
         if rule.kind == "reference" and rule.spec.table == c.table:
             yield _rules_of(rule.column), f"rule {rule.name} refers to its own table"
+        if rule.kind == "age" and c.partitioning is None:
+            yield (
+                _rules_of(rule.column),
+                (
+                    f"rule {rule.name}: an age is counted from the day of the row's partition, and"
+                    " the table has no partitioning"
+                ),
+            )
         if c.source:
             yield (
                 _rules_of(rule.column),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -46,13 +46,15 @@ _ARROW = {
 
 @dataclass(frozen=True)
 class ActiveFile:
-    """A data file that the table's current version references."""
+    """A data file that the table's current version references; `bounds` and `nulls` (how many)
+    are of the columns of which the log knows them."""
 
     path: str
     size: int
     rows: int
     partition: Mapping[str, str | None]
     bounds: Mapping[str, tuple[Any, Any]]
+    nulls: Mapping[str, int] = field(default_factory=dict)
 
 
 def arrow_type(physical: str) -> pa.DataType:
@@ -189,6 +191,11 @@ def active_files(table: DeltaTable) -> list[ActiveFile]:
                     k.removeprefix("min."): (v, row.get("max." + k.removeprefix("min.")))
                     for k, v in row.items()
                     if k.startswith("min.") and v is not None
+                },
+                nulls={
+                    k.removeprefix("null_count."): v
+                    for k, v in row.items()
+                    if k.startswith("null_count.") and v is not None
                 },
             )
         )

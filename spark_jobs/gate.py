@@ -5,21 +5,32 @@ Belongs here: thresholds. Does not belong here: row rules (rules.py) or publishi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from spark_jobs.audit import Staged
-from spark_jobs.contract import Contract, Rule
+from spark_jobs.contract import HISTORY_COLUMNS, Contract, Rule
 from spark_jobs.report import Check, Counts
+
+if TYPE_CHECKING:
+    from spark_jobs.audit import Staged
+    from spark_jobs.delta import ActiveFile
 
 # Names of the checks that every partition gets, beside one per rule.
 GATE_CHECKS = ("row_balance", "row_count", "quarantine_rate")
-WARN_CHECKS = ("duplicate_rate", "null_rate", "freshness", "volume")
+WARN_CHECKS = ("few_rows", "duplicate_rate", "null_rate", "freshness", "volume")
+# Made once the batch is published, so that a partition that failed has none of them.
+FILE_CHECKS = ("small_files", "null_drift")
+# About the whole table as it is now, not about the partition whose run measured it.
+TABLE_CHECKS = ("small_files",)
+# A partition of larger files than this may have as many as it needs.
+_FILE_BYTES = 16 * 2**20
 
 
 def check_names(contract: Contract) -> list[tuple[str, bool]]:
     """Every check that a partition of this table gets, and whether it blocks; known before any
     run, so that the orchestrator can declare them."""
-    names = [(n, True) for n in GATE_CHECKS] + [(n, False) for n in WARN_CHECKS]
+    names = [(n, True) for n in GATE_CHECKS] + [(n, False) for n in (*WARN_CHECKS, *FILE_CHECKS)]
     if contract.source:
         names.append(("schema_drift", False))
         if contract.source.format == "parquet":
@@ -53,8 +64,8 @@ def checks(
     earlier: list[int],
     drift: list[str],
 ) -> list[Check]:
-    """All checks of one partition. `rows_due` says whether an empty partition is a fault;
-    `earlier` are the rows read by the partitions before it."""
+    """The checks of one partition before it is published. `rows_due` says whether an empty
+    partition is a fault; `earlier` are the rows read by the partitions before it."""
     gates, failing = contract.gates, staged.failing.get(partition, {})
     evaluated = counts.read - counts.filtered
 
@@ -71,7 +82,17 @@ def checks(
             **more,
         )
 
-    least = gates.min_rows if rows_due else 0
+    def at_least(name: str, rows: int, **more: object) -> Check:
+        least = rows if rows_due else 0
+        return Check(
+            name=name,
+            passed=counts.read >= least,
+            observed=counts.read,
+            threshold=f">= {least} rows",
+            evaluated_rows=counts.read,
+            **more,
+        )
+
     out = [
         Check(
             name="row_balance",
@@ -82,14 +103,8 @@ def checks(
             evaluated_rows=counts.read,
             detail=f"{counts.read} rows read, {counts.accounted} accounted for",
         ),
-        Check(
-            name="row_count",
-            passed=counts.read >= least,
-            blocking=True,
-            observed=counts.read,
-            threshold=f">= {least} rows",
-            evaluated_rows=counts.read,
-        ),
+        at_least("row_count", gates.min_rows, blocking=True),
+        at_least("few_rows", gates.expected_rows, severity="warn"),
         bounded(
             "quarantine_rate",
             rate(counts.quarantined),
@@ -146,7 +161,7 @@ def checks(
         )
     rules = {r.name: r for r in contract.rules}
     declared = {n for n, _ in check_names(contract)} - {c.name for c in out}
-    for name in sorted(declared):
+    for name in sorted(declared - set(FILE_CHECKS)):
         rule = rules.get(name)
         broken = failing.get(name, 0)
         bound = rule.max_failing if rule and rule.max_failing is not None else None
@@ -206,3 +221,65 @@ def _volume(contract: Contract, read: int, earlier: list[int]) -> Check:
         threshold=f"<= {bound:g} of the mean before",
         detail=f"{read} rows, {mean:.0f} on average before",
     )
+
+
+def file_checks(
+    contract: Contract,
+    before: Sequence[ActiveFile],
+    added: Sequence[ActiveFile],
+    after: Sequence[ActiveFile],
+) -> list[Check]:
+    """The checks of a published batch, by what the log says of the table's files: `before` the
+    batch, `after` it, and those `added` ones that hold the batch's own rows."""
+    return [_small_files(contract, after), _null_drift(contract, before, added)]
+
+
+def _small_files(contract: Contract, files: Sequence[ActiveFile]) -> Check:
+    """Readers open every file: many small ones cost them more than the bytes do."""
+    partitions = len({tuple(sorted(f.partition.items())) for f in files}) or 1
+    size = sum(f.size for f in files) / partitions
+    bound = max(contract.gates.max_files, size / _FILE_BYTES)
+    mean = len(files) / partitions
+    return Check(
+        name="small_files",
+        passed=mean <= bound,
+        severity="warn",
+        observed=round(mean, 2),
+        threshold=f"<= {bound:.4g} files per partition",
+        detail=f"{len(files)} files, {size / 2**20:.1f} MiB per physical partition on average",
+    )
+
+
+def _null_drift(
+    contract: Contract, before: Sequence[ActiveFile], added: Sequence[ActiveFile]
+) -> Check:
+    """How much the share of nulls in any column grew, from the table's rows to the batch's."""
+    rows, bound = sum(f.rows for f in added), contract.gates.max_null_drift
+    if not rows or not any(f.rows for f in before):
+        reason = "the table had no rows to compare with" if rows else "the batch added no rows"
+        return Check(name="null_drift", passed=True, severity="warn", detail=reason)
+    shares = {
+        c.name: (_null_share(before, c.name), _null_share(added, c.name))
+        for c in contract.columns
+        if c.name not in HISTORY_COLUMNS  # a version that has just come has no end yet
+    }
+    growth = {n: round(new - old, 6) for n, (old, new) in shares.items() if None not in (old, new)}
+    grown = [n for n, more in growth.items() if more > bound]
+    return Check(
+        name="null_drift",
+        passed=not grown,
+        severity="warn",
+        observed=max(growth.values(), default=0.0),
+        threshold=f"<= {bound:g} of rows more than before",
+        evaluated_rows=rows,
+        detail="; ".join(
+            f"{n}: {shares[n][0]:.1%} of rows null before, {shares[n][1]:.1%} now" for n in grown
+        ),
+    )
+
+
+def _null_share(files: Sequence[ActiveFile], column: str) -> float | None:
+    """None for a column of which the log counts no nulls: an array, or one newer than the files."""
+    counted = [f for f in files if column in f.nulls]
+    rows = sum(f.rows for f in counted)
+    return sum(f.nulls[column] for f in counted) / rows if rows else None

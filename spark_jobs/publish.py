@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 KEPT, HISTORY = "kept", "history"
+# What a batch brings, as opposed to rows of the table that it wrote again, and marks of deletion.
+BROUGHT = ("insert", "update", HISTORY)
 
 
 @dataclass(frozen=True)

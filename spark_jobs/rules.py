@@ -29,8 +29,9 @@ def row_rules(contract: Contract) -> Iterator[Rule]:
 def broken(rule: Rule) -> Column:
     """True where a row breaks `rule`, false elsewhere, never null.
 
-    The frame holds the table's columns, `_input` (the source record, for type rules) and one
-    mark per reference rule (REFERENCE_MARK, true where the referenced key exists).
+    The frame holds the table's columns, `_input` (the source record, for type rules), `_partition`
+    (the arrival window, for age rules) and one mark per reference rule (REFERENCE_MARK, true where
+    the referenced key exists).
     """
     from pyspark.sql import functions as F
 
@@ -53,6 +54,8 @@ def broken(rule: Rule) -> Column:
             condition = size >= spec.min
             if spec.max is not None:
                 condition = condition & (size <= spec.max)
+        case "age":
+            condition = _near(F.to_date(column), spec)
         case "reference":
             mark = F.col(REFERENCE_MARK.format(rule.name))
             return column.isNotNull() & mark.isNull()
@@ -100,6 +103,21 @@ def _within(column: Column, spec: object) -> Column:
         condition = column > low if spec.exclusive_min else column >= low  # type: ignore[attr-defined]
     if spec.max is not None:  # type: ignore[attr-defined]
         condition = condition & (column <= literal(spec.max))  # type: ignore[attr-defined]
+    return condition
+
+
+def _near(date: Column, spec: object) -> Column:
+    """Whether a date is near the day on which its row arrived, and not near today: a backfill of
+    an old partition is judged as it would have been on its day."""
+    from pyspark.sql import functions as F
+
+    arrival = F.to_date(F.substring("_partition", 1, 10))
+    condition = F.lit(True)
+    if spec.max_future_days is not None:  # type: ignore[attr-defined]
+        condition = date <= F.date_add(arrival, spec.max_future_days)  # type: ignore[attr-defined]
+    if spec.max_past_days is not None:  # type: ignore[attr-defined]
+        earliest = F.date_add(arrival, -spec.max_past_days)  # type: ignore[attr-defined]
+        condition = condition & (date >= earliest)
     return condition
 
 

@@ -179,7 +179,9 @@ class _Run:
                     self._quarantine(target, staged, closed or todo, publishing=not closed)
                 if not closed:
                     with self._timed("publish"):
+                        before = delta.active_files(target.table)
                         result = self._publish(target, folder, staged, todo)
+                        self._check_files(target, folder, before, todo)
             except OSError as error:
                 raise storage.describe(error, target.uri) from error
             except PySparkException as error:
@@ -492,6 +494,18 @@ class _Run:
         rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
         metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
         return publish.publish(self.engine.spark, self.contract, to, folder, todo, counts, metadata)
+
+    def _check_files(
+        self, to: publish.Target, folder: str, before: list[delta.ActiveFile], published: list[str]
+    ) -> None:
+        """Adds the checks of what the table became to every partition that the batch published. The
+        ledger rows that the commit carries are older: a run that dies now is recorded without."""
+        after = delta.active_files(to.table)
+        folders = tuple(f"{folder}/outcome={o}/" for o in publish.BROUGHT)
+        added = [f for f in after if f.path.startswith(folders)]
+        found = gate.file_checks(self.contract, before, added, after)
+        for p in published:
+            self.done[p].checks.extend(found)
 
     # -- report --------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import dagster as dg
 from lakehouse.masking import Masking
 from lakehouse.partitions import span
 from spark_jobs.contract import Contract, Rule
-from spark_jobs.gate import check_names
+from spark_jobs.gate import TABLE_CHECKS, check_names
 from spark_jobs.report import Check, PartitionReport, TableReport
 
 NEVER = "could not be evaluated: the partition failed before, and no other has passed yet"
@@ -33,11 +33,14 @@ SHOWN = 20
 DESCRIPTIONS = {
     "row_balance": "Every row read is accounted for",
     "row_count": "A due partition was delivered, could be read, and has rows",
+    "few_rows": "A due partition has as many rows as usually come",
     "quarantine_rate": "The share of rows that left for quarantine is within its bound",
     "duplicate_rate": "The share of rows that lost against a newer or equal one is within its bound",
     "null_rate": "The share of rows without a required value is within its bound",
     "freshness": "The newest row of a partition is not too old at the partition's end",
     "volume": "The partition's size is near that of the partitions before it",
+    "small_files": "The table has no more files per physical partition than its size needs",
+    "null_drift": "The batch has no larger share of nulls in any column than the table had before",
     "schema_drift": "The source delivers the columns of the contract, no more and no fewer",
     "key_unique": "No key occurs twice",
     "parsable": "Every record could be parsed",
@@ -110,6 +113,9 @@ def states(
         if unevaluated and not evaluated and not ever:
             # What has never been evaluated has not passed.
             failed |= {p: Check(name=name, passed=False, detail=NEVER) for p in unevaluated}
+        if name in TABLE_CHECKS and evaluated:
+            # What earlier runs measured is over: this run has measured the same table again.
+            failed = {p: check for p, check in failed.items() if p in evaluated}
         last = next((made[p][name] for p in reversed(evaluated) if name in made[p]), None)
         found.append(State(name, blocking, failed, evaluated, unevaluated, last))
     return found

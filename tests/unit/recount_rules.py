@@ -41,6 +41,12 @@ def _no_parent(column: str, parent: str) -> dict[str, str]:
     return {f"{column}_reference": broken}
 
 
+def _far(column: str) -> dict[str, str]:
+    """Beyond a day after or ten years before the day of arrival."""
+    days = f"{column}::date - r._partition[:10]::date"
+    return {f"{column}_age": f"{days} not between -3653 and 1"}
+
+
 TABLES = {
     "fx_rates": Table(
         {
@@ -60,6 +66,7 @@ TABLES = {
             "ccy_accepted_values": f"ccy not in ({CURRENCIES})",
             "rate_to_base_positive": "rate_to_base <= 0",
         },
+        _far("as_of_date"),
         filtered="r.rate = 'N/A'",
     ),
     "customers": Table(
@@ -101,7 +108,7 @@ TABLES = {
             "usd_rate_not_null": """not exists (select 1 from valid_fx_rates f
                 where f.ccy = currency and f.as_of_date between order_date - 5 and order_date)""",
         },
-        {"total_amount_plausible": "total_amount > 1000000"},
+        {"total_amount_plausible": "total_amount > 1000000"} | _far("order_date"),
     ),
     "line_items": Table(
         {
@@ -154,6 +161,7 @@ TABLES = {
             "account_id": "r.AccountId",
             "amount": "try_cast(r.Amount as double)",
             "close_date": "try_cast(r.CloseDate as date)",
+            "created_at": "try_cast(r.CreatedDate[:10] as date)",
             "system_modstamp": "r.SystemModstamp",
         },
         "opportunity_id",
@@ -169,7 +177,8 @@ TABLES = {
             "stage_accepted_values": """r.StageName not in ('Prospecting', 'Qualification',
                 'Needs Analysis', 'Value Proposition', 'Proposal/Price Quote', 'Negotiation/Review',
                 'Closed Won', 'Closed Lost')"""
-        },
+        }
+        | _far("created_at"),
     ),
     "customer_behavior": Table(
         {
@@ -185,7 +194,8 @@ TABLES = {
             "event_ts_zone": "not regexp_matches(r.event_ts, '(Z|[+-][0-9:]+)$')",
             "event_name_accepted_values": """r.event_name not in ('email_open', 'email_click',
                 'page_view', 'add_to_cart', 'purchase', 'login', 'signup')""",
-        },
+        }
+        | _far("event_ts"),
     ),
     "sensor_readings": Table(
         {
@@ -199,7 +209,7 @@ TABLES = {
         _is_null("sensor_id", "reading_ts", "temperature_celsius", "arrival_ts")
         | _uncast(reading_ts="timestamp", temperature_celsius="temperature_celsius")
         | {"temperature_celsius_range": "temperature_celsius not between -90 and 60"},
-        {"location_not_null": "r.location is null"},
+        {"location_not_null": "r.location is null"} | _far("reading_ts"),
     ),
 }
 

@@ -341,6 +341,19 @@ def test_a_check_stays_failed_until_the_bad_day_is_mended(lake: Lake) -> None:
     assert evaluations(mended)["quarantine_rate"].passed
 
 
+def test_a_check_of_the_whole_table_is_about_the_table_as_it_was_measured_last(lake: Lake) -> None:
+    def measured(files: int) -> Check:
+        return Check(name="small_files", passed=files <= 10, severity="warn", observed=files,
+                     threshold="<= 10 files per partition")  # fmt: skip
+
+    monday, tuesday = "2026-10-05", "2026-10-06"
+    plane = FakePlane(warned={(ORDERS, monday): [measured(12)], (ORDERS, tuesday): [measured(2)]})
+    many = evaluations(lake.run(plane, days=(monday, monday)))["small_files"]
+    assert not many.passed
+    assert many.description == "2026-10-05: 12 files per partition, must be <= 10"
+    assert evaluations(lake.run(plane, days=(tuesday, tuesday)))["small_files"].passed
+
+
 def test_a_broken_rule_of_rows_warns_and_does_not_stop_anything(lake: Lake) -> None:
     drift = Check(name="schema_drift", passed=False, severity="warn", observed=1,
                   threshold="= 0 columns", detail="new column x (samples: 1, 2)")  # fmt: skip

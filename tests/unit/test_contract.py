@@ -91,6 +91,7 @@ RULE_BODIES = {
     "range": ("decimal(9,2)", {"min": 0, "max": 1, "exclusive_min": True}),
     "pattern": ("string", {"pattern": "^a+$"}),
     "length": ("string", {"min": 1, "max": 3}),
+    "age": ("date", {"max_future_days": 1, "max_past_days": 3653}),
     "reference": ("bigint", {"table": "silver.parents", "column": "id"}),
     "expression": ("bigint", {"expression": "x > 0"}),
     "unique": ("bigint", {"columns": ["x"]}),
@@ -123,8 +124,8 @@ def test_every_kind_of_rule_refuses_a_key_that_it_does_not_know(folder, kind):
 @pytest.mark.parametrize(
     ("kind", "body", "what"),
     [
-        ("rang", {"min": 0}, "unknown rule 'rang'; known rules: accepted_values, expression, length,"
-         " not_null, pattern, range, reference, type, unique"),
+        ("rang", {"min": 0}, "unknown rule 'rang'; known rules: accepted_values, age, expression,"
+         " length, not_null, pattern, range, reference, type, unique"),
         ("range", {}, "rule range: give min, max or both: without a bound the rule cannot fail"),
         ("range", {"min": 5, "max": 1}, "rule range: min 5 is above max 1"),
         ("range", {"min": "low"}, "rule range: min: Input should be a valid number, unable to parse"
@@ -154,10 +155,33 @@ def test_a_rule_that_cannot_work_is_refused(folder, kind, body, what):
          " a valid string"),
         ("range", {"min": 0}, "rule range cannot judge x, a string"),
         ("unique", {"columns": ["y"]}, "rule x_unique: no column y"),
+        ("age", {"max_past_days": 9}, "rule age cannot judge x, a string"),
+        ("age", {}, "rule age: give max_future_days, max_past_days or both: without a bound the rule"
+         " cannot fail"),
+        ("age", {"max_past_days": -1}, "rule age: max_past_days: Input should be greater than or"
+         " equal to 0"),
+        ("age", {"max_future_days": 10**6}, "rule age: max_future_days: Input should be less than or"
+         " equal to 365250"),
     ],
 )  # fmt: skip
 def test_a_rule_on_text_that_cannot_work_is_refused(folder, kind, body, what):
     assert refused(folder, feed(column("x", "string", rule(kind, **body))))[1] == what
+
+
+def test_an_age_needs_a_day_to_be_counted_from(folder):
+    x = column("x", "date", rule("age", max_past_days=9))
+    whole = {
+        "partitioning": None,
+        "physicalPartition": "none",
+        "publish": {"mode": "snapshot"},
+        "inputs": [{"table": "bronze.feed", "read": "lookup"}],
+    }
+    line, what = refused(folder, feed(x, **whole))
+    assert what == (
+        "rule x_age: an age is counted from the day of the row's partition, and the table has no"
+        " partitioning"
+    )
+    assert line == "quality:"
 
 
 def test_a_rule_needs_a_column_to_judge(folder):

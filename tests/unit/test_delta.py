@@ -28,3 +28,16 @@ def test_no_thread_of_arrow_holds_a_python_object(table):
     """One that does, at the end of a process, ends it with SIGABRT instead of its exit code."""
     inner = delta.dataset(table).filesystem.base_fs
     assert isinstance(inner, pafs.LocalFileSystem)
+
+
+def test_the_log_tells_the_nulls_of_each_file(tmp_path):
+    uri = str(tmp_path)
+    write_deltalake(uri, pa.table({"rate": [1, None, None], "place": ["x", None, "y"]}))
+    write_deltalake(
+        uri,
+        pa.table({"rate": [4], "place": ["x"], "new": pa.array([None], pa.string())}),
+        mode="append",
+        schema_mode="merge",
+    )
+    found = [f.nulls for f in sorted(delta.active_files(DeltaTable(uri)), key=lambda f: -f.rows)]
+    assert found == [{"rate": 2, "place": 1}, {"rate": 0, "place": 0, "new": 1}]

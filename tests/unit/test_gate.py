@@ -15,8 +15,9 @@ import yaml
 from spark_jobs import contract_checks, gate
 from spark_jobs.audit import Staged
 from spark_jobs.contract import Contract, load_contract, load_contracts
+from spark_jobs.delta import ActiveFile
 from spark_jobs.report import Check, Counts
-from tests.lakes import MONDAY, bronze, column, contract, rule
+from tests.lakes import MONDAY, TUESDAY, bronze, column, contract, rule
 
 CONTRACTS = load_contracts(Path(__file__).parents[2] / "contracts")
 BLOCKING = {"row_balance", "row_count", "quarantine_rate"}
@@ -84,6 +85,7 @@ def test_a_clean_partition_passes_every_check(silver):
         ("row_balance", Counts(read=100, inserted=99), 1),
         ("row_balance", Counts(read=100, inserted=101), -1),
         ("row_count", Counts(), 0),
+        ("few_rows", Counts(read=99, inserted=99), 99),
         ("quarantine_rate", Counts(read=100, inserted=89, quarantined=11), 0.11),
         ("duplicate_rate", Counts(read=100, inserted=98, duplicate=2), 0.02),
     ],
@@ -119,8 +121,8 @@ def test_the_defaults_are_stricter_the_nearer_a_table_is_to_its_readers(tmp_path
 
 def test_a_contract_may_set_its_own_bounds(silver):
     counts = Counts(read=100, inserted=89, quarantined=11)
-    c = silver(gates={"max_quarantine_rate": 0.2, "min_rows": 101})
-    assert failed(judged(c, counts)) == {"row_count"}
+    c = silver(gates={"max_quarantine_rate": 0.2, "min_rows": 101, "expected_rows": 102})
+    assert failed(judged(c, counts)) == {"row_count", "few_rows"}
     assert c.gates.max_duplicate_rate == 0.01, "the others stay as they are"
 
 
@@ -154,7 +156,7 @@ RULES = {"id_not_null", "at_not_null", "x_range", "plausible", "mostly_small", "
 def test_a_rule_that_saw_no_row_where_rows_are_due_fails(silver):
     nothing_left = Counts(read=100, filtered=100)
     assert failed(judged(silver(), nothing_left)) == RULES
-    assert failed(judged(silver(), Counts())) == RULES | {"row_count"}
+    assert failed(judged(silver(), Counts())) == RULES | {"row_count", "few_rows"}
 
 
 def test_where_no_rows_are_due_none_are_missed(silver):
@@ -189,6 +191,118 @@ def test_an_unusual_volume_warns(silver, earlier, volume):
     assert not checks["volume"].blocking
 
 
+def test_the_rows_that_usually_come_are_more_the_nearer_a_table_is_to_its_readers(tmp_path):
+    c = parsed(tmp_path, bronze("feed", "json", column("x")))
+    assert c.gates.expected_rows == 1
+    for layer in ("silver", "gold"):
+        found = parsed(tmp_path, contract(f"{layer}.feed", [column("x")]))
+        assert found.gates.expected_rows == 100
+        assert failed(judged(found, Counts(read=100, inserted=100), newest={})) == set()
+
+
+# -- what a table became -----------------------------------------------------------------------
+
+MIB = 2**20
+
+
+def files(n: int, *, day: str = MONDAY, size: int = 1000, rows: int = 10, **nulls: int):
+    """`n` files of a physical partition; `nulls` of each column in every one of them."""
+    return [
+        ActiveFile(f"{day}-{i}", size, rows, {"_arrival_date": day}, {}, nulls) for i in range(n)
+    ]
+
+
+def after_publishing(c: Contract, before: list, added: list) -> dict[str, Check]:
+    return {x.name: x for x in gate.file_checks(c, before, added, [*before, *added])}
+
+
+@pytest.mark.parametrize(
+    ("after", "mean", "passes"),
+    [
+        ([], 0, True),
+        (files(10), 10, True),
+        (files(11), 11, False),
+        (files(11) + files(9, day=TUESDAY), 10, True),
+        (files(12) + files(9, day=TUESDAY), 10.5, False),
+        (files(3000), 3000, False),
+        (files(11, size=16 * MIB), 11, True),
+        (files(11, size=15 * MIB), 11, False),
+        (files(20, size=16 * MIB) + files(20, day=TUESDAY), 20, False),
+    ],
+    ids=lambda value: str(len(value)) if isinstance(value, list) else None,
+)
+def test_more_files_than_a_partition_of_its_size_needs_warn(silver, after, mean, passes):
+    check = after_publishing(silver(), after, [])["small_files"]
+    assert (check.passed, check.observed) == (passes, mean)
+    assert not check.blocking and check.severity == "warn"
+
+
+def test_a_table_without_physical_partitions_is_one(silver):
+    flat = [ActiveFile(str(i), 1, 1, {}, {}) for i in range(11)]
+    check = after_publishing(silver(), flat, [])["small_files"]
+    assert (check.observed, check.threshold) == (11, "<= 10 files per partition")
+    assert after_publishing(silver(gates={"max_files": 11}), flat, [])["small_files"].passed
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "growth"),
+    [
+        (files(2, x=0), files(1, rows=100, x=5), 0.05),
+        (files(2, x=0), files(1, rows=100, x=6), 0.06),
+        (files(2, x=5), files(1, x=5), 0),
+        (files(2, x=9), files(1, x=0), -0.9),
+        (files(1, x=0) + files(1, rows=90, x=9), files(1, x=2), 0.11),
+    ],
+)
+def test_a_larger_share_of_nulls_than_before_warns(silver, before, added, growth):
+    check = after_publishing(silver(), before, added)["null_drift"]
+    assert check.observed == pytest.approx(growth)
+    assert check.passed == (growth <= 0.05)
+    assert not check.blocking and check.severity == "warn"
+
+
+def test_null_drift_names_the_columns_with_both_shares(silver):
+    before, added = files(1, id=0, x=1, at=0), files(1, id=0, x=4, at=2)
+    check = after_publishing(silver(), before, added)["null_drift"]
+    assert check.detail == (
+        "x: 10.0% of rows null before, 40.0% now; at: 0.0% of rows null before, 20.0% now"
+    )
+    assert (check.observed, check.threshold) == (0.3, "<= 0.05 of rows more than before")
+    loose = silver(gates={"max_null_drift": 0.25})
+    assert after_publishing(loose, before, added)["null_drift"].detail.startswith("x: 10.0%")
+    assert after_publishing(silver(gates={"max_null_drift": 0.3}), before, added)[
+        "null_drift"
+    ].passed
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "detail"),
+    [
+        ([], files(1, x=9), "the table had no rows to compare with"),
+        (files(1, x=0), [], "the batch added no rows"),
+        (files(1), files(1, x=9), ""),  # a column that the files before do not have
+        (files(1, x=0), files(1, _rescued=9), ""),  # not a column of the contract
+    ],
+)
+def test_where_there_is_nothing_to_compare_no_nulls_drift(silver, before, added, detail):
+    check = after_publishing(silver(), before, added)["null_drift"]
+    assert (check.passed, check.detail) == (True, detail)
+
+
+def test_a_version_that_has_no_end_yet_is_no_drift(tmp_path):
+    columns = [
+        column("id", "bigint", key=1),
+        column("since", "timestamp", key=2),
+        column("valid_to", "timestamp"),
+        column("is_current", "boolean"),
+    ]
+    c = parsed(
+        tmp_path, contract("silver.feed", columns, publish={"mode": "scd2", "sequence": "since"})
+    )
+    before, added = files(1, id=0, valid_to=0), files(1, id=0, valid_to=10)
+    assert after_publishing(c, before, added)["null_drift"].passed
+
+
 def test_drift_warns_and_says_what_drifted(tmp_path):
     c = parsed(tmp_path, bronze("feed", "json", column("x")))
     checks = judged(c, drift=["new column y (such as '1')", "column x missing, read as null"])
@@ -212,12 +326,19 @@ def test_the_declared_checks_are_the_ones_that_are_made(table):
     """Orchestrators declare checks before any run; one more or one less would break them."""
     c = CONTRACTS[table]
     partition = "2026-10-05T07" if c.partitioning == "hourly" else MONDAY
-    made = judged(c, partition=partition, newest={})
+    made = judged(c, partition=partition, newest={}) | after_publishing(c, [], [])
     declared = dict(gate.check_names(c))
     assert declared.keys() == made.keys()
     assert {n: x.blocking for n, x in made.items()} == declared
 
 
 def test_no_rule_can_take_the_name_of_a_platform_check():
-    own = {*gate.GATE_CHECKS, *gate.WARN_CHECKS, "schema_drift", "parsable", "key_unique"}
+    own = {
+        *gate.GATE_CHECKS,
+        *gate.WARN_CHECKS,
+        *gate.FILE_CHECKS,
+        "schema_drift",
+        "parsable",
+        "key_unique",
+    }
     assert own == set(contract_checks.CHECKS)

@@ -39,10 +39,11 @@ def fired(engine: Any, c: Contract, rows: list[dict], parents: dict[str, list]) 
     of each referenced column."""
     types = {x.name: x.type for x in c.columns if x.name in rows[0]}
     source = {f"{INPUT}{r.spec.source.rpartition('.')[2]}" for r in c.rules if r.kind == "type"}
-    rows = [{"_row": i} | r for i, r in enumerate(rows)]
+    rows = [{"_row": i, "_partition": MONDAY} | r for i, r in enumerate(rows)]
+    given = {"_row": "int", "_partition": "string"}
     audited = audit.audited(
         c,
-        frame(engine, rows, {"_row": "int"} | types, dict.fromkeys(sorted(source), "string")),
+        frame(engine, rows, given | types, dict.fromkeys(sorted(source), "string")),
         {r.name: keys(engine, c, r, parents) for r in c.rules if r.kind == "reference"},
     )
     found = audited.select("_row", "_violations", "_warnings").toArrow().to_pylist()
@@ -61,6 +62,20 @@ def keys(engine: Any, c: Contract, rule: Rule, parents: dict[str, list]) -> Any:
 # -- every kind of rule ------------------------------------------------------------------------
 
 EURO = Decimal("0.01")
+DAY = dt.date.fromisoformat(MONDAY)
+
+
+def midnight(day: dt.date, *, add: int = 0) -> dt.datetime:
+    """Midnight, UTC, as a day begins, and so many microseconds."""
+    start = dt.datetime.combine(day, dt.time(), dt.UTC)
+    return start + dt.timedelta(microseconds=add)
+
+
+def days(n: int) -> dt.date:
+    """A day that is so far from the partition's."""
+    return DAY + dt.timedelta(days=n)
+
+
 KINDS: dict[str, tuple[str, dict, list, list]] = {
     # kind: type of the column, the rule, values that pass, values that break it
     "not_null": ("string", {}, ["a", "", " "], [None]),
@@ -76,6 +91,18 @@ KINDS: dict[str, tuple[str, dict, list, list]] = {
     "pattern": ("string", {"pattern": "^[A-Z]{3}$"}, ["EUR", None], ["EU", "EURO", "eur", "xEURx"]),
     "length": ("string", {"min": 2, "max": 3}, ["ab", "abc", "äöü", None], ["a", "abcd", ""]),
     "length below": ("string", {"max": 1}, ["", "x", None], ["xx"]),
+    "age": (
+        "date", {"max_future_days": 1, "max_past_days": 3653},
+        [DAY, days(1), days(-3653), None],
+        [days(2), days(-3654), dt.date(1, 1, 1), dt.date(9999, 12, 31)],
+    ),
+    "age of the past": ("date", {"max_past_days": 0}, [DAY, days(9), None], [days(-1)]),
+    "age of the future": ("date", {"max_future_days": 0}, [DAY, days(-9), None], [days(1)]),
+    "age of a time": (
+        "timestamp", {"max_future_days": 1, "max_past_days": 2},
+        [midnight(days(2), add=-1), midnight(days(-2)), None],
+        [midnight(days(2)), midnight(days(-2), add=-1), midnight(dt.date(9999, 12, 31))],
+    ),
     "reference": ("bigint", {"table": "silver.parents", "column": "id"}, [1, 2, None], [3, 0]),
     "expression": ("bigint", {"expression": "x % 2 = 0"}, [2, 0, None], [1, -1]),
 }  # fmt: skip
@@ -132,6 +159,17 @@ def test_a_type_rule_fires_where_a_value_was_lost_in_the_cast(sail, tmp_path):
         {"x": None, "_inputraw": "seven"},
     ]
     assert fired(sail, c, rows, {}) == [set(), set(), set(), {"x_type"}]
+
+
+def test_an_age_is_counted_from_the_day_of_the_row_s_own_partition(sail, tmp_path):
+    x = column("x", "date", rule("age", max_future_days=0, max_past_days=0))
+    c = parsed(tmp_path, contract("silver.feed", [x], partitioning="hourly"))
+    rows = [
+        {"x": DAY, "_partition": f"{MONDAY}T00"},
+        {"x": DAY, "_partition": f"{MONDAY}T23"},
+        {"x": DAY, "_partition": f"{TUESDAY}T00"},
+    ]
+    assert fired(sail, c, rows, {}) == [set(), set(), {"x_age"}]
 
 
 def test_a_row_names_every_rule_that_it_breaks(sail, tmp_path):
@@ -256,6 +294,10 @@ def spoiled(c: Contract, rule: Rule) -> dict[str, Any]:
             return {rule.column: "no match"}
         case "length":
             return {rule.column: "x" * (rule.spec.max + 1) if rule.spec.max else ""}
+        case "age":
+            past, future = rule.spec.max_past_days, rule.spec.max_future_days
+            day = days(future + 1) if future is not None else days(-past - 1)
+            return {rule.column: day if type_ == "date" else midnight(day)}
         case "reference":
             return {rule.column: "none of these" if type_ == "string" else -1}
         case "expression":
