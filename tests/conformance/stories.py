@@ -123,6 +123,8 @@ def _table(
     name: str, mode: str, *keys: str, layout: str | None, **publish: str
 ) -> tuple[dict, str]:
     rules = {
+        "seen_at": [rule("age", severity="warn", max_future_days=1, max_past_days=3653)],
+        "day": [rule("age", severity="warn", max_past_days=3653)],
         "amount": [rule("range", min=0)],
         "note": [rule("pattern", pattern=r"^[^@\s]+@[^@\s]+$", severity="warn")],
     }
