@@ -23,7 +23,7 @@ RESULTS = Path(__file__).with_name("results.md")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to f (all)")
-    parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1; c 0.02)")
+    parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1)")
     parser.add_argument("--runs", type=int, help="turns of each contender (5)")
     parser.add_argument("--quick", action="store_true", help="scale 0.01, one turn, nothing kept")
     parser.add_argument("--work", type=Path, default=PROJECT / ".lakehouse" / "benchmarks",

@@ -7,8 +7,8 @@ Does not belong here: which contenders meet, and what ratio is asked of them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import measure
@@ -24,7 +24,8 @@ class Contender:
     """A module that is run with arguments; `{out}` in them is a folder of its own for each turn.
 
     `prepare` fills that folder beforehand, `inspect` looks at it afterwards; neither is measured.
-    `output` is where the tables are that are compared with those of the others, if any are.
+    `output` is where the tables are that are compared with those of the others, if any are;
+    `variables` are of its environment.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Contender:
     output: str | None = None
     prepare: Prepare | None = None
     inspect: Inspect | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def race(
@@ -40,7 +42,6 @@ def race(
     runs: int,
     work: Path,
     tell: Callable[[str], None],
-    **variables: str,
 ) -> dict[str, Cost]:
     """Every contender runs `runs` times, in turns; returns the medians by name.
 
@@ -57,7 +58,7 @@ def race(
                 contender.prepare(out)
             arguments = [a.format(out=out) for a in contender.arguments]
             log = work / "logs" / f"{contender.name.replace(' ', '-')}.log"
-            cost = measure.run(contender.module, arguments, log, **variables)
+            cost = measure.run(contender.module, arguments, log, **contender.variables)
             tell(f"{contender.name}, turn {turn + 1} of {runs}: {cost.wall:.1f} s")
             costs[contender.name].append(cost)
             if contender.inspect:

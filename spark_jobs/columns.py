@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 # What every row-grain transform passes through from its first input: where a row came from.
-LINEAGE = ("_partition", "_input")
+LINEAGE = ("_partition", "_arrival_date", "_input")
 
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"

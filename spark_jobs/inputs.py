@@ -53,8 +53,8 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
 def driving(
     spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
 ) -> DataFrame:
-    """The rows that decide the batch: the table's columns, `_partition`, and `_input`, a struct of
-    the row as it was read, from which the original record of a bad row is kept.
+    """The rows that decide the batch: the table's columns, `_partition` and its date, and `_input`, a
+    struct of the row as it was read, from which the original record of a bad row is kept.
 
     Carrying whole rows through a transform takes longer than many a transform. Where rows have a
     key `_input` is that, and whole_records finds the rest of the few that need it.
@@ -65,7 +65,8 @@ def driving(
     rows = source.rows(spark)
     columns = [c.name for c in source.contract.columns]
     if how.read == "lookup":  # the whole table is the batch, of the one partition there is
-        changed = rows.withColumn("_partition", F.lit(partitions[0]))
+        arrival = F.lit(partitions[0][:10]).try_cast("date")
+        changed = rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
     else:
         changed = _arrived(source.contract, rows, partitions)
     if how.read == "touched":
@@ -85,7 +86,10 @@ def driving(
     else:
         record = [*columns, *(["_source_file"] if "_source_file" in rows.columns else [])]
     return changed.select(
-        *columns, "_partition", F.struct(*[F.col(c) for c in record]).alias("_input")
+        *columns,
+        "_partition",
+        "_arrival_date",
+        F.struct(*[F.col(c) for c in record]).alias("_input"),
     )
 
 

@@ -254,6 +254,7 @@ def _read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Deli
             ),
             F.lit(file.name).alias("_source_file"),
             F.lit(delivery.partition).alias("_partition"),
+            F.lit(delivery.partition[:10]).cast("date").alias("_arrival_date"),
             violations.cast("array<string>").alias("_violations"),
             raw.cast("string").alias("_raw"),
             F.lit(None).cast("bigint").alias("_records"),

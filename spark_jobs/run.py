@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 # The partition name of tables that have none.
 WHOLE = "all"
-_OPTIONAL = ("_input", "_filtered", "_rows")
+_OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
 
 
@@ -326,7 +326,7 @@ class _Run:
             frame, read = self._read(todo)
         with self._timed("transform"):
             frame = self._transformed(frame)
-            if contract.partitioning is not None:
+            if contract.partitioning is not None and "_arrival_date" not in frame.columns:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))

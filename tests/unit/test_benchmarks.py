@@ -1,0 +1,108 @@
+"""The benchmarks: contenders that do other work than the platform are found out.
+
+Here: that outputs are really compared, and what is counted beside seconds. Not here: any time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from benchmarks import __main__ as command
+from benchmarks import comparisons, workload
+from benchmarks.compare import differences, fingerprints
+from benchmarks.contenders import data_plane
+from benchmarks.measure import ContenderFailed
+from benchmarks.race import Contender, race
+
+SCALE = 0.001
+
+
+@pytest.fixture(scope="module")
+def delivery(tmp_path_factory) -> workload.Delivery:
+    return workload.deliver(tmp_path_factory.mktemp("bench"), SCALE, days=4)
+
+
+@pytest.fixture(scope="module")
+def lake(delivery, tmp_path_factory) -> Path:
+    """What the platform leaves of the first three days."""
+    lake = tmp_path_factory.mktemp("lake")
+    data_plane.run(delivery.landing, lake, delivery.partitions(end=3))
+    return lake
+
+
+@pytest.mark.slow
+def test_contenders_leave_the_tables_of_the_platform(delivery, tmp_path):
+    """A race compares them by hash, rejected rows included, and fails otherwise."""
+    days = delivery.partitions()
+    given = (str(delivery.landing), "{out}")
+    bare = [
+        Contender("polars", "benchmarks.contenders.bare_polars", (*given, *days), ""),
+        Contender("spark", "benchmarks.contenders.bare_spark", (*given, *days), ""),
+        Contender("platform", "benchmarks.contenders.data_plane", (*given, "sail", *days), ""),
+    ]
+    costs = race(bare, 1, tmp_path, lambda text: None)
+    assert all(cost.wall > 0 and cost.cpu > 0 and cost.peak > 50 << 20 for cost in costs.values())
+
+
+def test_a_contender_with_one_other_value_is_found_out(lake):
+    found = fingerprints(lake)
+    assert found == fingerprints(lake)
+    uri = str(lake / "silver" / "products")
+    before = DeltaTable(uri)
+    rows = before.to_pyarrow_table()
+    names = rows["name"].to_pylist()
+    changed = rows.set_column(
+        rows.column_names.index("name"), rows.field("name"), [[f"{names[0]}!", *names[1:]]]
+    )
+    write_deltalake(uri, changed, mode="overwrite")
+    (difference,) = differences(found, fingerprints(lake))
+    assert difference.startswith("silver.products: ")
+    DeltaTable(uri).restore(before.version())
+    assert differences(found, fingerprints(lake)) == []
+
+
+def test_a_contender_that_fails_stops_the_race_with_its_last_words(tmp_path):
+    broken = Contender("broken", "benchmarks.contenders.data_plane", ("nowhere", "{out}", "sail"))
+    with pytest.raises(ContenderFailed, match="no partitions given"):
+        race([broken], 1, tmp_path, lambda text: None)
+
+
+def test_the_bytes_of_a_day_are_its_share_of_the_files(lake, delivery):
+    days = [comparisons._bytes_held(lake, day) for day in delivery.partitions(end=3)]
+    tables = (DeltaTable(str(lake / t.replace(".", "/"))) for t in workload.TABLES)
+    files = sum(sum(t.get_add_actions(flatten=True)["size_bytes"].to_pylist()) for t in tables)
+    assert all(days)
+    assert abs(sum(days) - files) < len(days) * 10, "and all days together are all files"
+    assert comparisons._bytes_held(lake, "2000-01-01") == 0
+
+
+def test_commits_and_their_bytes_are_counted(delivery, lake, tmp_path):
+    out = tmp_path / "out" / "lake"
+    comparisons._copy(lake, out.parent)
+    assert comparisons._commits(out) == comparisons._commits(lake)
+    assert comparisons._bytes_added(out, lake) == 0
+    data_plane.run(delivery.landing, out, delivery.partitions(end=3))
+    assert comparisons._commits(out) == comparisons._commits(lake), "nothing to do, no commit"
+    data_plane.run(delivery.landing, out, delivery.partitions(3))
+    assert comparisons._commits(out) > comparisons._commits(lake)
+    day = delivery.partitions(3)[0]
+    assert comparisons._bytes_added(out, lake) >= comparisons._bytes_held(out, day) > 0
+
+
+def test_loading_the_definitions_imports_no_engine(tmp_path):
+    needed = tmp_path / "needed.json"
+    home = {"LAKEHOUSE_HOME": str(tmp_path / "home")}
+    module = "benchmarks.contenders.definitions"
+    loads = Contender("definitions", module, ("load", str(needed)), variables=home)
+    race([loads], 1, tmp_path / "work", lambda text: None)
+    assert "dagster" in json.loads(needed.read_text())
+
+
+def test_an_unknown_comparison_is_named(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["z"])
+    assert "no comparison z; there are a, b, c, d, e, f" in capsys.readouterr().err
