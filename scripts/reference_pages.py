@@ -295,7 +295,9 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[list[str]]:
             for row in _keys(inner, f"{key}."):
                 # One of several models: its keys are those of one choice.
                 of = f", for {_type(chosen)}" if chosen and not row[0].endswith(".target`") else ""
-                yield [row[0], row[1] + of, row[2]]
+                optional = type(None) in _alternatives(field.annotation)
+                within = f" in `{key}`" if optional and row[2] == "required" else ""
+                yield [row[0], row[1] + of, row[2] + within]
         if not models:
             given = field.get_default(call_default_factory=True)
             default = "required" if field.is_required() else code(_yaml(given))

@@ -6,13 +6,14 @@ happens to rows (the data plane), and how results are shown (reporting.py, check
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from os.path import relpath
 from typing import Any, Literal
 
 import dagster as dg
 
 from lakehouse.checks import check_specs, evaluation, states
 from lakehouse.data_plane import DataPlane
-from lakehouse.failures import is_transient, permanent_failure, retry
+from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
 from lakehouse.masking import Masking
 from lakehouse.partitions import partitions_def
 from lakehouse.reporting import column_lineage, in_one_line, partition_metadata, table_metadata
@@ -95,7 +96,7 @@ def asset_spec(contract: Contract, settings: Settings) -> dg.AssetSpec:
         "dagster/column_schema": column_schema(contract),
         "dagster/table_name": contract.table,
         "dagster/uri": f"{settings.zones[contract.layer]}/{contract.name}",
-        "contract": f"{contract.path} {contract.version}",
+        "contract": f"{relpath(contract.path, settings.project)} {contract.version}",
         "publish_mode": contract.publish.mode,
         "key": ", ".join(contract.key) or "-",
     }
@@ -199,10 +200,10 @@ def _events(
             yield dg.Output(None, output_name=outputs[state.name])
         yield evaluation(contract, state, masking, report)
     if failed:
-        raise dg.Failure(
-            description=failure_text(contract.table, failed, len(report.partitions)),
-            allow_retries=False,
-        )
+        text = failure_text(contract.table, failed, len(report.partitions))
+        # An alert has the reasons from the failed checks, where they are masked.
+        announced = text.partition("\n")[0]
+        raise dg.Failure(description=text, metadata={ANNOUNCED: announced}, allow_retries=False)
 
 
 def failure_text(table: str, failed: list[PartitionReport], of: int) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.alerts import build_alert_sensors
 from lakehouse.assets import build_assets
 from lakehouse.data_plane import EmbeddedDataPlane
-from lakehouse.failures import retry_policy
 from lakehouse.jobs import build_jobs, job_specs
 from lakehouse.landing_sensor import build_landing_sensor
 from lakehouse.schedules import build_schedules
@@ -42,12 +42,16 @@ def build_definitions(
         for definition in mart_assets
         for spec in definition.specs
     }
+    keys = [key for definition in (*assets, *mart_assets) for key in definition.keys]
     jobs = build_jobs(job_specs(contracts, mart_deps))
     return dg.Definitions(
         assets=[*assets, *mart_assets],
         jobs=list(jobs.values()),
         schedules=build_schedules(settings, contracts, jobs),
-        sensors=[build_landing_sensor(settings, contracts, jobs, mart_deps)],
+        sensors=[
+            build_landing_sensor(settings, contracts, jobs, mart_deps),
+            *build_alert_sensors(settings, keys),
+        ],
         resources={
             "data_plane": EmbeddedDataPlane.of(settings),
             **_sessions(settings),
@@ -65,7 +69,7 @@ def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any
         return [], {}
     from lakehouse.marts import build_marts
 
-    return build_marts(settings, retry_policy=retry_policy(settings.retries))
+    return build_marts(settings)
 
 
 def _sessions(settings: Settings) -> dict[str, Any]:

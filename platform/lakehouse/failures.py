@@ -11,10 +11,14 @@ import random
 import dagster as dg
 
 from lakehouse.settings import RetrySettings
-from spark_jobs.errors import LakehouseError
+from spark_jobs.errors import EngineError, LakehouseError
 
 # Of libraries that the control plane does not import: told apart by where they come from.
 _TRANSIENT_MODULES = ("grpc", "botocore", "urllib3", "requests")
+ANNOUNCED = "announced"
+"""Metadata of a failure: its reason in words that may leave the platform in an alert. Never a value
+of a row: messages of engines and databases quote them, and go without."""
+
 _TRANSIENT = (ConnectionError, TimeoutError, InterruptedError)
 
 
@@ -31,10 +35,15 @@ def is_transient(error: BaseException) -> bool:
 
 def permanent_failure(error: BaseException, where: str) -> dg.Failure:
     """A failure that no retry policy repeats."""
-    kind = "" if isinstance(error, LakehouseError) else f"{type(error).__name__}: "
+    ours = isinstance(error, LakehouseError)
     text = str(error)
+    if where not in text:
+        text = f"{where}: {'' if ours else f'{type(error).__name__}: '}{text}"
+    quotes_values = not ours or isinstance(error, EngineError)
     return dg.Failure(
-        description=text if where in text else f"{where}: {kind}{text}", allow_retries=False
+        description=text,
+        metadata={} if quotes_values else {ANNOUNCED: text},
+        allow_retries=False,
     )
 
 
@@ -51,15 +60,3 @@ def delay(settings: RetrySettings, attempt: int) -> float:
     """Seconds before the next attempt: doubled each time, and spread by a fifth so that runs
     which got into each other's way do not meet again."""
     return settings.delay_seconds * 2**attempt * random.uniform(0.8, 1.2)
-
-
-def retry_policy(settings: RetrySettings) -> dg.RetryPolicy | None:
-    """The same for steps that run another program, which cannot tell why it failed."""
-    if settings.max == 0:
-        return None
-    return dg.RetryPolicy(
-        max_retries=settings.max,
-        delay=settings.delay_seconds,
-        backoff=dg.Backoff.EXPONENTIAL,
-        jitter=dg.Jitter.PLUS_MINUS,
-    )

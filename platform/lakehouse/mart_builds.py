@@ -69,8 +69,16 @@ class Build:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Build:
-        data = json.loads(text)
+    def from_json(cls, text: str) -> Build | None:
+        """The build, or None if another version of the platform wrote it in other terms: it is
+        then as if the mart had never been built."""
+        try:
+            return cls._of(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> Build:
         data["fingerprint"] = Fingerprint(**data["fingerprint"])
         data["checks"] = tuple(CheckOutcome(**c) for c in data["checks"])
         data["lineage"] = {
@@ -186,7 +194,7 @@ def read_builds(warehouse: Path) -> dict[str, Build]:
         except duckdb.CatalogException:  # nothing has been recorded yet
             return {}
     builds = [Build.from_json(text) for (text,) in rows]
-    return {b.model: b for b in builds}
+    return {b.model: b for b in builds if b is not None}
 
 
 def count_rows(warehouse: Path, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -19,7 +19,7 @@ from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from lakehouse.assets import FORCE_TAG
 from lakehouse.dbt_process import Dbt, dbt_resource, prepared_project
-from lakehouse.failures import is_transient, permanent_failure
+from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
 from lakehouse.mart_builds import (
     Build,
     CheckOutcome,
@@ -51,9 +51,7 @@ class MartsConfig(dg.Config):
     full_refresh: bool = False
 
 
-def build_marts(
-    settings: "Settings", *, retry_policy: dg.RetryPolicy | None = None
-) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
+def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
     """The marts as assets with their checks, and the resources they need.
 
     Raises DbtProjectError if the dbt project does not parse.
@@ -71,12 +69,12 @@ def build_marts(
             DagsterDbtTranslatorSettings(enable_source_metadata=False)
         ),
         pool=POOL,
-        retry_policy=retry_policy,
     )
     def marts(context: dg.AssetExecutionContext, config: MartsConfig, dbt: Dbt) -> Iterator[Any]:
         """Builds the selected marts with dbt, or says that nothing they select from changed."""
         models = _selected_models(context, manifest)
-        with _final_errors():
+        attempt = context.retry_number
+        with _final_errors(settings, attempt):
             fingerprints = builds.fingerprints(models)
             recorded = builds.recorded()
         full = config.full_refresh or needs_full_refresh(recorded, fingerprints)
@@ -93,12 +91,14 @@ def build_marts(
         folder = dbt.run_folder(context.run.run_id)
         events, error = _run(context, dbt, arguments, folder)
         if error is None:
-            with _final_errors():
+            with _final_errors(settings, attempt):
                 built = builds.describe(events, fingerprints, folder)
             yield from (_described(e, manifest, built) for e in events)
             builds.record(models, built)
         else:
             yield from events
+            if error.allow_retries and attempt < settings.retries.max:
+                raise retry(settings.retries, attempt) from error
             raise error
 
     return [marts], {"dbt": dbt_resource(settings, project)}
@@ -234,33 +234,37 @@ def _unchanged(
 
 
 @contextmanager
-def _final_errors() -> Iterator[None]:
-    """Makes errors that a repetition cannot mend final."""
+def _final_errors(settings: "Settings", attempt: int) -> Iterator[None]:
+    """Asks for another attempt where one may succeed, and makes all other errors final."""
     try:
         yield
     except Exception as error:
         if is_transient(error):
-            raise
+            raise retry(settings.retries, attempt) from error
         raise permanent_failure(error, "marts") from error
 
 
 def _run(
     context: dg.AssetExecutionContext, dbt: Dbt, arguments: list[str], folder: Path
-) -> tuple[list[Any], Exception | None]:
+) -> tuple[list[Any], dg.Failure | None]:
     """Runs dbt to its end; returns its events and the error, if any. A test that failed, or SQL
     that cannot run, fails again on the same data; a file that could not be opened may be free."""
     events: list[Any] = []
     try:
         events.extend(dbt.cli(arguments, context=context, target_path=folder).stream())
     except DagsterDbtCliRuntimeError as error:
-        failed = "\n".join(_failures(folder)) or str(error)
+        failures = dict(_failures(folder))
+        failed = "\n".join(f"- {n}: {m}" for n, m in failures.items()) or str(error)
         text = f"marts failed:\n{failed}\nCompiled SQL and the log are in {folder}."
-        return events, dg.Failure(text, allow_retries="IO Error" in failed)
+        names = ", ".join(failures) or "dbt did not run"  # its messages may quote values
+        return events, dg.Failure(
+            text, {ANNOUNCED: f"marts failed: {names}"}, allow_retries="IO Error" in failed
+        )
     return events, None
 
 
-def _failures(folder: Path) -> Iterator[str]:
-    """What failed, from dbt's results: one line per model or test."""
+def _failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """What failed, from dbt's results: each model or test, and the message."""
     results = folder / "run_results.json"
     if not results.exists():
         return
@@ -268,4 +272,4 @@ def _failures(folder: Path) -> Iterator[str]:
         if result["status"] in ("error", "fail"):
             kind, _, name = result["unique_id"].split(".")[:3]
             message = " ".join((result.get("message") or "").split())
-            yield f"- {kind} {name}: {message}"
+            yield f"{kind} {name}", message

@@ -34,6 +34,8 @@ BUCKET_OF = {
     "gold": "curated",
     "ledger": "curated",
 }
+_TARGETS = ("duckdb", "redshift", "sns", "file")
+_SNS_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _SECRET_KEY = re.compile(r"secret|token|password|access_key_id|private", re.IGNORECASE)
 
 
@@ -160,10 +162,45 @@ class PoolSettings(_Model):
     runs: int = Field(default=4, ge=1)
 
 
-class AlertSettings(_Model):
-    """Topics by severity; no topic, no alert of that severity."""
+class SnsTopic(_Model):
+    """A standard SNS topic: a FIFO topic delivers to no mailbox."""
 
-    topics: dict[Literal["critical", "warning"], str] = Field(default_factory=dict)
+    target: Literal["sns"]
+    arn: str
+
+    @field_validator("arn")
+    @classmethod
+    def _is_arn(cls, arn: str) -> str:
+        if not _SNS_ARN.fullmatch(arn):
+            raise ValueError(
+                f"{arn!r} is not the ARN of a standard SNS topic such as"
+                " arn:aws:sns:eu-central-1:123456789012:alerts"
+            )
+        return arn
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
+
+
+class FileTopic(_Model):
+    """A file of JSON lines below `home`, for environments without a message service."""
+
+    target: Literal["file"]
+    path: str
+
+
+class AlertTopics(_Model):
+    """A topic per severity; no topic, no alert of that severity."""
+
+    critical: SnsTopic | FileTopic | None = Field(default=None, discriminator="target")
+    warning: SnsTopic | FileTopic | None = Field(default=None, discriminator="target")
+
+
+class AlertSettings(_Model):
+    """Where alerts go. They are sent where `schedules.active` is true, or the sensor is on."""
+
+    topics: AlertTopics = AlertTopics()
 
 
 class SampleSettings(_Model):
@@ -278,7 +315,7 @@ def load_settings(
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for e in error.errors():
-        key = ".".join(str(part) for part in e["loc"] if part not in ("duckdb", "redshift"))
+        key = ".".join(str(part) for part in e["loc"] if part not in _TARGETS)
         if e["type"] == "extra_forbidden":
             yield f"{key}: unknown key; remove it or correct its spelling"
         elif e["type"] == "missing":

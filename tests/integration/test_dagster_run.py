@@ -2,120 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from lakehouse import data_plane
-from lakehouse.data_plane import EmbeddedDataPlane, engine_kept_running
+from lakehouse.data_plane import EmbeddedDataPlane
 from lakehouse.definitions import build_definitions
-from lakehouse.execution import RunOutcome, execute, name_of
-from lakehouse.instance import open_instance
-from lakehouse.settings import RetrySettings, Settings, load_settings
+from lakehouse.execution import name_of
 from spark_jobs import engine as engines
 from spark_jobs.engine import Engine
-from tests.lakes import (
-    MONDAY,
-    TUESDAY,
-    WEDNESDAY,
-    TinyLake,
-    bronze,
-    column,
-    contract,
-    copied,
-    rule,
-    transforms_in,
-)
+from tests.integration.dagster_lake import DAYS, DagsterLake, people
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, copied
 
-DAYS = (MONDAY, TUESDAY, WEDNESDAY)
 CANARY = "canary.ada@lovelace.org"
-
-
-def people(*rows: tuple[int, str, str]) -> str:
-    return "id,email,updated\n" + "".join(f"{i},{mail},{when}\n" for i, mail, when in rows)
-
-
-@dataclass
-class DagsterLake:
-    """A tiny lake under the real definitions, on a persistent instance of its own."""
-
-    lake: TinyLake
-    settings: Settings
-    instance: dg.DagsterInstance
-
-    def run(self, first: str, last: str, **tags: str) -> RunOutcome:
-        definitions = build_definitions(self.settings, contracts=self.lake.parsed(), marts=False)
-        return execute(
-            definitions, "lake_daily", self.instance, partitions=(first, last), tags=tags
-        )
-
-    def materialized(self, table: str) -> set[str]:
-        return self.instance.get_materialized_partitions(dg.AssetKey(table.split(".")))
-
-    def metadata(self, table: str, partition: str) -> dict[str, Any]:
-        """Of the newest materialization of a partition."""
-        found = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(dg.AssetKey(table.split(".")), asset_partitions=[partition]),
-            limit=1,
-        ).records
-        return {k: v.value for k, v in found[0].asset_materialization.metadata.items()}
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[None]:
-    with engine_kept_running():
-        yield
-
-
-@pytest.fixture
-def dagster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_engine: None
-) -> Iterator[DagsterLake]:
-    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
-        monkeypatch.setenv(name, "")  # so that they are put back afterwards
-        monkeypatch.delenv(name)
-    lake = TinyLake(tmp_path)
-    lake.define(
-        bronze(
-            "people",
-            "csv",
-            column("id"),
-            column("email"),
-            column("updated"),
-            gates={"max_quarantine_rate": 0.5},
-        )
-    )
-    email = column("email", "string", rule("pattern", pattern=".+@.+"), of="bronze.people.email")
-    lake.define(
-        contract(
-            "silver.people",
-            [
-                column("id", "bigint", key=1, of="bronze.people.id"),
-                email | {"classification": "pii"},
-                column("updated", "timestamp", required=True, of="bronze.people.updated"),
-            ],
-            inputs=[{"table": "bronze.people"}],
-            publish={"mode": "upsert", "sequence": "updated"},
-            gates={"max_quarantine_rate": 0.5},
-        ),
-        copied(
-            table="people",
-            extra="number('id', 'bigint').alias('id'), F.col('email'),"
-            " F.to_timestamp('updated').alias('updated')",
-        ),
-    )
-    for i, day in enumerate(DAYS):
-        lake.land(
-            "people", day, "people.csv", people((i, f"p{i}@x.org", day), (99, "a@x.org", day))
-        )
-    settings = load_settings("local", home=tmp_path, project=tmp_path)
-    settings = settings.model_copy(update={"retries": RetrySettings(delay_seconds=0)})
-    with open_instance(settings) as instance, transforms_in(lake.transforms):
-        yield DagsterLake(lake, settings, instance)
 
 
 def test_a_range_is_published_and_every_partition_says_so(dagster: DagsterLake) -> None:

@@ -171,6 +171,13 @@ def test_an_asset_tells_owner_group_kinds_tags_and_description(graph: Any, contr
         assert node.code_version.startswith(f"{contract.version}-")
 
 
+def test_an_asset_names_its_contract_as_the_project_does(graph: Any, contracts: Any) -> None:
+    for table, contract in contracts.items():
+        shown = graph.get(asset_key(table)).metadata["contract"]
+        path = f"contracts/{contract.layer}/{contract.name}.yaml"
+        assert shown == f"{path} {contract.version}", "no path of this machine"
+
+
 def test_column_schema_has_types_constraints_and_classification(graph: Any, contracts: Any) -> None:
     schema = graph.get(asset_key("silver.customers")).metadata["dagster/column_schema"]
     columns = {c.name: c for c in schema.columns}

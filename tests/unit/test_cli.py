@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,27 @@ def test_a_run_without_work_says_that_nothing_changed(
     with console() as out:
         summary.show(done, settings, out)
     assert "Nothing had changed" in capsys.readouterr().out
+
+
+def test_the_commands_that_the_summary_shows_can_be_run(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = Counts(read=3, inserted=2, quarantined=1)
+    failed = PartitionReport(partition="p", status="failed", counts=counts, error="no")
+    outcome = RunOutcome("lake_daily", "r1", False, reports=[report("silver.orders", failed)])
+    from lakehouse.cli.terminal import console
+
+    with console() as out:
+        summary.show(summarized(settings, outcome), settings, out)
+    shown = re.findall(r"^  lakehouse (.+?)  ", capsys.readouterr().out, re.M)
+    assert shown == ["gaps", "quarantine list", "ui"]
+    for words in shown:
+        command: click.Command | None = main
+        for word in words.split():
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), word)
+        assert command is not None
+        assert not isinstance(command, click.Group), f"{words} is not a whole command"
 
 
 def test_the_summary_says_what_failed_and_where_to_look(

@@ -10,9 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlglot
+from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlglot import exp
 
 from lakehouse import dbt_process, dbt_sources
+from lakehouse import marts as marts_module
 from lakehouse.dbt_process import DbtProjectError, prepared_project
 from lakehouse.mart_builds import (
     Build,
@@ -20,12 +22,21 @@ from lakehouse.mart_builds import (
     Fingerprint,
     fingerprint,
     needs_full_refresh,
+    opened,
     project_digest,
+    read_builds,
     source_versions,
     unchanged,
+    write_builds,
 )
 from lakehouse.marts import build_marts
-from lakehouse.settings import RedshiftWarehouse, Secret, Settings, load_settings
+from lakehouse.settings import (
+    RedshiftWarehouse,
+    RetrySettings,
+    Secret,
+    Settings,
+    load_settings,
+)
 from spark_jobs.contract import load_contracts
 from spark_jobs.errors import InputError
 
@@ -211,6 +222,69 @@ def test_a_build_survives_its_record() -> None:
         {"ccy": (("model.lakehouse_marts.stg_fx_rates", "ccy"),)},
     )
     assert Build.from_json(build.to_json()) == build
+
+
+@pytest.mark.parametrize("missing", ["model", "fingerprint", "checks", "lineage"])
+def test_a_record_that_lacks_a_field_is_no_build(missing: str) -> None:
+    """An older version of the platform may have written it."""
+    record = json.loads(Build("model.m", Fingerprint("p", "i")).to_json())
+    del record[missing]
+    assert Build.from_json(json.dumps(record)) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"fingerprint": {"project": "p"}}'])
+def test_a_record_that_cannot_be_read_is_no_build(text: str) -> None:
+    assert Build.from_json(text) is None
+
+
+def test_a_mart_whose_record_is_of_an_older_version_is_built_again(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    old, new = (Build(f"model.{name}", Fingerprint("p", "i")) for name in ("old", "new"))
+    with opened(path) as connection:
+        connection.execute("create schema lakehouse; create schema finance")
+        connection.execute("create table finance.old (x int); create table finance.new (x int)")
+    write_builds(path, [(("finance", "old"), old), (("finance", "new"), new)])
+    with opened(path) as connection:
+        connection.execute(
+            "update lakehouse.verified set build = ? where table_name = 'old'",
+            [json.dumps({"model": old.model, "fingerprint": "p"})],
+        )
+    recorded = read_builds(path)
+    assert recorded == {new.model: new}
+    wanted = {build.model: build.fingerprint for build in (old, new)}
+    assert unchanged(recorded, wanted) is None
+    assert needs_full_refresh(recorded, wanted)
+
+
+@pytest.mark.parametrize(
+    ("error", "starts"),
+    [
+        (DagsterExecutionInterruptedError(), 1),
+        (ValueError("a defect"), 1),
+        (dg.Failure("IO Error: the file is locked", allow_retries=True), 4),
+    ],
+    ids=["interrupted", "a defect", "a locked file"],
+)
+def test_only_what_may_pass_is_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException, starts: int
+) -> None:
+    """A cancelled run, above all, does not begin its build again."""
+    started = []
+
+    def run(*_: Any) -> tuple[list[Any], BaseException]:
+        started.append(1)
+        if isinstance(error, dg.Failure):
+            return [], error
+        raise error
+
+    monkeypatch.setattr(marts_module, "_run", run)
+    monkeypatch.setattr(marts_module._Builds, "_kept", False)  # no lake, no warehouse
+    assets, resources = build_marts(
+        settings.model_copy(update={"retries": RetrySettings(max=3, delay_seconds=0)})
+    )
+    result = dg.materialize(assets, resources=resources, raise_on_error=False)
+    assert not result.success
+    assert len(started) == starts
 
 
 @pytest.mark.parametrize(

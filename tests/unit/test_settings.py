@@ -10,7 +10,7 @@ import yaml
 
 from lakehouse import settings as module
 from lakehouse.names import bucket_name
-from lakehouse.settings import ENVIRONMENTS, Secret, SettingsError, load_settings
+from lakehouse.settings import ENVIRONMENTS, Secret, SettingsError, SnsTopic, load_settings
 
 FOLDER = Path(module.__file__).parent / "settings"
 PRODUCTION = {
@@ -24,8 +24,8 @@ PRODUCTION = {
     "LAKEHOUSE_REDSHIFT_PASSWORD": "hunter2",
     "LAKEHOUSE_ENGINE": "sail",
     "LAKEHOUSE_FIRST_DAY": "2026-01-01",
-    "LAKEHOUSE_CRITICAL_TOPIC": "arn:aws:sns:eu-central-1:1:critical",
-    "LAKEHOUSE_ALERT_TOPIC": "arn:aws:sns:eu-central-1:1:warning",
+    "LAKEHOUSE_CRITICAL_TOPIC": "arn:aws:sns:eu-central-1:123456789012:critical",
+    "LAKEHOUSE_ALERT_TOPIC": "arn:aws:sns:eu-central-1:123456789012:warning",
 }
 
 
@@ -183,6 +183,39 @@ def test_a_lake_has_a_root_or_buckets_and_not_both(tmp_path: Path) -> None:
 def test_a_cron_expression_that_is_none_fails_at_load(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"schedules\.daily: .* is not a cron expression"):
         load_settings("local", folder=written(tmp_path, schedules={"daily": "2 o'clock"}))
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "alerts",
+        "arn:aws:sns:eu-central-1:1:alerts",
+        "arn:aws:sqs:eu-central-1:123456789012:alerts",
+        "arn:aws:sns:eu-central-1:123456789012:alerts.fifo",
+    ],
+)
+def test_a_topic_that_is_no_arn_fails_at_load(monkeypatch: pytest.MonkeyPatch, arn: str) -> None:
+    provide(monkeypatch, LAKEHOUSE_CRITICAL_TOPIC=arn)
+    with pytest.raises(SettingsError, match=r"alerts\.topics\.critical\.arn: .* is not the ARN"):
+        load_settings("prod")
+
+
+@pytest.mark.parametrize("topic", ["alerts", {"target": "email"}, {"path": "alerts.jsonl"}])
+def test_a_topic_of_another_kind_fails_at_load(tmp_path: Path, topic: object) -> None:
+    folder = written(tmp_path, alerts={"topics": {"warning": topic}})
+    with pytest.raises(SettingsError, match=r"local\.yaml: alerts\.topics\.warning"):
+        load_settings("local", folder=folder)
+
+
+def test_every_environment_has_somebody_to_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    provide(monkeypatch)
+    for environment in ENVIRONMENTS:
+        topics = load_settings(environment).alerts.topics
+        assert topics.warning is not None
+        assert topics.critical is not None or environment == "dev"
+    assert load_settings("prod").alerts.topics.critical == SnsTopic(
+        target="sns", arn=PRODUCTION["LAKEHOUSE_CRITICAL_TOPIC"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,15 @@ def _next(summary: RunSummary, settings: Settings) -> list[str]:
     """What to look at, most urgent first."""
     lines = []
     if not summary.success:
-        lines.append("  lakehouse gaps        partitions that are missing or failed, and why")
+        lines.append("  lakehouse gaps             partitions that are missing or failed, and why")
     if any(a.quarantined for a in summary.tables.values()):
         rows = sum(a.quarantined for a in summary.tables.values())
         lines.append(
-            f"  lakehouse quarantine  the {rows:,} rows that left, and the rules they broke"
+            f"  lakehouse quarantine list  the {rows:,} rows that left, and the rules they broke"
         )
-    lines.append("  lakehouse ui          assets, checks, runs and plots at http://127.0.0.1:3000")
+    lines.append(
+        "  lakehouse ui               assets, checks, runs and plots at http://127.0.0.1:3000"
+    )
     if settings.warehouse.target == "duckdb" and settings.warehouse_path.exists():
         lines.append(f"  {_near(settings.warehouse_path)}  the marts, in DuckDB")
     lines.append(f"  {_near(settings.home / 'summary.json')}  this summary")

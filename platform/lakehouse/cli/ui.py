@@ -1,14 +1,26 @@
-"""`lakehouse ui`: the Dagster webserver and daemon over the same lake and run history."""
+"""`lakehouse ui`: the Dagster webserver and daemon over the same lake and run history.
+
+Belongs here: starting these processes, and ending every one of them. Does not belong here: what
+they serve.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
+from typing import Any, NoReturn
 
 import click
 
 from lakehouse.settings import load_settings
+
+GRACE_SECONDS = 10.0
+"""For a run in progress to note that it was interrupted; without one they end in some 4 s."""
+
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -29,8 +41,51 @@ def ui(port: int, host: str) -> None:
     where = ["-m", "lakehouse.definitions"]
     if (settings.project / "workspace.yaml").is_file():
         where = ["-w", "workspace.yaml"]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background by a shell: Dagster would take no signal to stop.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = ["dev", *where, "-h", host, "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
+    sys.exit(serve([sys.executable, "-m", "dagster", *arguments]))
+
+
+def serve(command: list[str], grace: float = GRACE_SECONDS) -> int:
+    """Runs a command until it ends, or until this process is asked to; returns its exit code, 0 if
+    it was asked. Nothing that the command has started outlives it.
+
+    Dagster ends only the processes that it started itself. The code servers that those have started
+    would otherwise wait for the end of a heartbeat, with the terminal still theirs.
+    """
+    for number in _STOP:  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _stop)
+    # A group of its own: a terminal's Ctrl-C reaches this process alone, which then ends the group.
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        for number in _STOP:
+            signal.signal(number, signal.SIG_IGN)
+        end_group(process.pid, grace)
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    raise SystemExit(0)
+
+
+def end_group(group: int, grace: float) -> None:
+    """Ends a process group of a child: SIGTERM, and SIGKILL for what is left after the grace."""
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        until = time.monotonic() + seconds
+        try:
+            os.killpg(group, number)
+            while time.monotonic() < until:
+                _reap(group)
+                os.killpg(group, 0)
+                time.sleep(0.05)
+        except ProcessLookupError:
+            return
+
+
+def _reap(group: int) -> None:
+    """Takes note of children that have ended: until then they count as members of the group."""
+    try:
+        while os.waitpid(-group, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return

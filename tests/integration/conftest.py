@@ -1,0 +1,28 @@
+"""Fixtures of integration tests: a tiny lake under Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse.data_plane import engine_kept_running
+from tests.integration.dagster_lake import DagsterLake, people_lake
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Iterator[None]:
+    with engine_kept_running():
+        yield
+
+
+@pytest.fixture
+def dagster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_engine: None
+) -> Iterator[DagsterLake]:
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
+        monkeypatch.setenv(name, "")  # so that they are put back afterwards
+        monkeypatch.delenv(name)
+    with people_lake(tmp_path) as lake:
+        yield lake
