@@ -18,10 +18,10 @@ from lakehouse.masking import Masking
 from lakehouse.partitions import partitions_def
 from lakehouse.reporting import column_lineage, in_one_line, partition_metadata, table_metadata
 from lakehouse.settings import Settings
-from lakehouse.versions import code_version
 from spark_jobs.contract import Contract
 from spark_jobs.errors import ContractError
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
+from spark_jobs.versions import transform_version
 
 FORCE_TAG = "lakehouse/force"
 """A run with this tag set to `true` does its work even where nothing changed."""
@@ -116,7 +116,8 @@ def asset_spec(contract: Contract, settings: Settings) -> dg.AssetSpec:
             "layer": contract.layer,
             "personal-data": "true" if personal else "false",
         },
-        code_version=code_version(contract),
+        # For people, and the hash for everything that it does not tell.
+        code_version=f"{contract.version}-{transform_version(contract)}",
         partitions_def=partitions_def(contract.partitioning, settings.partitions),
         freshness_policy=freshness_policy(contract),
         metadata=metadata,

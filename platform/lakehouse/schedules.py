@@ -20,8 +20,8 @@ from lakehouse.jobs import LAKE_JOBS, run_tags
 from lakehouse.landing import snapshot
 from lakehouse.partitions import FORMATS, Scheme, partitions_def, range_tags, ranges
 from lakehouse.settings import Settings
-from lakehouse.versions import transform_version
 from spark_jobs.contract import Contract
+from spark_jobs.versions import transform_version
 
 GAP_TAG = "lakehouse/gap_fill"
 

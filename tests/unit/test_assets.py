@@ -22,8 +22,6 @@ from lakehouse.failures import delay
 from lakehouse.instance import instance_config
 from lakehouse.partitions import range_tags
 from lakehouse.settings import EngineSettings, RetrySettings, Settings, load_settings
-from lakehouse.versions import transform_version
-from spark_jobs import run as data_plane
 from spark_jobs.contract import Contract, load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError
 from spark_jobs.gate import check_names
@@ -200,11 +198,6 @@ def test_freshness_is_the_sla(graph: Any) -> None:
     policy = graph.get(asset_key("bronze.orders")).freshness_policy
     assert policy.fail_window.to_timedelta() == timedelta(hours=24 + 2)
     assert graph.get(asset_key("gold.dim_date")).freshness_policy is None
-
-
-def test_the_code_version_is_the_data_planes(contracts: Any) -> None:
-    for contract in contracts.values():
-        assert transform_version(contract) == data_plane.transform_version(contract)
 
 
 def test_loading_starts_no_engine_and_imports_none() -> None:

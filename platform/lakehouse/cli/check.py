@@ -14,8 +14,8 @@ def check() -> None:
     since their tables were last published."""
     from spark_jobs.compatibility import ensure_compatible, published
     from spark_jobs.contract import load_contracts
-    from spark_jobs.run import transform_version
     from spark_jobs.storage import Lake
+    from spark_jobs.versions import transform_version
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
