@@ -68,7 +68,9 @@ def test_a_table_without_transform_and_one_that_is_no_python_are_named(feed):
     with pytest.raises(ContractError, match=r"feed_shared.py:1: not Python: '\(' was never closed"):
         version(feed)
     (feed.transforms / "silver" / "feed.py").unlink()
-    with pytest.raises(ContractError, match=r"silver\.feed has a contract but no transform\. Write"):
+    with pytest.raises(
+        ContractError, match=r"silver\.feed has a contract but no transform\. Write"
+    ):
         version(feed)
 
 
