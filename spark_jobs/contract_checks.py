@@ -161,6 +161,14 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                 yield c, where, f"{c.table} reads {source.table}, which has no contract"
             elif source.by and source.by not in contracts[source.table].column:
                 yield c, where, f"input {source.table} has no column {source.by}"
+            elif source.by and c.publish.column in c.column:
+                theirs, ours = contracts[source.table].column[source.by], c.column[c.publish.column]
+                if theirs.type != ours.type:
+                    what = (
+                        f"input {source.table} is read by {theirs.name}, {theirs.type}, and slices of"
+                        f" {ours.name}, {ours.type}, are replaced: they must be of one type"
+                    )
+                    yield c, where, what
         for column in c.columns:
             for source_column in column.sources:
                 if not _declared(contracts, source_column):

@@ -16,6 +16,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.storage import Lake
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -31,8 +32,9 @@ class Upstream:
     def version(self) -> int:
         return self.table.version()
 
-    def rows(self, spark: SparkSession) -> DataFrame:
-        reader = spark.read.format("delta").option("versionAsOf", self.version)
+    def rows(self, spark: SparkSession, version: int | None = None) -> DataFrame:
+        at = self.version if version is None else version
+        reader = spark.read.format("delta").option("versionAsOf", at)
         return reader.load(self.uri)
 
 
@@ -50,11 +52,42 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
     return out
 
 
+def slices(
+    spark: SparkSession, source: Upstream, by: str, partitions: list[str], replaced: list[int]
+) -> pa.Table:
+    """The slices that a batch touches: values of `by` in the rows that arrived, and in the rows
+    that those took the place of, each with the last of the `partitions` that touches it (`_slice`).
+
+    `replaced` are the versions of the table whose commits replaced rows. A row whose date changes
+    leaves a slice to which nothing arrived.
+    """
+    from pyspark.sql import functions as F
+
+    contract = source.contract
+    arrived = _arrived(contract, source.rows(spark), partitions)
+    found = arrived.select(by, "_partition")
+    for version in replaced if by not in contract.key else []:
+        before = source.rows(spark, version - 1)
+        if contract.keyed:
+            keys = list(contract.key)
+            before = before.select(*keys, by).join(arrived.select(*keys, "_partition"), keys)
+        else:
+            before = _arrived(contract, before, partitions)
+        found = found.unionByName(before.select(by, "_partition"))
+    found = found.where(F.col(by).isNotNull())
+    return found.groupBy(by).agg(F.max("_partition").alias("_slice")).toArrow()
+
+
 def driving(
-    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    partitions: list[str],
+    touched: pa.Table | None = None,
 ) -> DataFrame:
     """The rows that decide the batch: the table's columns, `_partition` and its date, and `_input`, a
-    struct of the row as it was read, from which the original record of a bad row is kept.
+    struct of the row as it was read, from which the original record of a bad row is kept. `touched`
+    are the slices, for a table that reads those.
 
     Carrying whole rows through a transform takes longer than many a transform. Where rows have a
     key `_input` is that, and whole_records finds the rest of the few that need it.
@@ -69,15 +102,14 @@ def driving(
         changed = rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
     else:
         changed = _arrived(source.contract, rows, partitions)
-    if how.read == "touched":
-        slices = changed.groupBy(how.by).agg(F.max("_partition").alias("_slice")).toArrow()
-        values = slices.column(0).to_pylist()
+    if touched is not None:
+        values = touched.column(0).to_pylist()
         # The literal list lets the engine skip files; the join tells which partition a slice is of.
-        touched = rows.where(F.col(how.by).isin(*values) if values else F.lit(False))
+        inside = rows.where(F.col(how.by).isin(*values) if values else F.lit(False))
         # Typed, since there may be no row to ask.
         of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
-        partition_of = spark.createDataFrame(slices, of).withColumnRenamed(how.by, "_by")
-        joined = touched.join(F.broadcast(partition_of), F.col(how.by) == F.col("_by"))
+        partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
+        joined = inside.join(F.broadcast(partition_of), F.col(how.by) == F.col("_by"))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
     if source.contract.keyed:
         asked = {r.spec.source for r in contract.rules if r.kind == "type"}

@@ -111,6 +111,17 @@ def unrecorded(table: DeltaTable, recorded: list[dict[str, Any]]) -> list[dict[s
     return out
 
 
+def versions(table: DeltaTable, batches: list[dict[str, Any]]) -> list[int]:
+    """The versions of a table that some of its recorded batches committed, as far as its log goes
+    back. Not what the records say: runs that raced may have recorded each other's version."""
+    if not batches:
+        return []
+    wanted = {row["batch_id"] for row in batches}
+    oldest = min(row["delta_version"] or 0 for row in batches)
+    commits = table.history(table.version() - oldest + _RACERS)
+    return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
+
+
 def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
     """Records rows of one table, in one commit."""
     uri, options = lake.ledger("batches"), dict(lake.storage_options)
@@ -156,11 +167,11 @@ def _once(rows: pa.Table) -> pa.Table:
 
 
 def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
-    """What was published by some tables, oldest first: table, partition, batch_id, status."""
+    """What was published by some tables, oldest first, without checks and errors."""
     found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
     if found is None or not tables:
         return []
-    columns = ["table", "partition", "batch_id", "status", "started_at"]
+    columns = [n for n in SCHEMA.names if n not in ("checks", "error")]
     rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
     return rows.sort_by("started_at").to_pylist()
 

@@ -95,8 +95,13 @@ def publish(
     partitions: list[str],
     counts: Counts,
     metadata: dict[str, str],
+    slices: list[Any],
 ) -> Published:
-    """Commits the staged batch in `folder`. Raises ConflictError if the table has moved on."""
+    """Commits the staged batch in `folder`. Raises ConflictError if the table has moved on.
+
+    `slices` are values of the publish column that the batch computed anew, for tables that read
+    touched slices: one that has no row any more is replaced by nothing.
+    """
     mode = contract.publish.mode
     files = delta.active_files(to.table)
     if mode == "snapshot":
@@ -105,7 +110,8 @@ def publish(
         column = contract.publish.column or "_partition"
         values: list[Any] = list(partitions)
         if contract.publish.column:
-            values = _distinct(staged_frame(spark, to.uri, folder, "insert", by=to.by), column)
+            staged = staged_frame(spark, to.uri, folder, "insert", by=to.by)
+            values = [*_distinct(staged, column), *slices]
         return replace_slices(spark, to, folder, column, values, metadata)
     if counts.published == 0:
         return Published()

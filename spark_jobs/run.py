@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import tenacity
@@ -44,6 +44,7 @@ from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableRepo
 from spark_jobs.versions import transform_version
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame
 
 # The partition name of tables that have none.
@@ -131,6 +132,9 @@ class _Run:
     may_be_empty: set[str] = field(default_factory=set)
     # The newest published record of each upstream table and window.
     arrived: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    # All of them, oldest first.
+    batches: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    touched: pa.Table | None = None
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> TableReport:
@@ -272,6 +276,7 @@ class _Run:
         for row in ledger.of_tables(self.lake, list(self.upstream)):
             if row["status"] != "failed":
                 self.arrived.setdefault(row["table"], {})[row["partition"]] = row
+                self.batches.setdefault((row["table"], row["partition"]), []).append(row)
         if not self.contract.inputs or self.contract.partitioning is None:
             return
         source = self.contract.inputs[0].table
@@ -348,8 +353,29 @@ class _Run:
         if not contract.inputs:
             return None, None
         first = contract.inputs[0]
-        frame = inputs.driving(spark, contract, self.upstream[first.table], todo)
+        source = self.upstream[first.table]
+        if first.by:
+            replaced = ledger.versions(source.table, self._replacing(todo))
+            self.touched = inputs.slices(spark, source, first.by, todo, replaced)
+        frame = inputs.driving(spark, contract, source, todo, self.touched)
         return frame, inputs.rows_by_partition(frame)
+
+    def _replacing(self, todo: list[str]) -> list[dict[str, Any]]:
+        """The batches of the driving table that replaced rows since these partitions were last
+        computed: what stood there before has to be looked at too."""
+        source = self.upstream[self.contract.inputs[0].table].contract
+        computed = {r["partition"]: r for r in self.history if r["status"] != "failed"}
+        if not computed:  # there is nothing yet that could be out of date
+            return []
+        out = []
+        for p in todo:
+            last = computed.get(p)
+            for nth, batch in enumerate(self.batches.get((source.table, p), ())):
+                replaced = batch["updated"] + batch["deleted"] if source.keyed else nth
+                done = batch["started_at"] + timedelta(seconds=batch["seconds"])
+                if replaced and not (last and last["started_at"] > done):
+                    out.append(batch)
+        return out
 
     def _transformed(self, frame: DataFrame | None) -> DataFrame:
         from pyspark.sql import functions as F
@@ -478,7 +504,10 @@ class _Run:
         counts = sum((staged.counts[p] for p in todo), Counts())
         rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
         metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
-        return publish.publish(self.engine.spark, self.contract, to, folder, todo, counts, metadata)
+        slices = [] if self.touched is None else self.touched.column(0).to_pylist()
+        return publish.publish(
+            self.engine.spark, self.contract, to, folder, todo, counts, metadata, slices
+        )
 
     def _check_files(
         self, to: publish.Target, folder: str, before: list[delta.ActiveFile], published: list[str]

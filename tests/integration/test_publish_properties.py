@@ -326,6 +326,49 @@ def test_sums_of_touched_days_are_right_in_any_order(daily_lake, facts, runs):
     assert {r["day"]: r["n"] for r in tiny.rows("gold.biggest")} == totals
 
 
+@pytest.mark.parametrize("mode", ["upsert", "replace_partition"])
+def test_a_row_that_moves_to_another_day_leaves_the_sum_of_the_day_that_it_was_of(daily_lake, mode):
+    columns = [column("id", "bigint"), column("day", "date"), column("n", "bigint"),
+               column("at", "timestamp")]  # fmt: skip
+    daily_lake.define(bronze("raw", "parquet", *columns))
+    fact = [column("id", "bigint", key=1), column("day", "date", required=True),
+            column("n", "bigint"), column("at", "timestamp", required=True)]  # fmt: skip
+    publish = {"mode": mode, **({"sequence": "at"} if mode == "upsert" else {})}
+    daily_lake.define(
+        contract("silver.facts", fact, inputs=[{"table": "bronze.raw"}], publish=publish),
+        copied("id", "day", "n", "at", table="raw"),
+    )
+    first, second, third = (dt.date(2026, 10, d) for d in (1, 2, 3))
+
+    def rows(hour: int, *facts: tuple[int, dt.date, int]) -> list[dict]:
+        at = dt.datetime(2026, 10, 5, hour, tzinfo=dt.UTC)
+        return [{"id": i, "day": d, "n": n, "at": at} for i, d, n in facts]
+
+    def run(delivered: list[dict], *days: str) -> dict:
+        for landed in delivered:
+            daily_lake.given("bronze.raw", landed)
+            daily_lake.run("silver.facts", *days)
+        report = daily_lake.run("gold.daily", *days)
+        assert not report.failed
+        assert report.counts.read == report.counts.accounted
+        return {r["day"]: r["total"] for r in daily_lake.rows("gold.daily")}
+
+    before = {MONDAY: rows(1, (1, first, 1), (2, first, 2), (3, third, 5))}
+    assert run([before], MONDAY) == {first: 3, third: 5}
+    moved = rows(2, (1, second, 1), (3, second, 5))
+    if mode == "upsert":  # they come again a day later
+        more = [*moved, *rows(3, (4, second, 9))]  # and once more, before the sums are asked for
+        assert run([before | {TUESDAY: moved}, before | {TUESDAY: more}], TUESDAY) == {
+            first: 2, second: 15
+        }  # fmt: skip
+    else:  # Monday is delivered again
+        again = [*rows(1, (2, first, 2)), *moved]
+        more = [*again, *rows(3, (4, second, 9))]
+        assert run([{MONDAY: again}, {MONDAY: more}], MONDAY) == {first: 2, second: 15}
+    assert not daily_lake.run("gold.daily", MONDAY, force=True).failed
+    assert sum(r["total"] for r in daily_lake.rows("gold.daily")) == 17
+
+
 def test_a_snapshot_is_the_last_batch_and_nothing_else(daily_lake):
     def facts(n: int) -> dict:
         return {MONDAY: [{"id": 1, "day": dt.date(2026, 10, n), "n": n}]}

@@ -452,6 +452,20 @@ def test_touched_rows_by_a_column_that_the_input_lacks(folder):
     )  # fmt: skip
 
 
+def test_slices_that_are_read_and_replaced_by_columns_of_two_types(folder):
+    document = feed(
+        column("day", "date", key=1),
+        inputs=[{"table": "bronze.feed", "read": "touched", "by": "id"}],
+        publish={"mode": "replace_partition", "column": "day"},
+    )
+    line, what = refused_together(folder, FEED, document)
+    assert line == "- table: bronze.feed"
+    assert what == (
+        "input bronze.feed is read by id, string, and slices of day, date, are replaced: they must be"
+        " of one type"
+    )
+
+
 def test_tables_that_read_each_other(folder):
     def reading(name: str, other: str) -> dict:
         return contract(f"silver.{name}", [column("id", "bigint")],
