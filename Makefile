@@ -2,7 +2,7 @@
 # No command needs anything installed but Python 3.11 to 3.13 and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast ui bench lint docs lock clean
+.PHONY: help run test test-fast coverage ui bench lint docs lock clean
 BIN := .venv/bin
 
 help: ## list these commands
@@ -16,6 +16,9 @@ test: .venv/.installed ## run every test, those on JVM Spark and in a browser in
 
 test-fast: .venv/.installed ## run the tests that need no JVM and no browser, and are quick
 	@$(BIN)/python -m pytest -q -m "not jvm and not browser and not slow"
+
+coverage: .venv/.installed ## run the same, and say which lines no test reached
+	@$(BIN)/python -m pytest -q -m "not jvm and not browser and not slow" --cov
 
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
 	@$(BIN)/lakehouse ui

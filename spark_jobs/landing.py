@@ -491,8 +491,21 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")  # Python would read NaN and Infinity
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")  # one of its values would be lost
+    return found
+
+
 def _load(line: str) -> Any:
-    return json.loads(line, parse_float=_Number, parse_int=_Number, parse_constant=_no_number)
+    return json.loads(
+        line,
+        parse_float=_Number,
+        parse_int=_Number,
+        parse_constant=_no_number,
+        object_pairs_hook=_unique,
+    )
 
 
 def _object(line: str) -> dict[str, str | None] | None:

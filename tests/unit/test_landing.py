@@ -203,6 +203,8 @@ def test_text_of_any_script_survives(jsonl):
         "half a surrogate pair": '{"a":"\\ud800"}',
         "half a surrogate pair in a key": '{"\\udc00":"x"}',
         "a hundred thousand brackets": '{"a":' + "[" * 100_000 + "}",
+        "a key twice": '{"a":"1","a":"2"}',
+        "a key twice within": '{"a":{"b":1,"b":2}}',
         "too deep to be written again": '{"a":' + "[" * 900 + "]" * 900 + "}",
         "a CSV row": "1,2",
     }.items(),
