@@ -74,9 +74,8 @@ def run(module: str, arguments: Sequence[str], log: Path, **variables: str) -> C
         raise ContenderFailed(
             f"{module} {' '.join(arguments[:2])}: exit {process.returncode}\n{last}"
         )
-    # ru_maxrss is the largest single process, in KiB (bytes on macOS); sampling adds them up.
-    largest = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Cost(wall, used.ru_utime + used.ru_stime, max(largest, watch.peak))
+    # Not ru_maxrss: a child begins with what its parent had when it was forked.
+    return Cost(wall, used.ru_utime + used.ru_stime, watch.peak)
 
 
 class _PeakMemory(threading.Thread):
