@@ -189,21 +189,17 @@ def _count_cell(a: AssetSummary, column: str) -> str:
 
 def _next(summary: RunSummary, settings: Settings) -> list[str]:
     """What to look at, most urgent first."""
-    lines = []
+    shows = {}
     if not summary.success:
-        lines.append("  lakehouse gaps             partitions that are missing or failed, and why")
-    if any(a.quarantined for a in summary.tables.values()):
-        rows = sum(a.quarantined for a in summary.tables.values())
-        lines.append(
-            f"  lakehouse quarantine list  the {rows:,} rows that left, and the rules they broke"
-        )
-    lines.append(
-        "  lakehouse ui               assets, checks, runs and plots at http://127.0.0.1:3000"
-    )
+        shows["lakehouse gaps"] = "partitions that are missing or failed, and why"
+    if rows := sum(a.quarantined for a in summary.tables.values()):
+        shows["lakehouse quarantine list"] = f"the {rows:,} rows that left, and the rules they broke"
+    shows["lakehouse ui"] = "assets, checks, runs and plots at http://127.0.0.1:3000"
     if settings.warehouse.target == "duckdb" and settings.warehouse_path.exists():
-        lines.append(f"  {_near(settings.warehouse_path)}  the marts, in DuckDB")
-    lines.append(f"  {_near(settings.home / 'summary.json')}  this summary")
-    return ["Next:", *lines]
+        shows[_near(settings.warehouse_path)] = "the marts, in DuckDB"
+    shows[_near(settings.home / "summary.json")] = "this summary"
+    width = max(map(len, shows))
+    return ["Next:", *(f"  {what.ljust(width)}  {why}" for what, why in shows.items())]
 
 
 def _near(path: Path) -> str:
