@@ -79,9 +79,9 @@ def written(path: Path, rows: Sequence[Row], command: str, runs: int) -> None:
     path.write_text(
         f"""# Benchmark results
 
-`{command}`, {dt.datetime.now(dt.UTC):%Y-%m-%d}. Medians of {runs} turns; contenders take turns, each in a
-process of its own, and a ratio compares contenders of one and the same race. Their tables were compared
-by hash and agree. What each comparison measures is said in [README.md](README.md).
+`{command}`, {dt.datetime.now(dt.UTC):%Y-%m-%d}. Medians of {runs} turns; contenders take turns, each
+in a process of its own, and a ratio compares contenders of one and the same race. Their tables were
+compared by hash and agree. What each comparison measures is said in [README.md](README.md).
 
 Machine: {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, Python
 {platform.python_version()}. Load average at the end: {os.getloadavg()[0]:.1f}.

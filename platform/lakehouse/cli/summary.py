@@ -193,7 +193,9 @@ def _next(summary: RunSummary, settings: Settings) -> list[str]:
     if not summary.success:
         shows["lakehouse gaps"] = "partitions that are missing or failed, and why"
     if rows := sum(a.quarantined for a in summary.tables.values()):
-        shows["lakehouse quarantine list"] = f"the {rows:,} rows that left, and the rules they broke"
+        shows["lakehouse quarantine list"] = (
+            f"the {rows:,} rows that left, and the rules they broke"
+        )
     shows["lakehouse ui"] = "assets, checks, runs and plots at http://127.0.0.1:3000"
     if settings.warehouse.target == "duckdb" and settings.warehouse_path.exists():
         shows[_near(settings.warehouse_path)] = "the marts, in DuckDB"
