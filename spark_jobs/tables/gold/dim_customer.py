@@ -20,8 +20,10 @@ def transform(customers: DataFrame) -> DataFrame:
         *ATTRIBUTES,
         F.col("updated_at").alias("valid_from"),
     )
-    # The unknown member stands for no row that was read, so it weighs nothing in the accounting.
-    unknown = versions.limit(1).select(
+    # The unknown member stands for no row that was read, so it weighs nothing in the accounting. It
+    # comes with the batch's first partition: without an order, each engine takes another's.
+    first = versions.orderBy("_partition").limit(1)
+    unknown = first.select(
         *LINEAGE,
         F.lit(0).cast("bigint").alias("_rows"),
         F.lit(0).cast("bigint").alias("customer_sk"),

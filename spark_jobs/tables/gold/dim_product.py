@@ -19,8 +19,10 @@ def transform(products: DataFrame) -> DataFrame:
         "price",
         "updated_at",
     )
-    # The unknown member stands for no row that was read, so it weighs nothing in the accounting.
-    unknown = members.limit(1).select(
+    # The unknown member stands for no row that was read, so it weighs nothing in the accounting. It
+    # comes with the batch's first partition: without an order, each engine takes another's.
+    first = members.orderBy("_partition").limit(1)
+    unknown = first.select(
         *LINEAGE,
         F.lit(0).cast("bigint").alias("_rows"),
         F.lit(0).cast("bigint").alias("product_sk"),
