@@ -15,10 +15,10 @@ test: .venv/.installed ## run every test, those on JVM Spark and in a browser in
 	@scripts/test
 
 test-fast: .venv/.installed ## run the tests that need no JVM and no browser, and are quick
-	@$(BIN)/python -m pytest -q -m "not jvm and not browser and not slow"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not jvm and not browser and not slow"
 
 coverage: .venv/.installed ## run the same, and say which lines no test reached
-	@$(BIN)/python -m pytest -q -m "not jvm and not browser and not slow" --cov
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not jvm and not browser and not slow" --cov
 
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
 	@$(BIN)/lakehouse ui

@@ -18,6 +18,7 @@ from benchmarks.contenders import data_plane
 from benchmarks.measure import ContenderFailed
 from benchmarks.race import Contender, race
 
+pytestmark = pytest.mark.slow
 SCALE = 0.001
 
 
@@ -34,7 +35,6 @@ def lake(delivery, tmp_path_factory) -> Path:
     return lake
 
 
-@pytest.mark.slow
 def test_contenders_leave_the_tables_of_the_platform(delivery, tmp_path):
     """A race compares them by hash, rejected rows included, and fails otherwise."""
     days = delivery.partitions()
