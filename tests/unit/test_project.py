@@ -20,6 +20,7 @@ import yaml
 from dagster._core.workspace.config_schema import ensure_workspace_config
 from dagster_cloud_cli.config.models import DagsterCloudYaml
 
+pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
