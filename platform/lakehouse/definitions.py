@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from lakehouse.alerts import build_alert_sensors
 from lakehouse.assets import build_assets
@@ -53,15 +54,31 @@ def build_definitions(
             *build_alert_sensors(settings, keys),
         ],
         resources={
-            "data_plane": EmbeddedDataPlane.of(settings),
-            **_sessions(settings),
-            **mart_resources,
-            **resources,
+            name: _closed(resource)
+            for name, resource in {
+                "data_plane": EmbeddedDataPlane.of(settings),
+                "io_manager": dg.FilesystemIOManager(),
+                **_sessions(settings),
+                **mart_resources,
+                **resources,
+            }.items()
         },
         # Steps share the run's engine: a process per step would start one for each table.
         executor=dg.in_process_executor,
         metadata={"environment": settings.environment, "lake": settings.zones["gold"]},
     )
+
+
+def _closed(resource: Any) -> dg.ResourceDefinition:
+    """A resource as the settings made it: run config can set nothing of it. Whoever may launch a
+    run would otherwise name the program that it starts, and the folders that it writes."""
+    if isinstance(resource, ConfigurableResourceFactory):
+        resource = resource.get_resource_definition()
+    if not isinstance(resource, dg.ResourceDefinition):
+        return dg.ResourceDefinition(lambda _: resource, config_schema={})
+    schema = resource.config_schema
+    given = schema.default_value if schema.default_provided else {}
+    return dg.configured(resource, config_schema={})(lambda _: given)
 
 
 def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:

@@ -252,13 +252,14 @@ def test_the_jvm_engine_lends_its_session_as_dagster_pyspark_does(
     from lakehouse import spark_session
 
     jvm = settings.model_copy(update={"engine": EngineSettings(name="spark", memory="1g")})
-    resource = build_definitions(jvm, contracts=contracts, marts=False).resources["pyspark"]
-    assert isinstance(resource, LazyPySparkResource)
+    definition = build_definitions(jvm, contracts=contracts, marts=False).resources["pyspark"]
     asked = []
     engine = SimpleNamespace(spark="the engine's session")
     monkeypatch.setattr(spark_session, "shared_engine", lambda *key: asked.append(key) or engine)
-    assert asked == [], "nothing starts before somebody wants it"
-    assert resource.spark_session == "the engine's session"
+    with dg.build_resources({"pyspark": definition}) as given:
+        assert isinstance(given.pyspark, LazyPySparkResource)
+        assert asked == [], "nothing starts before somebody wants it"
+        assert given.pyspark.spark_session == "the engine's session"
     assert asked == [("spark", None, "1g")]
 
 

@@ -1,0 +1,88 @@
+"""What a run may be configured with: nothing that names a program, a module, a path or a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._config import ConfigType, ConfigTypeKind
+from dagster._core.execution.api import create_execution_plan
+
+from lakehouse.definitions import build_definitions
+from lakehouse.settings import EngineSettings, Settings, load_settings
+
+PROJECT = Path(__file__).parents[2]
+
+# Levels of logging, retries of steps, and whether marts are built though nothing has changed.
+HARMLESS = {
+    "execution.config.marker_to_close",
+    "execution.config.retries.disabled",
+    "execution.config.retries.enabled",
+    "execution.config.step_dependency_config.require_upstream_step_success",
+    "loggers.console.config.log_level",
+    "loggers.console.config.name",
+    *("ops.marts.config.force", "ops.marts.config.force.env"),
+    *("ops.marts.config.full_refresh", "ops.marts.config.full_refresh.env"),
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return load_settings("local", home=tmp_path_factory.mktemp("home"), project=PROJECT)
+
+
+@pytest.fixture(scope="module")
+def jobs(settings: Settings) -> list[dg.JobDefinition]:
+    # With the engine that brings most resources.
+    spark = settings.model_copy(update={"engine": EngineSettings(name="spark")})
+    return build_definitions(spark).get_repository_def().get_all_jobs()
+
+
+def fields(kind: ConfigType, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The path of every value that can be given."""
+    if ConfigTypeKind.has_fields(kind.kind):
+        for name, field in kind.fields.items():
+            yield from fields(field.config_type, (*path, name))
+        if not kind.fields and path[-1] in ("enabled", "disabled"):  # choices without a value
+            yield ".".join(path)
+    elif kind.type_params:
+        for inner in kind.type_params:
+            yield from fields(inner, path)
+    else:
+        yield ".".join(path)
+
+
+def test_no_job_takes_a_value_that_says_what_is_run_or_where(jobs: list[dg.JobDefinition]) -> None:
+    assert len(jobs) > 10
+    for job in jobs:
+        found = set(fields(job.run_config_schema.run_config_schema_type))
+        assert found <= HARMLESS, job.name
+
+
+@pytest.mark.parametrize(
+    ("resource", "value"),
+    [
+        ("dbt", {"dbt_executable": "/bin/true"}),
+        ("dbt", {"environment": {"PATH": "/tmp"}}),
+        ("data_plane", {"zones": {"gold": "/tmp"}}),
+        ("pyspark", {"spark_config": {"cores": "1"}}),
+        ("io_manager", {"base_dir": "/tmp"}),
+    ],
+)
+def test_every_job_refuses_config_of_a_resource(
+    jobs: list[dg.JobDefinition], resource: str, value: dict[str, Any]
+) -> None:
+    for job in jobs:
+        assert resource in job.resource_defs
+        with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entry"):
+            create_execution_plan(job, {"resources": {resource: {"config": value}}})
+
+
+def test_a_resource_that_stands_in_for_another_takes_no_config_either(settings: Settings) -> None:
+    definitions = build_definitions(settings, marts=False, data_plane=object())
+    (job, *_) = definitions.get_repository_def().get_all_jobs()
+    with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entry"):
+        create_execution_plan(job, {"resources": {"data_plane": {"config": {"any": 1}}}})
