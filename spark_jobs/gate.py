@@ -5,8 +5,10 @@ Belongs here: thresholds. Does not belong here: row rules (rules.py) or publishi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from spark_jobs.contract import HISTORY_COLUMNS, Contract, Rule
@@ -25,6 +27,7 @@ FILE_CHECKS = ("small_files", "null_drift")
 TABLE_CHECKS = ("small_files",)
 # A partition of larger files than this may have as many as it needs.
 _FILE_BYTES = 16 * 2**20
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def check_names(contract: Contract) -> list[tuple[str, bool]]:
@@ -54,6 +57,26 @@ def partition_end(partition: str) -> datetime:
     return start.replace(tzinfo=UTC) + (timedelta(hours=1) if hourly else timedelta(days=1))
 
 
+def share(rows: int, of: int) -> Fraction:
+    return Fraction(rows, of) if of else Fraction(0)
+
+
+def within(value: Fraction, bound: float) -> bool:
+    """Whether a value is at most its bound, as the bound is written: one row in ten million is
+    more than none."""
+    return value <= _exact(bound)
+
+
+def shown(value: Fraction, bound: float, digits: int = 6) -> float:
+    """A value to read: rounded, unless it would then be its bound without being it."""
+    rounded = round(float(value), digits)
+    return float(value) if rounded == bound and value != _exact(bound) else rounded
+
+
+def _exact(bound: float) -> Fraction | float:
+    return Fraction(repr(bound)) if math.isfinite(bound) else bound
+
+
 def checks(
     contract: Contract,
     partition: str,
@@ -69,15 +92,14 @@ def checks(
     gates, failing = contract.gates, staged.failing.get(partition, {})
     evaluated = counts.read - counts.filtered
 
-    def rate(rows: int) -> float:
-        return round(rows / counts.read, 6) if counts.read else 0.0
-
-    def bounded(name: str, value: float, bound: float, unit: str, **more: object) -> Check:
+    def bounded(name: str, rows: int, bound: float, unit: str, **more: object) -> Check:
+        rate = share(rows, counts.read)
         return Check(
             name=name,
-            passed=value <= bound,
-            observed=value,
+            passed=within(rate, bound),
+            observed=shown(rate, bound),
             threshold=f"<= {bound:g} {unit}",
+            failing_rows=rows,
             evaluated_rows=counts.read,
             **more,
         )
@@ -86,8 +108,9 @@ def checks(
         least = rows if rows_due else 0
         return Check(
             name=name,
-            passed=counts.read >= least,
-            observed=counts.read,
+            # Rows that were filtered are no rows of the table: with nothing else there is nothing.
+            passed=evaluated >= least,
+            observed=evaluated,
             threshold=f">= {least} rows",
             evaluated_rows=counts.read,
             **more,
@@ -107,30 +130,27 @@ def checks(
         at_least("few_rows", gates.expected_rows, severity="warn"),
         bounded(
             "quarantine_rate",
-            rate(counts.quarantined),
+            counts.quarantined,
             gates.max_quarantine_rate,
             "of rows read",
             blocking=True,
-            failing_rows=counts.quarantined,
         ),
         bounded(
             "duplicate_rate",
-            rate(counts.duplicate),
+            counts.duplicate,
             gates.max_duplicate_rate,
             "of rows read",
             severity="warn",
-            failing_rows=counts.duplicate,
         ),
     ]
     nulls = max((n for r, n in failing.items() if r.endswith("_not_null")), default=0)
     out.append(
         bounded(
             "null_rate",
-            rate(nulls),
+            nulls,
             gates.max_null_rate,
             "nulls in a required column",
             severity="warn",
-            failing_rows=nulls,
         )
     )
     out.append(_freshness(contract, partition, staged))
@@ -165,12 +185,11 @@ def checks(
         rule = rules.get(name)
         broken = failing.get(name, 0)
         bound = rule.max_failing if rule and rule.max_failing is not None else None
-        share = round(broken / evaluated, 6) if evaluated else 0.0
         out.append(
             Check(
                 name=name,
                 # A rule that saw no row where rows are due proves nothing: it fails.
-                passed=(broken == 0 if bound is None else share <= bound)
+                passed=within(share(broken, evaluated), bound or 0)
                 and (evaluated > 0 or not rows_due),
                 blocking=rule is not None and _blocks(rule),
                 severity=rule.severity if rule else "error",
@@ -191,12 +210,12 @@ def _freshness(contract: Contract, partition: str, staged: Staged) -> Check:
         return Check(name="freshness", passed=True, severity="warn", detail="no rows to judge")
     when = datetime.fromisoformat(newest)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    age = round((partition_end(partition) - when).total_seconds() / 3600, 2)
+    age = Fraction((partition_end(partition) - when) // _MICROSECOND, 3_600_000_000)
     return Check(
         name="freshness",
-        passed=age <= bound,
+        passed=within(age, bound),
         severity="warn",
-        observed=age,
+        observed=shown(age, bound, digits=2),
         threshold=f"<= {bound:g} hours",
     )
 
@@ -211,15 +230,15 @@ def _volume(contract: Contract, read: int, earlier: list[int]) -> Check:
             observed=read,
             detail="fewer than 3 partitions to compare with",
         )
-    mean = sum(earlier) / len(earlier)
-    change = round(abs(read - mean) / mean, 4) if mean else 0.0
+    mean = Fraction(sum(earlier), len(earlier))
+    change = abs(read - mean) / mean if mean else Fraction(0)
     return Check(
         name="volume",
-        passed=change <= bound,
+        passed=within(change, bound),
         severity="warn",
-        observed=change,
+        observed=shown(change, bound),
         threshold=f"<= {bound:g} of the mean before",
-        detail=f"{read} rows, {mean:.0f} on average before",
+        detail=f"{read} rows, {float(mean):.0f} on average before",
     )
 
 
@@ -263,23 +282,25 @@ def _null_drift(
         for c in contract.columns
         if c.name not in HISTORY_COLUMNS  # a version that has just come has no end yet
     }
-    growth = {n: round(new - old, 6) for n, (old, new) in shares.items() if None not in (old, new)}
-    grown = [n for n, more in growth.items() if more > bound]
+    growth = {n: new - old for n, (old, new) in shares.items() if None not in (old, new)}
+    grown = [n for n, more in growth.items() if not within(more, bound)]
     return Check(
         name="null_drift",
         passed=not grown,
         severity="warn",
-        observed=max(growth.values(), default=0.0),
+        observed=shown(max(growth.values(), default=Fraction(0)), bound),
         threshold=f"<= {bound:g} of rows more than before",
         evaluated_rows=rows,
         detail="; ".join(
-            f"{n}: {shares[n][0]:.1%} of rows null before, {shares[n][1]:.1%} now" for n in grown
+            f"{n}: {float(old):.1%} of rows null before, {float(new):.1%} now"
+            for n, (old, new) in shares.items()
+            if n in grown
         ),
     )
 
 
-def _null_share(files: Sequence[ActiveFile], column: str) -> float | None:
+def _null_share(files: Sequence[ActiveFile], column: str) -> Fraction | None:
     """None for a column of which the log counts no nulls: an array, or one newer than the files."""
     counted = [f for f in files if column in f.nulls]
     rows = sum(f.rows for f in counted)
-    return sum(f.nulls[column] for f in counted) / rows if rows else None
+    return share(sum(f.nulls[column] for f in counted), rows) if rows else None

@@ -458,7 +458,7 @@ class _Run:
                 self._fail(p, error, counts=unpublished, checks=found)
         if not closed:
             for p, (counts, found) in verdicts.items():
-                empty = counts.read == 0 and p in self.may_be_empty
+                empty = counts.read == counts.filtered and p in self.may_be_empty
                 self._settle(p, "empty" if empty else "published", counts=counts, checks=found)
         return closed
 
@@ -558,5 +558,5 @@ def _span(partitions: list[str]) -> str:
 
 
 def _reason(check: Check) -> str:
-    text = f"{check.name} is {check.observed:g}, must be {check.threshold}"
+    text = f"{check.name} is {check.observed:.12g}, must be {check.threshold}"
     return f"{text} ({check.detail})" if check.detail else text

@@ -102,7 +102,7 @@ def test_each_count_has_its_check(silver, check, counts, observed):
     [
         Counts(read=100, inserted=90, quarantined=10),
         Counts(read=100, inserted=99, duplicate=1),
-        Counts(read=100, inserted=20, updated=20, deleted=20, unchanged=20, filtered=20),
+        Counts(read=120, inserted=20, updated=20, deleted=20, unchanged=40, filtered=20),
     ],
 )
 def test_a_bound_itself_is_within_bounds(silver, counts):
@@ -155,12 +155,36 @@ RULES = {"id_not_null", "at_not_null", "x_range", "plausible", "mostly_small", "
 
 def test_a_rule_that_saw_no_row_where_rows_are_due_fails(silver):
     nothing_left = Counts(read=100, filtered=100)
-    assert failed(judged(silver(), nothing_left)) == RULES
-    assert failed(judged(silver(), Counts())) == RULES | {"row_count", "few_rows"}
+    for counts in (nothing_left, Counts()):
+        assert failed(judged(silver(), counts)) == RULES | {"row_count", "few_rows"}
 
 
 def test_where_no_rows_are_due_none_are_missed(silver):
     assert failed(judged(silver(), Counts(), rows_due=False, newest={})) == set()
+
+
+@pytest.mark.parametrize("bound", [0, 0.1, 0.3])
+def test_a_bound_is_exact_however_many_rows_there_are(silver, bound):
+    read = 10_000_000
+    most = round(read * bound)
+    gates = {"max_quarantine_rate": bound, "max_duplicate_rate": bound, "max_null_rate": bound}
+
+    def of(rows: int) -> set[str]:
+        counts = Counts(read=read, inserted=read - 2 * rows, quarantined=rows, duplicate=rows)
+        checks = judged(silver(gates=gates), counts, failing={"id_not_null": rows})
+        for name in failed(checks) - {"id_not_null"}:
+            assert checks[name].observed != bound, "what is shown is not the bound"
+        return failed(checks) - {"id_not_null", "x_range"}
+
+    assert of(most) == set()
+    assert of(most + 1) == {"quarantine_rate", "duplicate_rate", "null_rate"}
+
+
+def test_one_row_in_ten_million_breaks_a_rule_that_none_may_break(tmp_path):
+    x = column("x", "bigint", rule("range", name="never", min=0, max_failing=0))
+    c = parsed(tmp_path, contract("silver.feed", [x]))
+    counts = Counts(read=10_000_000, inserted=10_000_000)
+    assert failed(judged(c, counts, failing={"never": 1})) == {"never"}
 
 
 def test_freshness_is_the_age_at_the_end_of_the_arrival_window(silver):
