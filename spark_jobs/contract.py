@@ -122,8 +122,8 @@ class _AcceptedValues(_Strict):
 
 class _Range(_Strict):
     rule: Literal["range"]
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, allow_inf_nan=False)
+    max: float | None = Field(None, allow_inf_nan=False)
     exclusive_min: bool = False
 
     @model_validator(mode="after")

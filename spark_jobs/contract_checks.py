@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from spark_jobs.idle_rules import idle
+
 if TYPE_CHECKING:
-    from spark_jobs.contract import Contract
+    from spark_jobs.contract import Contract, Rule
 
 Where = tuple[Any, ...]
 
@@ -52,6 +54,8 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
         for column in getattr(rule.spec, "columns", ()):
             if column not in c.column:
                 yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
+        if (why := idle(c, rule)) is not None:
+            yield _rules_of(rule.column), f"rule {rule.name} cannot fail: {why}"
         if rule.kind == "reference" and rule.spec.table == c.table:
             yield _rules_of(rule.column), f"rule {rule.name} refers to its own table"
         if rule.kind == "age" and c.partitioning is None:
@@ -183,6 +187,8 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
         for rule in c.rules:
             if rule.kind == "reference":
                 target = f"{rule.spec.table}.{rule.spec.column}"
+                if (why := _refers_to_itself(c, contracts, rule)) is not None:
+                    yield c, _rules_of(rule.column), f"rule {rule.name} cannot fail: {why}"
             elif rule.kind == "type":
                 target = rule.spec.source
             else:
@@ -193,6 +199,17 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                     _rules_of(rule.column),
                     (f"rule {rule.name} refers to {target}, which no contract declares"),
                 )
+
+
+def _refers_to_itself(c: Contract, contracts: Mapping[str, Contract], rule: Rule) -> str | None:
+    """Why every value of a column is in the table that it refers to: it was read there."""
+    target = f"{rule.spec.table}.{rule.spec.column}"
+    column = c.column[rule.column or ""]
+    source = contracts.get(rule.spec.table)
+    copied = column.sources == (target,) and not column.derived
+    if copied and source is not None and source.publish.delete_column is None:
+        return f"column {column.name} is copied from {target}, so every value is there: drop it"
+    return None
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

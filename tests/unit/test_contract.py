@@ -168,6 +168,70 @@ def test_a_rule_on_text_that_cannot_work_is_refused(folder, kind, body, what):
     assert refused(folder, feed(column("x", "string", rule(kind, **body))))[1] == what
 
 
+HIGHEST = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("type_", "kind", "body", "why"),
+    [
+        ("string", "length", {"min": 0}, "every text has at least 0 characters"),
+        ("int", "range", {"min": -(2**31)}, "its bounds hold every int"),
+        ("bigint", "range", {"max": HIGHEST}, "its bounds hold every bigint"),
+        ("decimal(4,2)", "range", {"min": -99.99, "max": 99.99}, "its bounds hold every decimal(4,2)"),
+        ("string", "pattern", {"pattern": ""}, "the pattern is found in every text"),
+        ("string", "pattern", {"pattern": ".*"}, "the pattern is found in every text"),
+        ("string", "pattern", {"pattern": "^[a-z]*"}, "the pattern is found in every text"),
+        ("string", "pattern", {"pattern": "[^a]?$"}, "the pattern is found in every text"),
+        ("string", "pattern", {"pattern": r"^[\s\S]*$"}, "the pattern is found in every text"),
+        ("bigint", "expression", {"expression": "true"}, "the expression reads no column"),
+        ("bigint", "expression", {"expression": "1 = 1 or 'x' = 'id'"}, "the expression reads no"),
+        ("bigint", "expression", {"expression": "x = X"}, "x is compared with itself"),
+        ("bigint", "unique", {"columns": ["x", "id"]}, "publishing keeps the primary key unique"),
+        ("bigint", "unique", {"columns": ["x"], "max_failing": 1}, "max_failing 1 allows every row"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_no_row_can_break_is_refused(folder, type_, kind, body, why):
+    columns = [
+        column("id", "bigint", key=1),
+        column("x", type_, rule(kind, name="idle", **body)),
+        column("at", "timestamp", required=True),
+    ]
+    line, what = refused(folder, feed(*columns, publish={"mode": "upsert", "sequence": "at"}))
+    assert what.startswith(f"rule idle cannot fail: {why}")
+    assert line == "quality:"
+
+
+def test_a_warning_that_every_row_may_break_is_refused(folder):
+    x = column("x", "bigint", rule("range", severity="warn", min=0, max_failing=1))
+    assert refused(folder, feed(x))[1].startswith("rule x_range cannot fail: max_failing 1")
+
+
+@pytest.mark.parametrize(
+    ("type_", "kind", "body"),
+    [
+        ("string", "length", {"min": 0, "max": 9}),
+        ("int", "range", {"min": -(2**31), "exclusive_min": True}),
+        ("bigint", "range", {"max": 2**31}),
+        ("decimal(4,2)", "range", {"max": 99.98}),
+        ("string", "pattern", {"pattern": "^.*$"}),  # no line break
+        ("string", "pattern", {"pattern": "^$"}),
+        ("string", "pattern", {"pattern": r"\$"}),
+        ("string", "pattern", {"pattern": "^(?!secret)"}),
+        ("string", "pattern", {"pattern": r"\b"}),
+        ("bigint", "expression", {"expression": "_input.x = 1"}),
+        ("bigint", "unique", {"columns": ["x"]}),
+        ("bigint", "range", {"min": 0, "max_failing": 1}),  # rows leave, however many
+    ],
+)
+def test_a_rule_that_some_row_can_break_is_taken(folder, type_, kind, body):
+    columns = [
+        column("id", "bigint", key=1),
+        column("x", type_, rule(kind, **body)),
+        column("at", "timestamp", required=True),
+    ]
+    load_contract(write(folder, feed(*columns, publish={"mode": "upsert", "sequence": "at"})))
+
+
 def test_an_age_needs_a_day_to_be_counted_from(folder):
     x = column("x", "date", rule("age", max_past_days=9))
     whole = {
@@ -442,6 +506,15 @@ def test_a_reference_to_something_that_nobody_declares(folder, target):
     document = feed(column("id", "bigint", rule("reference", table=table, column=name)))
     assert refused_together(folder, FEED, document) == (
         "quality:", f"rule id_reference refers to {table}.{name}, which no contract declares",
+    )  # fmt: skip
+
+
+def test_a_reference_to_the_column_that_the_values_were_copied_from(folder):
+    refers = rule("reference", table="bronze.feed", column="id")
+    assert refused_together(folder, FEED, feed(column("id", "string", refers, of="bronze.feed.id"))) == (
+        "quality:",
+        "rule id_reference cannot fail: column id is copied from bronze.feed.id, so every value is"
+        " there: drop it",
     )  # fmt: skip
 
 
