@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from spark_jobs import storage
 from spark_jobs.engine import Engine, EngineUnavailable
 from spark_jobs.errors import LakehouseError
+from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import RunSpec
 from spark_jobs.run import run_table
 
@@ -34,6 +35,7 @@ def main() -> None:
 def run(spec: str) -> None:
     """Runs one table for the partitions in SPEC."""
     try:
+        keep_files_private()
         wanted = read_spec(spec)
         with _pipes() as pipes, Engine.start(wanted.engine) as engine:
             report = run_table(wanted, engine)

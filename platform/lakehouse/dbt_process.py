@@ -86,13 +86,18 @@ class Dbt(DbtCliResource):
             return super().cli(args, **options)
 
     def run_folder(self, run_id: str) -> Path:
-        """A folder for one run's results; the oldest ones beyond KEPT_RUNS are removed."""
+        """The folder of one run's results; the oldest ones beyond KEPT_RUNS are removed."""
         runs = Path(self.runs)
         runs.mkdir(parents=True, exist_ok=True)
         past = sorted(runs.iterdir(), key=lambda p: p.stat().st_mtime)
         for old in past[: max(0, len(past) + 1 - KEPT_RUNS)]:
             shutil.rmtree(old, ignore_errors=True)
-        return runs / run_id
+        folder = runs / run_id
+        folder.mkdir(exist_ok=True)
+        parsed = Path(self.prepared, "partial_parse.msgpack")
+        if parsed.exists():  # dagster-dbt would copy it with the permissions that it has there
+            shutil.copyfile(parsed, folder / parsed.name)
+        return folder
 
 
 def dbt_resource(settings: Settings, project: DbtProject) -> Dbt:

@@ -20,6 +20,7 @@ from lakehouse.landing_sensor import build_landing_sensor
 from lakehouse.schedules import build_schedules
 from lakehouse.settings import Settings, load_settings
 from spark_jobs.contract import Contract, load_contracts
+from spark_jobs.permissions import keep_files_private
 
 
 def build_definitions(
@@ -99,5 +100,7 @@ def _sessions(settings: Settings) -> dict[str, Any]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location: definitions of the environment that LAKEHOUSE_ENV names."""
+    """The code location: definitions of the environment that LAKEHOUSE_ENV names. Every process
+    that runs code of it comes by here: code servers, and the runs and sensors in and below them."""
+    keep_files_private()
     return build_definitions(load_settings())

@@ -29,6 +29,8 @@ from dagster_shared.record import replace
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
+from spark_jobs.permissions import keep_files_private
+
 OPEN_RUNS = 8
 """Run databases whose connection is kept; the index keeps its own for ever."""
 
@@ -152,6 +154,7 @@ class LocalStorage(DagsterSqliteStorage):
     """Runs, events and schedules below `base_dir`, laid out as the stock SQLite storage does."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
+        keep_files_private()  # the daemon opens the history, and never loads the definitions
         super().__init__(base_dir, inst_data)
         self._event_log_storage = BatchingEventLog(self._event_log_storage._base_dir)
 

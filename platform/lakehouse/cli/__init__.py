@@ -11,6 +11,7 @@ import importlib
 import click
 
 from spark_jobs.errors import LakehouseError
+from spark_jobs.permissions import keep_files_private
 
 COMMANDS = {
     "run": "lakehouse.cli.run:run",
@@ -39,6 +40,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
+            keep_files_private()
             return super().invoke(ctx)
         except LakehouseError as error:  # says what to do: no traceback
             raise click.ClickException(str(error)) from error
