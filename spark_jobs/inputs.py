@@ -1,6 +1,6 @@
 """The rows that a batch reads from upstream lake tables, and how many there are.
 
-Belongs here: slicing Delta tables for a batch. Does not belong here: landing files (landing.py).
+Belongs here: slicing Delta tables for a batch. Does not belong here: landing files (landing/).
 """
 
 from __future__ import annotations

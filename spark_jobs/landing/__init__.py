@@ -1,0 +1,72 @@
+"""Reads landing files into rows, file by file, so that one bad file fails only its partition.
+
+Belongs here: formats (Parquet, CSV, JSON lines), drift against the contract, unreadable records.
+Does not belong here: typing and cleaning (a table's transform), or what happens to bad rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spark_jobs import storage
+from spark_jobs.contract import Contract
+from spark_jobs.errors import InputError, SchemaError
+from spark_jobs.landing.csv import csv_header, parse_csv
+from spark_jobs.landing.deliveries import Delivery, deliveries, expected
+from spark_jobs.landing.drift import note
+from spark_jobs.landing.json import parse_json
+from spark_jobs.landing.parquet import damage, footer, read_parquet
+from spark_jobs.landing.rows import READER_COLUMNS
+from spark_jobs.landing.text import read_text
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = [
+    "READER_COLUMNS",
+    "Delivery",
+    "csv_header",
+    "damage",
+    "deliveries",
+    "expected",
+    "inspect",
+    "parse_csv",
+    "parse_json",
+    "read",
+]
+
+
+def inspect(contract: Contract, delivery: Delivery) -> None:
+    """Opens each file's footer or header; notes drift and the error that fails the partition."""
+    try:
+        for file in delivery.files:
+            _inspect_file(contract, delivery, file)
+    except (InputError, SchemaError) as error:
+        delivery.error = str(error)
+
+
+def _inspect_file(contract: Contract, delivery: Delivery, file: storage.File) -> None:
+    kind = contract.source.format  # type: ignore[union-attr]
+    if kind == "json" or (file.size == 0 and kind == "csv"):
+        return
+    known = set(contract.column)
+    if kind == "parquet":
+        names, found, rows = footer(file, known)
+        delivery.records += rows
+    else:
+        fs, path = storage.filesystem(file.uri)
+        names = csv_header(fs.open_input_stream(path).read(1 << 16), file.uri)
+        found = {n: [] for n in names if n not in known}
+    note(contract, delivery.drift, names, found, file.uri)
+
+
+def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:
+    """Rows of all files: the contract's columns and READER_COLUMNS.
+
+    The files must have been inspected. Shape: one row per record, and for text files one summary
+    row per file (`_records` set) that carries the count taken at the source.
+    """
+    kind = contract.source.format  # type: ignore[union-attr]
+    if kind == "parquet":
+        return read_parquet(spark, contract, deliveries)
+    return read_text(spark, contract, deliveries, {"csv": parse_csv, "json": parse_json}[kind])
