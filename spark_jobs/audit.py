@@ -1,8 +1,7 @@
 """Decides what becomes of every row of a batch, and writes that decision down in one pass.
 
-Belongs here: applying row rules, resolving duplicate keys, comparing with the published table,
-staging, and counting. Does not belong here: whether a partition may be published (gate.py) and
-publishing it (publish.py).
+Belongs here: applying row rules, staging, and counting. Does not belong here: which record of a key
+wins (resolution.py), whether a partition may be published (gate.py) and publishing it (publish.py).
 
 A staged batch is a folder inside the table's own: `batch=<id>/outcome=<outcome>/...`. Its files
 are data files that no commit references yet. Publishing commits the very files that were
@@ -15,10 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spark_jobs import storage, uniqueness
+from spark_jobs import resolution, storage, uniqueness
 from spark_jobs.contract import Contract, Rule
 from spark_jobs.errors import ContractError, SchemaError
 from spark_jobs.report import Counts
+from spark_jobs.resolution import ASIDE
 from spark_jobs.rules import REFERENCE_MARK, broken, broken_names, row_rules
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 PUBLISHED = ("insert", "update", "delete")
-OUTCOMES = (*PUBLISHED, "unchanged", "duplicate", "quarantine", "filtered", "file")
+OUTCOMES = (*PUBLISHED, "unchanged", *ASIDE, "duplicate", "quarantine", "filtered", "file")
 # Beside these there is, while staging, `contested`: valid rows whose key occurs more than once in
-# the batch. They are written, ranked, and written again with the outcome they really have.
+# the batch. They are written, ranked, and written again with the outcome they really have. `left`
+# and `revived` are rows of the table, not of the batch: what goes without an heir, and its heirs.
+LEAVING = ("left", "revived")
 
 # Columns that the platform adds to every table, after the contract's own.
 BRONZE_COLUMNS = (
@@ -41,6 +43,7 @@ BRONZE_COLUMNS = (
 COMMON_COLUMNS = (
     ("_warnings", "array<string>"),
     ("_row_hash", "bigint"),
+    ("_origin", "bigint"),
     ("_batch_id", "string"),
     ("_partition", "string"),
     ("_arrival_date", "date"),
@@ -48,6 +51,8 @@ COMMON_COLUMNS = (
 # Columns of staged files that the table does not have: they say why a row left.
 STAGED_ONLY = (
     "_if_won",
+    "_displaces",
+    "_origin",
     "_violations",
     "_record",
     "_record_file",
@@ -57,14 +62,13 @@ STAGED_ONLY = (
     "_drift",
 )
 
-# Up to this many repeated keys are told apart; beyond, every row of the batch counts as contested.
-_FEW_KEYS = 200_000
-
 
 def technical_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
     """Names and types of the platform's columns in this table."""
     columns = (*BRONZE_COLUMNS, *COMMON_COLUMNS) if contract.layer == "bronze" else COMMON_COLUMNS
     drop = set() if contract.keyed else {"_row_hash"}
+    if not (contract.keyed and contract.inputs):
+        drop.add("_origin")
     if contract.layer == "bronze":
         drop.add("_warnings")
     if contract.partitioning is None:
@@ -89,6 +93,10 @@ class Staged:
     failing: dict[str, dict[str, int]]
     newest: dict[str, str] = field(default_factory=dict)
     key_duplicates: dict[str, int] = field(default_factory=dict)
+    # The sum of the `_origin` of the records that have an outcome, where rows have one.
+    origins: dict[str, int] = field(default_factory=dict)
+    # The partitions into which records came back, by the partition that gave way.
+    revived_in: dict[str, set[str]] = field(default_factory=dict)
 
 
 def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFrame]) -> DataFrame:
@@ -171,57 +179,26 @@ def record_text(types: StructType, values: dict[str, Column]) -> Column:
 
 
 def classified(
-    contract: Contract, frame: DataFrame, repeated: pa.Table | None, published: DataFrame | None
+    contract: Contract,
+    frame: DataFrame,
+    repeated: pa.Table | None,
+    table: resolution.Standing | None,
 ) -> DataFrame:
     """Adds `outcome` to audited rows; `repeated` are the keys that occur more than once in the
-    batch, `published` is the table as readers see it, if it has rows.
-
-    Keys are resolved by (sequence, content hash), so that the result is the same in whatever
-    order, split or repetition the records arrive.
-    """
+    batch, `table` is what readers see, if it has rows."""
     from pyspark.sql import functions as F
 
-    valid = F.col("_violations").isNull()
+    is_file = F.lit(False)
     if "_records" in frame.columns:
-        frame = frame.withColumn("_is_file", F.col("_records").isNotNull())
-    else:
-        frame = frame.withColumn("_is_file", F.lit(False))
-    leaves = F.when(F.col("_is_file"), F.lit("file"))
+        is_file = F.col("_records").isNotNull()
+    leaves = F.when(is_file, F.lit("file"))
     if "_filtered" in frame.columns:
         leaves = leaves.when(F.col("_filtered").isNotNull(), F.lit("filtered"))
-        valid = valid & F.col("_filtered").isNull()
-    leaves = leaves.when(~valid, F.lit("quarantine"))
+    leaves = leaves.when(F.col("_violations").isNotNull(), F.lit("quarantine"))
     if not contract.keyed:
-        return frame.withColumn("outcome", leaves.otherwise(F.lit("insert"))).drop("_is_file")
-    frame = frame.withColumn("_row_hash", content_hash(contract, frame))
-    frame = frame.withColumn("_leaves", leaves)
-    frame = _contested(contract, frame, repeated)
-    stays = F.lit("insert")
-    if published is not None:
-        sequence = F.col(contract.publish.sequence)
-        stored = published.select(
-            *[F.col(k).alias(f"_published_{k}") for k in contract.key],
-            F.col(contract.publish.sequence).alias("_published_sequence"),
-            F.col("_row_hash").alias("_published_hash"),
-        )
-        on = [F.col(k) == F.col(f"_published_{k}") for k in contract.key]
-        frame = frame.join(stored, on, "left")
-        same_time = sequence == F.col("_published_sequence")
-        stays = (
-            F.when(F.col("_published_hash").isNull(), F.lit("insert"))
-            .when(same_time & (F.col("_row_hash") == F.col("_published_hash")), F.lit("unchanged"))
-            .when(sequence > F.col("_published_sequence"), F.lit("update"))
-            .when(same_time & (F.col("_row_hash") > F.col("_published_hash")), F.lit("update"))
-            .otherwise(F.lit("duplicate"))
-        )
-    if contract.publish.delete_column:
-        gone = F.coalesce(F.col(contract.publish.delete_column), F.lit(False))
-        # The mark of a key that was never there is a new row: an older record may still come.
-        stays = F.when((stays == "update") & gone, F.lit("delete")).otherwise(stays)
-    alone = F.when(F.col("_contested"), F.lit("contested")).otherwise(stays)
-    return frame.withColumn("_if_won", stays).withColumn(
-        "outcome", F.coalesce(F.col("_leaves"), alone)
-    )
+        return frame.withColumn("outcome", leaves.otherwise(F.lit("insert")))
+    frame = frame.withColumns({"_row_hash": content_hash(contract, frame), "_leaves": leaves})
+    return resolution.resolved(contract, frame, repeated, table)
 
 
 def content_hash(contract: Contract, frame: DataFrame) -> Column:
@@ -239,53 +216,46 @@ def content_hash(contract: Contract, frame: DataFrame) -> Column:
     return F.xxhash64(*[hashable(c.name, c.type) for c in made], *nulls)
 
 
-def repeated_keys(contract: Contract, frame: DataFrame) -> pa.Table:
-    """The keys that occur more than once in transformed rows, whether the rows are valid or not.
-
-    Only the key columns are needed, so this pass costs a fraction of the batch. Stops counting at
-    one more than _FEW_KEYS.
-    """
-    keys = list(contract.key)
-    repeated = frame.groupBy(*keys).count().where("count > 1").select(*keys)
-    return repeated.limit(_FEW_KEYS + 1).toArrow()
-
-
-def _contested(contract: Contract, frame: DataFrame, repeated: pa.Table | None) -> DataFrame:
-    """Adds `_contested`: whether another row of the batch has the same key."""
-    from pyspark.sql import functions as F
-
-    if repeated is None or repeated.num_rows == 0:
-        return frame.withColumn("_contested", F.lit(False))
-    if repeated.num_rows > _FEW_KEYS:
-        return frame.withColumn("_contested", F.lit(True))
-    marks = frame.sparkSession.createDataFrame(repeated)
-    marks = marks.select(*[F.col(k).alias(f"_repeated_{k}") for k in contract.key])
-    on = [F.col(k) == F.col(f"_repeated_{k}") for k in contract.key]
-    marked = frame.join(F.broadcast(marks), on, "left")
-    return marked.withColumn("_contested", F.col(f"_repeated_{contract.key[0]}").isNotNull())
-
-
 def stage(contract: Contract, frame: DataFrame, uri: str, folder: str) -> None:
     """Writes classified rows below `uri/folder`, one sub-folder per outcome and physical
     partition; then settles the contested ones."""
     _write_staged(contract, frame, f"{uri}/{folder}", "overwrite")
     contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
     if contested is not None:
-        _write_staged(contract, _settled(contract, contested), f"{uri}/{folder}", "append")
+        rows = resolution.settled(contract, contested)
+        _write_staged(contract, rows, f"{uri}/{folder}", "append")
 
 
-def _settled(contract: Contract, contested: DataFrame) -> DataFrame:
-    """Gives the winner of each contested key the outcome that it would have had alone; the other
-    rows are duplicates. Only contested rows are sorted, not the whole batch."""
-    from pyspark.sql import Window
+def stage_leaving(
+    contract: Contract, table: resolution.Standing, staged: Staged, uri: str, partitions: list[str]
+) -> None:
+    """Stages the rows that leave the table although the batch has no other of their key, and those
+    that take their places, and counts them. Rows of partitions outside the batch (their records
+    have moved) count for its first."""
     from pyspark.sql import functions as F
 
-    order = Window.partitionBy(*contract.key).orderBy(
-        F.col(contract.publish.sequence).desc(), F.col("_row_hash").desc(), F.col("_partition")
+    spark, folder = table.rows.sparkSession, staged.folder
+    winners = staged_frame(spark, uri, folder, *resolution.WON, by=physical(contract))
+    rows = resolution.leaving(contract, table, winners)
+    rows.write.mode("append").partitionBy("outcome", *physical(contract)).parquet(f"{uri}/{folder}")
+    kept = staged_frame(spark, uri, folder, *LEAVING)
+    if kept is None:
+        return
+    if contract.partitioning is None:
+        kept = kept.withColumn("_partition", F.lit(partitions[0]))
+
+    def partition_if(outcome: str) -> Column:
+        return F.max(F.when(F.col("outcome") == outcome, F.col("_partition")))
+
+    by_key = kept.groupBy(*contract.key).agg(
+        partition_if("left").alias("left"), partition_if("revived").alias("revived")
     )
-    won = F.row_number().over(order) == 1
-    outcome = F.when(won, F.col("_if_won")).otherwise(F.lit("duplicate"))
-    return contested.drop("outcome").withColumn("outcome", outcome)
+    for row in by_key.groupBy("left", "revived").count().toArrow().to_pylist():
+        partition = row["left"] if row["left"] in partitions else partitions[0]
+        field_ = "revived" if row["revived"] else "withdrawn"
+        staged.counts[partition] += Counts(**{field_: row["count"]})
+        if row["revived"]:
+            staged.revived_in.setdefault(partition, set()).add(row["revived"])
 
 
 def physical(contract: Contract) -> tuple[str, ...]:
@@ -296,14 +266,16 @@ def physical(contract: Contract) -> tuple[str, ...]:
 
 def _write_staged(contract: Contract, frame: DataFrame, location: str, mode: str) -> None:
     wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
-    rows = frame.select(*[n for n in wanted if n in frame.columns])
+    present = set(frame.columns)
+    rows = frame.select(*[n for n in dict.fromkeys(wanted) if n in present])
     rows.write.mode(mode).partitionBy("outcome", *physical(contract)).parquet(location)
 
 
 def staged_frame(
     spark: SparkSession, uri: str, folder: str, *outcomes: str, by: tuple[str, ...] = ()
 ) -> DataFrame | None:
-    """The staged rows of some outcomes, with a column `outcome`; None if there are none.
+    """The staged rows of some outcomes, with a column `outcome` and the others that they all have;
+    None if there are none.
 
     `by` are the physical partition columns. Their values stand in folder names, and engines guess
     the type of those, so it is said here.
@@ -323,6 +295,9 @@ def staged_frame(
     for column in by:
         typed = F.col(column).cast("string").try_cast("date")
         frames = [f.withColumn(column, typed) for f in frames]
+    common = set.intersection(*(set(f.columns) for f in frames)) if len(frames) > 1 else None
+    if common is not None:
+        frames = [f.select(*[n for n in f.columns if n in common]) for f in frames]
     return reduce(lambda a, b: a.unionByName(b), frames)
 
 
@@ -354,6 +329,9 @@ def count(
             F.sum("_rows").alias("_n"),
             F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
             newest.alias("_newest"),
+            origin_sum(F.col("_rows")).alias("_origins")
+            if "_origin" in rows.columns
+            else F.max(F.lit(None).cast("string")).alias("_origins"),
             *names.values(),
         )
         for row in found.toArrow().to_pylist():
@@ -365,6 +343,14 @@ def count(
     if contract.grain == "aggregate" and rows is not None:
         _count_repeated_keys(contract, staged, rows)
     return staged
+
+
+def origin_sum(weight: Column) -> Column:
+    """The sum of `_origin`, each as often as the record counts. Two sets of records of one size
+    have the same sum only if they are the same records, or by a chance of 2^-64."""
+    from pyspark.sql import functions as F
+
+    return F.sum(F.col("_origin").cast("decimal(20,0)") * weight.cast("decimal(10,0)"))
 
 
 def _rule_counts(contract: Contract, rules: list[Rule]) -> dict[str, Column]:
@@ -394,6 +380,8 @@ _FIELD = {
     "update": "updated",
     "delete": "deleted",
     "unchanged": "unchanged",
+    "repeated": "unchanged",
+    "superseded": "duplicate",
     "duplicate": "duplicate",
     "quarantine": "quarantined",
     "filtered": "filtered",
@@ -410,6 +398,8 @@ def _add(staged: Staged, row: dict, names: dict) -> None:
     ours = staged.counts[partition]
     added = row["_added"] if outcome == "insert" else 0
     staged.counts[partition] = ours + Counts(**{_FIELD[outcome]: row["_n"] or 0}, added=added)
+    if row["_origins"] is not None:
+        staged.origins[partition] = staged.origins.get(partition, 0) + int(row["_origins"])
     if outcome not in ("quarantine", "filtered") and row["_newest"]:
         staged.newest[partition] = max(staged.newest.get(partition, ""), row["_newest"])
     if outcome != "filtered":

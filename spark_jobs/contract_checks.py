@@ -163,6 +163,13 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
             where = ("customProperties", "inputs", "value", i)
             if source.table not in contracts:
                 yield c, where, f"{c.table} reads {source.table}, which has no contract"
+            elif i == 0 and source.read == "changes" and _moves(c, contracts[source.table]):
+                what = (
+                    f"rows of {source.table} move from one partition to another when a newer record"
+                    " of their key arrives, so a copy of its partitions would keep rows that are"
+                    " gone: use mode upsert or scd2, or read: touched"
+                )
+                yield c, where, what
             elif source.by and source.by not in contracts[source.table].column:
                 yield c, where, f"input {source.table} has no column {source.by}"
             elif source.by and c.publish.column in c.column:
@@ -210,6 +217,10 @@ def _refers_to_itself(c: Contract, contracts: Mapping[str, Contract], rule: Rule
     if copied and source is not None and source.publish.delete_column is None:
         return f"column {column.name} is copied from {target}, so every value is there: drop it"
     return None
+
+
+def _moves(c: Contract, source: Contract) -> bool:
+    return source.keyed and c.publish.mode == "replace_partition" and not c.publish.column
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

@@ -86,9 +86,11 @@ def checks(
     rows_due: bool,
     earlier: list[int],
     drift: list[str],
+    altered: bool = False,
 ) -> list[Check]:
     """The checks of one partition before it is published. `rows_due` says whether an empty
-    partition is a fault; `earlier` are the rows read by the partitions before it."""
+    partition is a fault; `earlier` are the rows read by the partitions before it; `altered` that the
+    records with an outcome are not those that were read, however many they are."""
     gates, failing = contract.gates, staged.failing.get(partition, {})
     evaluated = counts.read - counts.filtered
 
@@ -119,12 +121,13 @@ def checks(
     out = [
         Check(
             name="row_balance",
-            passed=counts.read == counts.accounted,
+            passed=counts.read == counts.accounted and not altered,
             blocking=True,
             observed=counts.read - counts.accounted,
             threshold="= 0 rows",
             evaluated_rows=counts.read,
-            detail=f"{counts.read} rows read, {counts.accounted} accounted for",
+            detail=f"{counts.read} rows read, {counts.accounted} accounted for"
+            + (", but not the same: some left without an outcome or have several" * altered),
         ),
         at_least("row_count", gates.min_rows, blocking=True),
         at_least("few_rows", gates.expected_rows, severity="warn"),

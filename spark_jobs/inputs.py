@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from spark_jobs import delta
+from spark_jobs.audit import origin_sum
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.storage import Lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -52,29 +53,39 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
     return out
 
 
+# Beyond this many earlier versions to look at, every slice of the table counts as touched.
+_FEW_VERSIONS = 20
+
+
 def slices(
     spark: SparkSession, source: Upstream, by: str, partitions: list[str], replaced: list[int]
 ) -> pa.Table:
     """The slices that a batch touches: values of `by` in the rows that arrived, and in the rows
     that those took the place of, each with the last of the `partitions` that touches it (`_slice`).
+    Rows without a value are a slice too.
 
-    `replaced` are the versions of the table whose commits replaced rows. A row whose date changes
-    leaves a slice to which nothing arrived.
+    `replaced` are the versions of the table whose commits replaced rows or took some away. A row
+    whose date changes leaves a slice to which nothing arrived.
     """
+    from functools import reduce
+
     from pyspark.sql import functions as F
 
-    contract = source.contract
-    arrived = _arrived(contract, source.rows(spark), partitions)
-    found = arrived.select(by, "_partition")
-    for version in replaced if by not in contract.key else []:
+    contract, now = source.contract, source.rows(spark)
+    frames = [_arrived(contract, now, partitions).select(by, "_partition")]
+    last = F.lit(max(partitions)).alias("_partition")
+    if len(replaced) > _FEW_VERSIONS:
+        replaced = replaced[:1]
+        frames.append(now.select(by, last))
+    for version in replaced:
         before = source.rows(spark, version - 1)
         if contract.keyed:
-            keys = list(contract.key)
-            before = before.select(*keys, by).join(arrived.select(*keys, "_partition"), keys)
+            same = [*contract.key, "_row_hash"]
+            before = before.join(source.rows(spark, version).select(*same), same, "left_anti")
+            frames.append(before.select(by, last))
         else:
-            before = _arrived(contract, before, partitions)
-        found = found.unionByName(before.select(by, "_partition"))
-    found = found.where(F.col(by).isNotNull())
+            frames.append(_arrived(contract, before, partitions).select(by, "_partition"))
+    found = reduce(lambda a, b: a.unionByName(b), frames)
     return found.groupBy(by).agg(F.max("_partition").alias("_slice")).toArrow()
 
 
@@ -105,23 +116,68 @@ def driving(
     if touched is not None:
         values = touched.column(0).to_pylist()
         # The literal list lets the engine skip files; the join tells which partition a slice is of.
-        inside = rows.where(F.col(how.by).isin(*values) if values else F.lit(False))
+        inside = F.col(how.by).isin(*[v for v in values if v is not None])
+        if None in values:
+            inside = inside | F.col(how.by).isNull()
+        rows = rows.where(inside)
         # Typed, since there may be no row to ask.
         of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
         partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
-        joined = inside.join(F.broadcast(partition_of), F.col(how.by) == F.col("_by"))
+        joined = rows.join(F.broadcast(partition_of), F.col(how.by).eqNullSafe(F.col("_by")))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
     if source.contract.keyed:
         asked = {r.spec.source for r in contract.rules if r.kind == "type"}
         of_type_rules = {s.rpartition(".")[2] for s in asked}
         record = [c for c in columns if c in source.contract.key or c in of_type_rules]
     else:
-        record = [*columns, *(["_source_file"] if "_source_file" in rows.columns else [])]
+        beside = ("_rescued", "_source_file")
+        record = [*columns, *(n for n in beside if n in rows.columns)]
     return changed.select(
         *columns,
         "_partition",
         "_arrival_date",
         F.struct(*[F.col(c) for c in record]).alias("_input"),
+    )
+
+
+def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
+    """The columns of `_input` that tell a driving record of `contract` from the others: the key of
+    a keyed table, else what the key and the sequence of this one are made of, where that is
+    declared and complete. None: all of them."""
+    if source.keyed:
+        return source.key
+    made_of: set[str] = set()
+    for name in filter(None, (*contract.key, contract.publish.sequence)):
+        column = contract.column[name]
+        if not column.sources:
+            return None
+        for of in column.sources:
+            table, _, source_column = of.rpartition(".")
+            if table == source.table:
+                made_of.add(source_column)
+    return tuple(sorted(made_of)) or None
+
+
+def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
+    """xxHash64 of the record that a row was made of, or of the `columns` of it that tell it from
+    others."""
+    from pyspark.sql import functions as F
+
+    names = columns or frame.schema["_input"].dataType.fieldNames()
+    return F.xxhash64(*[F.col(f"_input.`{n}`") for n in names])
+
+
+def origins(
+    spark: SparkSession, source: Upstream, partitions: list[str] | None = None
+) -> DataFrame:
+    """`_origin` and `_partition` of the rows of a keyed table, or of those in some partitions."""
+    from pyspark.sql import functions as F
+
+    rows = source.rows(spark)
+    if partitions is not None:
+        rows = _arrived(source.contract, rows, partitions)
+    return rows.select(
+        F.xxhash64(*[F.col(k) for k in source.contract.key]).alias("_origin"), "_partition"
     )
 
 
@@ -168,6 +224,13 @@ def reference_keys(spark: SparkSession, source: Upstream, column: str) -> DataFr
     return keys if source.contract.key == (column,) else keys.distinct()
 
 
-def rows_by_partition(frame: DataFrame) -> dict[str, int]:
-    found = frame.groupBy("_partition").count().toArrow()
-    return dict(zip(*(c.to_pylist() for c in found.columns), strict=True)) if found.num_rows else {}
+def rows_by_partition(frame: DataFrame) -> dict[str, tuple[int, int | None]]:
+    """Rows of each partition, and the sum of their `_origin` where they have one."""
+    from pyspark.sql import functions as F
+
+    of = origin_sum(F.lit(1)) if "_origin" in frame.columns else F.max(F.lit(None).cast("string"))
+    found = frame.groupBy("_partition").agg(F.count("*").alias("rows"), of.alias("of")).toArrow()
+    return {
+        row["_partition"]: (row["rows"], None if row["of"] is None else int(row["of"]))
+        for row in found.to_pylist()
+    }

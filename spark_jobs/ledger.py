@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
         ("transform_version", pa.string()),
         ("fingerprint", pa.string()),
         ("delta_version", pa.int64()),
+        # Other partitions of the table, into which records came back.
+        ("revived_in", pa.list_(pa.string())),
         *[
             (name, pa.int64())
             for name in (
@@ -48,6 +50,8 @@ SCHEMA = pa.schema(
                 "quarantined",
                 "filtered",
                 "added",
+                "withdrawn",
+                "revived",
             )
         ],
         ("checks", pa.string()),
@@ -78,6 +82,7 @@ def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
             "transform_version": report.transform_version,
             "fingerprint": p.fingerprint,
             "delta_version": report.delta_version,
+            "revived_in": p.revived_in,
             **p.counts.model_dump(),
             "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
             "error": p.error,
@@ -111,6 +116,13 @@ def unrecorded(table: DeltaTable, recorded: list[dict[str, Any]]) -> list[dict[s
     return out
 
 
+def changes(row: dict[str, Any]) -> bool:
+    """Whether a batch changed what readers see of its table; a batch that found all rows as they
+    were makes nothing downstream stale."""
+    names = ("inserted", "updated", "deleted", "added", "withdrawn", "revived")
+    return any(row[name] for name in names)
+
+
 def versions(table: DeltaTable, batches: list[dict[str, Any]]) -> list[int]:
     """The versions of a table that some of its recorded batches committed, as far as its log goes
     back. Not what the records say: runs that raced may have recorded each other's version."""
@@ -130,6 +142,7 @@ def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
             uri,
             pa.Table.from_pylist(rows, schema=SCHEMA),
             mode="append",
+            schema_mode="merge",
             partition_by=["table"],
             storage_options=options,
         )
@@ -154,7 +167,15 @@ def history(lake: Lake, table: str | None = None) -> pa.Table:
     if found is None:
         return SCHEMA.empty_table()
     rows = delta.read(found, where=pc.field("table") == table if table else None)
-    return _once(rows.select(SCHEMA.names).cast(SCHEMA).sort_by("started_at"))
+    return _once(_complete(rows).sort_by("started_at"))
+
+
+def _complete(rows: pa.Table) -> pa.Table:
+    """Rows of a ledger that may be older than some of its columns."""
+    for f in SCHEMA:
+        if f.name not in rows.column_names:
+            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
+    return rows.select(SCHEMA.names).cast(SCHEMA)
 
 
 def _once(rows: pa.Table) -> pa.Table:
@@ -171,9 +192,10 @@ def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
     found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
     if found is None or not tables:
         return []
-    columns = [n for n in SCHEMA.names if n not in ("checks", "error")]
+    present = {f.name for f in found.schema().fields} - {"checks", "error"}
+    columns = [n for n in SCHEMA.names if n in present]
     rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
-    return rows.sort_by("started_at").to_pylist()
+    return _complete(rows).sort_by("started_at").to_pylist()
 
 
 def latest(lake: Lake, table: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ Each mode is idempotent, and gives one table whatever the order of the batches:
 
 - `replace_partition`: the slices of a column (`_partition` unless the contract names another)
   that the batch holds are replaced.
-- `upsert`: rows are merged by key; the audit has already found what is new, newer or stale.
+- `upsert`: rows are merged by key; resolution.py has found what is new, newer, beaten or gone.
 - `scd2`: every version of a key is a row; validity is recomputed for the keys that the batch
   touches from all their versions (Kimball's type 2).
 - `snapshot`: the batch is the table.
@@ -31,7 +31,7 @@ from spark_jobs.report import Counts
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-KEPT, HISTORY = "kept", "history"
+KEPT, HISTORY, REVIVED = "kept", "history", "revived"
 # What a batch brings, as opposed to rows of the table that it wrote again, and marks of deletion.
 BROUGHT = ("insert", "update", HISTORY)
 
@@ -58,6 +58,13 @@ class Target:
     def rows(self, spark: SparkSession) -> DataFrame:
         reader = spark.read.format("delta").option("versionAsOf", self.table.version())
         return reader.load(self.uri)
+
+    def write(self, rows: DataFrame, folder: str) -> None:
+        """Writes rows as data files that no commit references yet."""
+        writer = rows.select(*self.columns).write.mode("overwrite")
+        if self.by:
+            writer = writer.partitionBy(*self.by)
+        writer.parquet(f"{self.uri}/{folder}")
 
 
 def target(contract: Contract, uri: str, options: dict[str, str]) -> Target:
@@ -113,24 +120,23 @@ def publish(
             staged = staged_frame(spark, to.uri, folder, "insert", by=to.by)
             values = [*_distinct(staged, column), *slices]
         return replace_slices(spark, to, folder, column, values, metadata)
-    if counts.published == 0:
+    if not (counts.published or counts.withdrawn or counts.revived):
         return Published()
     if mode == "scd2":
         return _publish_history(spark, contract, to, folder, files, metadata)
-    replaced = (
-        _rewrite_without(
-            spark,
-            to,
-            folder,
-            files,
-            staged_frame(spark, to.uri, folder, "update", "delete"),
-            contract.key,
-        )
-        if counts.updated + counts.deleted
-        else []
+    replaced = _rewrite_without(
+        spark, to, folder, files, _replaced(spark, to, folder, contract.key)
     )
-    adds = [f"{folder}/outcome={o}" for o in (*PUBLISHED, KEPT)]
+    adds = [f"{folder}/outcome={o}" for o in (*PUBLISHED, REVIVED, KEPT)]
     return commit(to, adds, replaced, metadata)
+
+
+def _replaced(
+    spark: SparkSession, to: Target, folder: str, key: tuple[str, ...]
+) -> DataFrame | None:
+    """The keys of which the table's row gives way to another, or to nothing."""
+    rows = staged_frame(spark, to.uri, folder, "update", "delete", "left", by=to.by)
+    return None if rows is None else rows.select(*key).distinct()
 
 
 def replace_slices(
@@ -149,23 +155,29 @@ def replace_slices(
     from pyspark.sql import functions as F
 
     wanted = set(values)
+    nulls = None in wanted
+    wanted.discard(None)
     replaced, straddling = [], []
     for f in delta.active_files(to.table):
         low, high = f.bounds.get(column, (None, None))
+        null = f.nulls.get(column, 0)
         if column in f.partition:
             low = high = next((v for v in wanted if str(v) == f.partition[column]), None)
-            if low is None:
+            null = f.rows if f.partition[column] is None else 0
+            if low is None and not null:
                 continue
-        if low is None:
+        if null == f.rows:
+            replaced += [f] if nulls else []
+        elif low is None:
             straddling.append(f)
-        elif low == high and low in wanted:
+        elif low == high and low in wanted and (nulls or not null):
             replaced.append(f)
-        elif any(low <= v <= high for v in wanted):
+        elif (nulls and null) or any(low <= v <= high for v in wanted):
             straddling.append(f)
     if straddling:
         affected = _same_partitions(straddling, delta.active_files(to.table))
-        kept = _in_partitions(to, spark, affected).where(~F.col(column).isin(*wanted))
-        _write(to, kept, f"{folder}/outcome={KEPT}")
+        outside = F.coalesce(~F.col(column).isin(*wanted), F.lit(not nulls))
+        to.write(_in_partitions(to, spark, affected).where(outside), f"{folder}/outcome={KEPT}")
         replaced = list({f.path: f for f in (*replaced, *affected)}.values())
     return commit(to, [f"{folder}/outcome=insert", f"{folder}/outcome={KEPT}"], replaced, metadata)
 
@@ -181,29 +193,29 @@ def _publish_history(
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    sequence = contract.publish.sequence
+    sequence = str(contract.publish.sequence)
     entity = [k for k in contract.key if k != sequence]
-    new = staged_frame(spark, to.uri, folder, *PUBLISHED, by=to.by)
-    assert new is not None
-    new = _with_columns(
-        to,
-        new.withColumn("valid_to", F.lit(None).cast("timestamp")).withColumn(
-            "is_current", F.lit(True)
-        ),
-    )
-    versions = new
+    new = staged_frame(spark, to.uri, folder, *PUBLISHED, REVIVED, by=to.by)
+    left = staged_frame(spark, to.uri, folder, "left", by=to.by)
+    versions = None
+    if new is not None:
+        ends = {"valid_to": F.lit(None).cast("timestamp"), "is_current": F.lit(True)}
+        versions = new.withColumns(ends).select(*to.columns)
+    going = [f.select(*contract.key) for f in (versions, left) if f is not None]
+    keys = going[0] if len(going) == 1 else going[0].unionByName(going[1])
+    touched = keys.select(*entity).distinct()
     if files:
-        touched = new.select(*entity).distinct()
         old = to.rows(spark).join(touched, entity, "left_semi")
-        old = old.join(new.select(*contract.key), list(contract.key), "left_anti")
-        versions = new.unionByName(old.select(*to.columns))
+        old = old.join(keys.distinct(), list(contract.key), "left_anti").select(*to.columns)
+        versions = old if versions is None else versions.unionByName(old)
+    assert versions is not None  # without files there is nothing that could have left
     following = F.lead(sequence).over(Window.partitionBy(*entity).orderBy(sequence))
     versions = versions.withColumn("valid_to", following)
     current = F.col("valid_to").isNull()
     if contract.publish.delete_column:
         current = current & ~F.coalesce(F.col(contract.publish.delete_column), F.lit(False))
-    _write(to, versions.withColumn("is_current", current), f"{folder}/outcome={HISTORY}")
-    replaced = _rewrite_without(spark, to, folder, files, new, tuple(entity)) if files else []
+    to.write(versions.withColumn("is_current", current), f"{folder}/outcome={HISTORY}")
+    replaced = _rewrite_without(spark, to, folder, files, touched) if files else []
     adds = [f"{folder}/outcome={HISTORY}", f"{folder}/outcome={KEPT}"]
     return commit(to, adds, replaced, metadata)
 
@@ -213,24 +225,21 @@ def _rewrite_without(
     to: Target,
     folder: str,
     files: list[delta.ActiveFile],
-    changed: DataFrame | None,
-    key: tuple[str, ...],
+    keys: DataFrame | None,
 ) -> list[delta.ActiveFile]:
-    """Writes again, without the keys in `changed`, the physical partitions that hold any of them;
+    """Writes again, without the rows of some keys, the physical partitions that hold any of them;
     returns the files that this replaces."""
-    from pyspark.sql import functions as F
-
-    assert changed is not None
-    keys = changed.select(*key).distinct()
-    affected = files
+    if keys is None:
+        return []
+    affected, on = files, keys.columns
     if to.by:
         (column,) = to.by
-        hit = to.rows(spark).join(F.broadcast(keys), list(key), "left_semi")
-        values = {str(v) for v in _distinct(hit, column)}
+        hit = to.rows(spark).join(keys, on, "left_semi")
+        values = {v if v is None else str(v) for v in _distinct(hit, column)}
         affected = [f for f in files if f.partition[column] in values]
     if affected:
-        kept = _in_partitions(to, spark, affected).join(F.broadcast(keys), list(key), "left_anti")
-        _write(to, kept, f"{folder}/outcome={KEPT}")
+        kept = _in_partitions(to, spark, affected).join(keys, on, "left_anti")
+        to.write(kept, f"{folder}/outcome={KEPT}")
     return affected
 
 
@@ -246,8 +255,11 @@ def _in_partitions(to: Target, spark: SparkSession, files: list[delta.ActiveFile
 
     rows = to.rows(spark)
     for column in to.by:
-        values = sorted({f.partition[column] or "" for f in files})
-        rows = rows.where(F.col(column).isin(*[F.lit(v).cast("date") for v in values]))
+        days = sorted({f.partition[column] for f in files} - {None})
+        inside = F.col(column).isin(*[F.lit(v).cast("date") for v in days])
+        if any(f.partition[column] is None for f in files):
+            inside = inside | F.col(column).isNull()
+        rows = rows.where(inside)
     return rows
 
 
@@ -255,17 +267,6 @@ def _distinct(rows: DataFrame | None, column: str) -> list[Any]:
     if rows is None:
         return []
     return rows.select(column).distinct().toArrow().column(0).to_pylist()
-
-
-def _with_columns(to: Target, rows: DataFrame) -> DataFrame:
-    return rows.select(*to.columns)
-
-
-def _write(to: Target, rows: DataFrame, folder: str) -> None:
-    writer = _with_columns(to, rows).write.mode("overwrite")
-    if to.by:
-        writer = writer.partitionBy(*to.by)
-    writer.parquet(f"{to.uri}/{folder}")
 
 
 def commit(

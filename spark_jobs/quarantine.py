@@ -33,6 +33,7 @@ COLUMNS = (
     ("rules", "array<string>"),
     ("record", "string"),
     ("source_file", "string"),
+    ("origin", "bigint"),
     ("run_id", "string"),
     ("batch_id", "string"),
     ("contract_version", "string"),
@@ -65,13 +66,15 @@ def write(
     *,
     publishing: bool,
     whole: tuple[DataFrame, tuple[str, ...]] | None = None,
+    moved: DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
 
     If the partitions are about to be published, these rows replace the ones kept before, and those
-    that are no longer rejected leave with a decision. Otherwise what readers see stays as it was,
-    and so does what had left it. `whole` are source rows and their key, to complete records
-    from that are staged as no more than the key.
+    that are no longer rejected leave with a decision; so do rows of other partitions whose record
+    has `moved` to these. Otherwise what readers see stays as it was, and so does what had left it.
+    `whole` are source rows and their key, to complete records from that are staged as no more than
+    the key.
 
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
@@ -91,8 +94,10 @@ def write(
                 rejected = rejected.join(held, "quarantine_id", "left_anti")
             rejected.write.mode("overwrite").parquet(f"{to.uri}/{folder}/outcome=insert")
         if publishing:
-            _decide_on_leaving(contract, lake, to, folder, partitions, metadata["run_id"])
-            replace_slices(spark, to, folder, "partition", partitions, metadata)
+            gave_way = _without_moved(spark, to, folder, partitions, moved)
+            replaced = [*partitions, *gave_way]
+            _decide_on_leaving(contract, lake, to, folder, replaced, metadata["run_id"])
+            replace_slices(spark, to, folder, "partition", replaced, metadata)
         else:
             commit(to, [f"{folder}/outcome=insert"], [], metadata)
     finally:
@@ -115,7 +120,28 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
             description=f"Rows that left {contract.table}",
             options=options,
         )
+    delta.add_columns(table, COLUMNS)
     return Target(location, table, tuple(n for n, _ in COLUMNS), ())
+
+
+def _without_moved(
+    spark: SparkSession, to: Target, folder: str, partitions: list[str], moved: DataFrame | None
+) -> list[str]:
+    """The other partitions that hold rows whose record has moved; their remaining rows are staged
+    beside those of the batch."""
+    from pyspark.sql import functions as F
+
+    if moved is None or not delta.active_files(to.table):
+        return []
+    origins = moved.select(F.col("_origin").alias("origin")).distinct()
+    others = to.rows(spark).where(~F.col("partition").isin(*partitions))
+    hit = others.join(origins, "origin", "left_semi").select("partition").distinct()
+    gave_way: list[str] = hit.toArrow().column(0).to_pylist()
+    if gave_way:
+        rest = others.where(F.col("partition").isin(*gave_way)).join(origins, "origin", "left_anti")
+        rest = rest.select(*to.columns)
+        rest.write.mode("append").parquet(f"{to.uri}/{folder}/outcome=insert")
+    return gave_way
 
 
 def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> DataFrame:
@@ -124,11 +150,12 @@ def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> Dat
 
     source, key = whole
     named = F.from_json("_record", ", ".join(f"`{k}` string" for k in key))
+    staged = ("_partition", "_violations", "_record", "_record_file", "_origin")
     rows = rows.select(
-        *[n for n in rows.columns if n in ("_partition", "_violations", "_record", "_record_file")],
+        *[n for n in rows.columns if n in staged],
         *[named[k].alias(f"_of_{k}") for k in key],
     )
-    on = [F.col(f"_of_{k}") == F.col(k).cast("string") for k in key]
+    on = [F.col(f"_of_{k}").eqNullSafe(F.col(k).cast("string")) for k in key]
     found = rows.join(source.withColumn("_found", F.lit(True)), on, "left")
     record = record_text(source.schema, {n: F.col(n) for n in source.columns})
     return found.withColumn("_record", F.when(F.col("_found"), record).otherwise(F.col("_record")))
@@ -142,6 +169,7 @@ def _rejected(
     from pyspark.sql import functions as F
 
     partition = F.col("_partition") if "_partition" in rows.columns else F.lit(partitions[0])
+    origin = F.col("_origin") if "_origin" in rows.columns else F.lit(None)
     same = Window.partitionBy("partition", "record").orderBy("record")
     rows = (
         rows.where(partition.isin(*partitions))
@@ -150,6 +178,7 @@ def _rejected(
             F.col("_violations").alias("rules"),
             F.col("_record").alias("record"),
             F.col("_record_file").alias("source_file"),
+            origin.cast("bigint").alias("origin"),
         )
         .withColumn("_nth", F.row_number().over(same).cast("string"))
     )
@@ -160,6 +189,7 @@ def _rejected(
         "rules",
         "record",
         "source_file",
+        "origin",
         F.lit(metadata["run_id"]).alias("run_id"),
         F.lit(metadata["batch_id"]).alias("batch_id"),
         F.lit(contract.version).alias("contract_version"),

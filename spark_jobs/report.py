@@ -33,7 +33,11 @@ class RunSpec(_Record):
 class Counts(_Record):
     """Rows of the input, by what became of them. `published` rows were inserted, updated or
     deleted; a row is `duplicate` if a newer or equal record of its key won. `added` rows are not
-    of the input: the transform made them (the unknown member of a dimension)."""
+    of the input: the transform made them (the unknown member of a dimension).
+
+    `withdrawn` and `revived` are rows of the table, and no part of the balance: those whose record
+    is gone or rejected now, and superseded records of other partitions that took the place of one.
+    """
 
     read: int = 0
     inserted: int = 0
@@ -44,6 +48,13 @@ class Counts(_Record):
     quarantined: int = 0
     filtered: int = 0
     added: int = 0
+    withdrawn: int = 0
+    revived: int = 0
+
+    @property
+    def changed(self) -> int:
+        """How many rows of the table are others than before."""
+        return self.published + self.added + self.withdrawn + self.revived
 
     @property
     def published(self) -> int:
@@ -83,6 +94,7 @@ class PartitionReport(_Record):
     checks: list[Check] = Field(default_factory=list)
     error: str = ""
     fingerprint: str = ""
+    revived_in: list[str] = Field(default_factory=list)
 
 
 class TableReport(_Record):

@@ -28,7 +28,9 @@ from spark_jobs import (
     ledger,
     publish,
     quarantine,
+    resolution,
     storage,
+    superseded,
 )
 from spark_jobs.contract import HISTORY_COLUMNS, Contract, load_contracts
 from spark_jobs.engine import Engine
@@ -132,9 +134,12 @@ class _Run:
     may_be_empty: set[str] = field(default_factory=set)
     # The newest published record of each upstream table and window.
     arrived: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    # All of them, oldest first.
+    # All of them, oldest first, and those that brought records back into a window.
     batches: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    revivals: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
     touched: pa.Table | None = None
+    # The records that are in this batch's partitions now and may have been in others before.
+    moved: DataFrame | None = None
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> TableReport:
@@ -277,6 +282,8 @@ class _Run:
             if row["status"] != "failed":
                 self.arrived.setdefault(row["table"], {})[row["partition"]] = row
                 self.batches.setdefault((row["table"], row["partition"]), []).append(row)
+                for window in row["revived_in"] or ():
+                    self.revivals.setdefault((row["table"], window), []).append(row)
         if not self.contract.inputs or self.contract.partitioning is None:
             return
         source = self.contract.inputs[0].table
@@ -300,11 +307,21 @@ class _Run:
         if partition in self.deliveries:
             digest.update("|".join(self.deliveries[partition].fingerprint).encode())
         for name in sorted(self.upstream):
-            for window, row in sorted(self.arrived.get(name, {}).items()):
+            for window in sorted(self.arrived.get(name, ())):
                 within = partition == WHOLE or window.startswith(f"{partition}T")
                 if within or window in (partition, WHOLE):
-                    digest.update(f"{name} {window} {row['batch_id']}".encode())
+                    for batch in self._decisive(name, window):
+                        digest.update(f"{name} {window} {batch}".encode())
         return digest.hexdigest()[:32]
+
+    def _decisive(self, table: str, window: str) -> list[str]:
+        """The batches that made an upstream window what it is: the last one that changed anything,
+        and those of other windows that brought records back into this one."""
+        batches = self.batches[table, window]
+        if self.contracts[table].keyed:
+            batches = [b for b in batches if ledger.changes(b)] or batches[:1]
+        back = self.revivals.get((table, window), ())
+        return [batches[-1]["batch_id"], *(b["batch_id"] for b in back)]
 
     # -- read, transform, audit ----------------------------------------------------------------
 
@@ -320,7 +337,8 @@ class _Run:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            repeated = audit.repeated_keys(contract, frame) if contract.keyed else None
+            frame = self._with_origin(frame)
+            repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
         with self._timed("audit"):
             references = {
                 r.name: inputs.reference_keys(spark, self.upstream[r.spec.table], r.spec.column)
@@ -329,27 +347,80 @@ class _Run:
             }
             frame = audit.audited(contract, frame, references)
             has_rows = bool(to.table.get_add_actions().num_rows)
-            published = to.rows(spark) if contract.keyed and has_rows else None
-            frame = audit.classified(contract, frame, repeated, published)
+            table = self._standing(to, todo) if contract.keyed and has_rows else None
+            frame = audit.classified(contract, frame, repeated, table)
             audit.stage(contract, frame, to.uri, folder)
         with self._timed("count"):
-            staged = audit.count(
-                spark, contract, to.uri, folder, todo, to.rows(spark) if has_rows else None
-            )
-        self._read_counts = (
-            read if read is not None else {p: staged.counts[p].accounted for p in todo}
-        )
+            others = table.others if table else to.rows(spark) if has_rows else None
+            staged = audit.count(spark, contract, to.uri, folder, todo, others)
+            if table is not None and table.has_former:
+                audit.stage_leaving(contract, table, staged, to.uri, todo)
+        if read is None:
+            read = {p: (staged.counts[p].accounted, None) for p in todo}
         if contract.source and contract.source.format != "parquet":
-            self._read_counts = staged.records
+            read = {p: (n, None) for p, n in staged.records.items()}
+        self._read_counts = {p: n for p, (n, _) in read.items()}
+        self._altered = {
+            p for p, (_, of) in read.items() if of is not None and of != staged.origins.get(p, 0)
+        }
         return staged
 
-    def _read(self, todo: list[str]) -> tuple[DataFrame | None, dict[str, int] | None]:
-        """The driving rows, and how many there are according to their source: file footers for
-        Parquet, the upstream table for Delta. Text files count themselves while being parsed."""
+    def _with_origin(self, frame: DataFrame) -> DataFrame:
+        """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
+        from pyspark.sql import functions as F
+
+        if "_input" in frame.columns:
+            source = self.upstream[self.contract.inputs[0].table].contract
+            identity = inputs.identity(self.contract, source)
+            return frame.withColumn("_origin", inputs.origin(frame, identity))
+        if self.contract.keyed and self.contract.inputs:
+            return frame.withColumn("_origin", F.lit(None).cast("bigint"))
+        return frame
+
+    def _standing(self, to: publish.Target, todo: list[str]) -> resolution.Standing:
+        """What the table holds against this batch."""
+        contract, spark = self.contract, self.engine.spark
+        again = tuple(p for p in todo if p in self.newest)
+        former = resolution.Former(again, self.moved)
+        lost = None
+        if former and contract.partitioning is not None:
+            source = self._keyed_source()
+            present = inputs.origins(spark, source) if source else None
+            lost = superseded.records(spark, contract, self.lake, self.newest, present)
+        return resolution.standing(contract, to.rows(spark), former, lost)
+
+    def _keyed_source(self) -> inputs.Upstream | None:
+        """The driving table if its rows can move from one partition to another."""
+        contract = self.contract
+        if not contract.inputs or contract.inputs[0].read != "changes" or contract.grain != "row":
+            return None
+        source = self.upstream[contract.inputs[0].table]
+        return source if source.contract.keyed else None
+
+    @property
+    def newest(self) -> dict[str, str]:
+        """The newest published batch of each partition."""
+        return {r["partition"]: r["batch_id"] for r in self.history if r["status"] != "failed"}
+
+    def _have_moved(self, todo: list[str]) -> bool:
+        """Whether records of the driving table have come to these partitions from others."""
+        table = self.contract.inputs[0].table
+        return any(
+            self.revivals.get((table, p))
+            or any(b["updated"] or b["deleted"] for b in self.batches.get((table, p), ()))
+            for p in todo
+        )
+
+    def _read(
+        self, todo: list[str]
+    ) -> tuple[DataFrame | None, dict[str, tuple[int, int | None]] | None]:
+        """The driving rows, and how many there are according to their source, with the sum of their
+        origins: file footers for Parquet, the upstream table for Delta. Text files count themselves
+        while being parsed."""
         spark, contract = self.engine.spark, self.contract
         if contract.source:
             due = [self.deliveries[p] for p in todo]
-            return landing.read(spark, contract, due), {d.partition: d.records for d in due}
+            return landing.read(spark, contract, due), {d.partition: (d.records, None) for d in due}
         if not contract.inputs:
             return None, None
         first = contract.inputs[0]
@@ -358,7 +429,11 @@ class _Run:
             replaced = ledger.versions(source.table, self._replacing(todo))
             self.touched = inputs.slices(spark, source, first.by, todo, replaced)
         frame = inputs.driving(spark, contract, source, todo, self.touched)
-        return frame, inputs.rows_by_partition(frame)
+        keyed = self._keyed_source()
+        if keyed is not None and self._have_moved(todo):
+            self.moved = inputs.origins(spark, keyed, todo)
+        counted = self._with_origin(frame) if contract.grain == "row" else frame
+        return frame, inputs.rows_by_partition(counted)
 
     def _replacing(self, todo: list[str]) -> list[dict[str, Any]]:
         """The batches of the driving table that replaced rows since these partitions were last
@@ -371,7 +446,8 @@ class _Run:
         for p in todo:
             last = computed.get(p)
             for nth, batch in enumerate(self.batches.get((source.table, p), ())):
-                replaced = batch["updated"] + batch["deleted"] if source.keyed else nth
+                gone = batch["withdrawn"] or batch["revived"]
+                replaced = gone or batch["updated"] or batch["deleted"] if source.keyed else nth
                 done = batch["started_at"] + timedelta(seconds=batch["seconds"])
                 if replaced and not (last and last["started_at"] > done):
                     out.append(batch)
@@ -444,6 +520,7 @@ class _Run:
                 rows_due=p not in self.may_be_empty,
                 earlier=ledger.earlier_reads(self._earlier(p, todo), p),
                 drift=drift,
+                altered=p in self._altered,
             )
             verdicts[p] = (counts, found)
         for p, (counts, found) in verdicts.items():
@@ -454,12 +531,19 @@ class _Run:
                 error = f"{error}. Delivered: {files or 'nothing'}"
             if error:
                 closed.append(p)
-                unpublished = counts.model_copy(update={"inserted": 0, "updated": 0, "deleted": 0})
+                nothing = ("inserted", "updated", "deleted", "added", "withdrawn", "revived")
+                unpublished = counts.model_copy(update=dict.fromkeys(nothing, 0))
                 self._fail(p, error, counts=unpublished, checks=found)
         if not closed:
             for p, (counts, found) in verdicts.items():
                 empty = counts.read == counts.filtered and p in self.may_be_empty
-                self._settle(p, "empty" if empty else "published", counts=counts, checks=found)
+                self._settle(
+                    p,
+                    "empty" if empty else "published",
+                    counts=counts,
+                    checks=found,
+                    revived_in=sorted(staged.revived_in.get(p, ())),
+                )
         return closed
 
     def _earlier(self, partition: str, todo: list[str]) -> list[dict[str, Any]]:
@@ -494,6 +578,7 @@ class _Run:
             self._metadata(partitions),
             publishing=publishing,
             whole=whole,
+            moved=self.moved,
         )
 
     def _publish(
@@ -505,6 +590,10 @@ class _Run:
         rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
         metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
         slices = [] if self.touched is None else self.touched.column(0).to_pylist()
+        if self.contract.keyed:
+            superseded.keep(
+                self.engine.spark, self.contract, self.lake, to, folder, self.newest, metadata
+            )
         return publish.publish(
             self.engine.spark, self.contract, to, folder, todo, counts, metadata, slices
         )

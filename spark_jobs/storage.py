@@ -56,6 +56,11 @@ class Lake:
     def quarantine(self, table: str) -> str:
         return f"{self.zones['quarantine']}/{table.replace('.', '/')}"
 
+    def superseded(self, table: str) -> str:
+        """Where the records of a keyed table are that lost; in the zone of the table."""
+        layer, _, name = table.partition(".")
+        return f"{self.zones[layer]}/_superseded/{name}"
+
     def ledger(self, name: str) -> str:
         return f"{self.zones['ledger']}/{name}"
 
@@ -102,6 +107,15 @@ def tree(folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
         for i in fs.get_file_info(selector)
         if i.type == pafs.FileType.File and i.path.endswith(suffix)
     )
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies the files below one folder to another of the same file system."""
+    fs, path = filesystem(destination)
+    _, origin = filesystem(source)
+    for name, _ in tree(source):
+        fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+        fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
 
 
 def remove(folder: str) -> None:

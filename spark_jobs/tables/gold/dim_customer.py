@@ -20,9 +20,9 @@ def transform(customers: DataFrame) -> DataFrame:
         *ATTRIBUTES,
         F.col("updated_at").alias("valid_from"),
     )
-    # The unknown member stands for no row that was read, so it weighs nothing in the accounting. It
-    # comes with the batch's first partition: without an order, each engine takes another's.
-    first = versions.orderBy("_partition").limit(1)
+    # The unknown member stands for no row that was read, so it weighs nothing in the accounting.
+    # Each partition has one: which days run together must not decide whether there is one.
+    first = versions.groupBy("_partition", "_arrival_date").agg(F.min("_input").alias("_input"))
     unknown = first.select(
         *LINEAGE,
         F.lit(0).cast("bigint").alias("_rows"),

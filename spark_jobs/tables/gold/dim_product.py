@@ -19,9 +19,9 @@ def transform(products: DataFrame) -> DataFrame:
         "price",
         "updated_at",
     )
-    # The unknown member stands for no row that was read, so it weighs nothing in the accounting. It
-    # comes with the batch's first partition: without an order, each engine takes another's.
-    first = members.orderBy("_partition").limit(1)
+    # The unknown member stands for no row that was read, so it weighs nothing in the accounting.
+    # Each partition has one: which days run together must not decide whether there is one.
+    first = members.groupBy("_partition", "_arrival_date").agg(F.min("_input").alias("_input"))
     unknown = first.select(
         *LINEAGE,
         F.lit(0).cast("bigint").alias("_rows"),

@@ -20,10 +20,14 @@ def transform(fx_rates: DataFrame) -> DataFrame:
     )
     dollars = (
         quotes.where((F.col("ccy") == "USD") & F.col("rate").isNotNull())
-        .groupBy(F.col("as_of_date").alias("usd_date"))
+        .groupBy(F.col("as_of_date").alias("usd_date"), F.col("_partition").alias("usd_partition"))
         .agg(F.max("rate").alias("usd"))
     )
-    joined = quotes.join(dollars, F.col("as_of_date") == F.col("usd_date"), "left")
+    # Of the same delivery: what a day's rows become must not depend on which days run together.
+    of_its_day = (F.col("as_of_date") == F.col("usd_date")) & (
+        F.col("_partition") == F.col("usd_partition")
+    )
+    joined = quotes.join(dollars, of_its_day, "left")
     to_base = quotient(F.col("usd"), F.when(F.col("rate") != 0, F.col("rate")), "decimal(20,10)")
     category = (
         F.when(F.col("ccy").isin(*MAJOR), "major")
