@@ -127,7 +127,7 @@ def checks(
             threshold="= 0 rows",
             evaluated_rows=counts.read,
             detail=f"{counts.read} rows read, {counts.accounted} accounted for"
-            + (", but not the same: some left without an outcome or have several" * altered),
+            + (", but not the same ones" if altered and counts.read == counts.accounted else ""),
         ),
         at_least("row_count", gates.min_rows, blocking=True),
         at_least("few_rows", gates.expected_rows, severity="warn"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs import audit, delta, ledger, publish, quarantine
+from spark_jobs import audit, delta, ledger, publish, quarantine, resolution, storage, superseded
 from spark_jobs.errors import LakehouseError
 from spark_jobs.reconcile import reconcile
 from tests import processes
@@ -45,7 +45,9 @@ def wrapped(
 
 
 def of_table(table: Any, *_: Any) -> bool:
-    return "/silver/" in table.table_uri and "quarantine" not in table.table_uri
+    return "/silver/" in table.table_uri and not {"quarantine", "_superseded"} & set(
+        table.table_uri.split("/")
+    )
 
 
 def of_quarantine(table: Any, *_: Any) -> bool:
@@ -54,13 +56,16 @@ def of_quarantine(table: Any, *_: Any) -> bool:
 
 STEPS: dict[str, Callable[[], None]] = {
     "before staging": lambda: wrapped(audit, "stage", before=True),
-    "between two staged outcomes": lambda: wrapped(audit, "_settled", before=True),
+    "between two staged outcomes": lambda: wrapped(resolution, "settled", before=True),
     "after staging": lambda: wrapped(audit, "stage", before=False),
     "before the quarantine commit": lambda: wrapped(
         delta, "commit", before=True, when=of_quarantine
     ),
     "after the quarantine": lambda: wrapped(quarantine, "write", before=False),
-    "while files are rewritten": lambda: wrapped(publish, "_write", before=False),
+    "before the superseded records": lambda: wrapped(superseded, "keep", before=True),
+    "while they are copied": lambda: wrapped(storage, "copy", before=False),
+    "after the superseded records": lambda: wrapped(superseded, "keep", before=False),
+    "while files are rewritten": lambda: wrapped(publish.Target, "write", before=False),
     "before the data commit": lambda: wrapped(delta, "commit", before=True, when=of_table),
     "after the data commit": lambda: wrapped(delta, "commit", before=False, when=of_table),
     "before the ledger": lambda: wrapped(ledger, "append", before=True),

@@ -97,11 +97,16 @@ def test_a_row_of_a_keyed_table_is_kept_whole_too(feed):
     feed.define(silver("upsert", "a", "b"), COPY)
     gold = contract(
         "gold.feed",
-        [column("id", "bigint"), column("code", "string", rule("accepted_values", values=["a"]))],
+        [
+            column("id", "bigint", key=1),
+            column("code", "string", rule("accepted_values", values=["a"])),
+            column("at", "timestamp", required=True),
+        ],
         inputs=[{"table": "silver.feed"}],
+        publish={"mode": "upsert", "sequence": "at"},
         gates={"max_quarantine_rate": 0.9},
     )
-    feed.define(gold, copied("id", "code", table="feed"))
+    feed.define(gold, copied("id", "code", "at", table="feed"))
     feed.run("silver.feed", MONDAY, TUESDAY)
     counts = feed.run("gold.feed", MONDAY, TUESDAY).counts
     assert (counts.inserted, counts.quarantined) == (2, 2)
