@@ -41,6 +41,8 @@ class AssetSummary(_Record):
     quarantined: int = 0
     filtered: int = 0
     added: int = 0
+    withdrawn: int = 0
+    revived: int = 0
     rows: int | None = None
     delta_version: int | None = None
     checks_passed: int = 0
