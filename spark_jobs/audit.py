@@ -95,6 +95,8 @@ class Staged:
     key_duplicates: dict[str, int] = field(default_factory=dict)
     # The sum of the `_origin` of the records that have an outcome, where rows have one.
     origins: dict[str, int] = field(default_factory=dict)
+    # Rows of the table whose place a row of another partition takes.
+    displaced: dict[str, int] = field(default_factory=dict)
     # The partitions into which records came back, by the partition that gave way.
     revived_in: dict[str, set[str]] = field(default_factory=dict)
 
@@ -329,6 +331,9 @@ def count(
             F.sum("_rows").alias("_n"),
             F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
             newest.alias("_newest"),
+            F.sum(F.col("_displaces").cast("int")).alias("_displaced")
+            if "_displaces" in rows.columns
+            else F.max(F.lit(0)).alias("_displaced"),
             origin_sum(F.col("_rows")).alias("_origins")
             if "_origin" in rows.columns
             else F.max(F.lit(None).cast("string")).alias("_origins"),
@@ -398,6 +403,8 @@ def _add(staged: Staged, row: dict, names: dict) -> None:
     ours = staged.counts[partition]
     added = row["_added"] if outcome == "insert" else 0
     staged.counts[partition] = ours + Counts(**{_FIELD[outcome]: row["_n"] or 0}, added=added)
+    if outcome in ("update", "delete") and row["_displaced"]:
+        staged.displaced[partition] = staged.displaced.get(partition, 0) + row["_displaced"]
     if row["_origins"] is not None:
         staged.origins[partition] = staged.origins.get(partition, 0) + int(row["_origins"])
     if outcome not in ("quarantine", "filtered") and row["_newest"]:

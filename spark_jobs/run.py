@@ -592,7 +592,14 @@ class _Run:
         slices = [] if self.touched is None else self.touched.column(0).to_pylist()
         if self.contract.keyed:
             superseded.keep(
-                self.engine.spark, self.contract, self.lake, to, folder, self.newest, metadata
+                self.engine.spark,
+                self.contract,
+                self.lake,
+                to,
+                folder,
+                self.newest,
+                metadata,
+                displaces=self.contract.partitioning is not None and bool(staged.displaced),
             )
         return publish.publish(
             self.engine.spark, self.contract, to, folder, todo, counts, metadata, slices

@@ -68,15 +68,17 @@ def keep(
     folder: str,
     newest: Mapping[str, str],
     metadata: Mapping[str, str],
+    *,
+    displaces: bool,
 ) -> None:
     """Adds the superseded records of a batch that is staged in `folder` of its table, and the rows
-    of the table that the batch takes the place of; before the batch is committed.
+    of the table that it `displaces`; before the batch is committed.
 
     Raises ConflictError if another run added some at the same time.
     """
     staged = set(storage.folders(f"{table.uri}/{folder}"))
     lost = [f"{folder}/outcome={o}" for o in ASIDE if f"outcome={o}" in staged]
-    displaced = _displaced(spark, contract, table, folder, newest)
+    displaced = _displaced(spark, contract, table, folder, newest) if displaces else None
     if not lost and displaced is None:
         return
     to = target(contract, lake.superseded(contract.table), dict(lake.storage_options))
@@ -108,7 +110,7 @@ def _displaced(
     from pyspark.sql import functions as F
 
     rows = staged_frame(spark, table.uri, folder, "update", "delete", by=table.by)
-    if rows is None or contract.partitioning is None:
+    if rows is None:
         return None
     winners = rows.where("_displaces").select(*contract.key)
     found = table.rows(spark).join(winners, list(contract.key), "left_semi")
