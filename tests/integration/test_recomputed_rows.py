@@ -86,7 +86,7 @@ def chain(feed_lake: TinyLake) -> TinyLake:
             [column("id", "bigint", key=1), at, column("x", required=True), column("y")],
             publish={"mode": "upsert", "sequence": "at"},
             inputs=[{"table": "silver.latest"}],
-            gates={"max_quarantine_rate": 1.0},
+            gates={"max_quarantine_rate": 1.0, "min_rows": 0},
         ),
         """
         from pyspark.sql import functions as F
