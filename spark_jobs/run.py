@@ -67,10 +67,13 @@ def _module(contract: Contract) -> Any:
 
 
 def run_table(
-    spec: RunSpec, engine: Engine, contracts: dict[str, Contract] | None = None
+    spec: RunSpec,
+    engine: Engine,
+    contracts: dict[str, Contract] | None = None,
+    lake: storage.Lake | None = None,
 ) -> TableReport:
     """Runs one table. A partition that fails comes back as failed, with its reason; nothing of it
-    is published, and the others are.
+    is published, and the others are. `lake` is that of the specification if it is not given.
 
     Raises a LakehouseError if the table as a whole cannot run: an invalid contract, a transform
     with wrong columns, an input that does not exist, a lake that cannot be written, or a commit
@@ -82,7 +85,7 @@ def run_table(
         raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
     contract = contracts[spec.table]
     partitions = _partitions(contract, spec.partitions)
-    lake = storage.Lake(spec.zones, spec.storage_options)
+    lake = lake or storage.Lake(spec.zones, spec.storage_options)
     for zone in (contract.layer, "quarantine", "ledger"):
         storage.ensure_writable(lake.zones[zone])
     for attempt in tenacity.Retrying(

@@ -42,6 +42,8 @@ class Lake:
 
     zones: Mapping[str, str]
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    # Tables that are elsewhere than in the zone of their layer.
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def at(cls, root: str) -> Lake:
@@ -50,6 +52,8 @@ class Lake:
 
     def table(self, table: str) -> str:
         """The location of `layer.name`."""
+        if table in self.elsewhere:
+            return self.elsewhere[table]
         layer, _, name = table.partition(".")
         return f"{self.zones[layer]}/{name}"
 

@@ -1,4 +1,4 @@
-"""`lakehouse reconcile`: recount the lake from its tables and compare with the ledger."""
+"""`lakehouse reconcile`: compare the lake with its ledger and with what its inputs and code say."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from spark_jobs.storage import Lake
 
 @click.command()
 @click.option("--tables", default="", help="Names, layers or domains, with commas; default: all.")
-def reconcile(tables: str) -> None:
-    """Recount rows, files, keys and quarantine, and say where the ledger differs."""
+@click.option("--quick", is_flag=True, help="Count only; compute no table again.")
+def reconcile(tables: str, quick: bool) -> None:
+    """Recount rows, files, keys and quarantine, compute every table again from its inputs, and say
+    where the lake differs."""
     from lakehouse.cli.lake_run import select
     from spark_jobs.engine import Engine
+    from spark_jobs.recompute import reconciled
     from spark_jobs.reconcile import reconcile as recount
 
     settings = load_settings()
@@ -27,10 +30,16 @@ def reconcile(tables: str) -> None:
     chosen = select(contracts, wanted) if wanted else list(contracts)
     lake = Lake(settings.zones, settings.lake.storage_options)
     with Engine.start(settings.engine.name) as engine:  # type: ignore[arg-type]
-        findings = [f for t in chosen for f in recount(engine.spark, contracts[t], lake)]
+        findings = []
+        for table in chosen:
+            if quick:
+                findings += recount(engine.spark, contracts[table], lake)
+            else:
+                findings += reconciled(engine, contracts, contracts[table], lake)
     with console() as out:
         if not findings:
-            out.print(f"{len(chosen)} tables agree with the ledger.")
+            whom = "the ledger" if quick else "the ledger, and with their inputs and code"
+            out.print(f"{len(chosen)} tables agree with {whom}.")
             return
         shown = Table("table", "what", "partition or file", "expected", "found")
         for f in findings:
