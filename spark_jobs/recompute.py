@@ -24,7 +24,7 @@ from spark_jobs.run import run_table
 from spark_jobs.storage import Lake
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from spark_jobs.engine import Engine
 
@@ -136,10 +136,14 @@ def _unequal(
     """Rows that are there too often, and rows that are missing, by partition where there are any."""
     from pyspark.sql import functions as F
 
-    arrays = [n for n, type_ in ours.dtypes if type_.startswith("array")]
-    flat = {n: F.to_json(F.transform(F.col(n), lambda v: v.cast("string"))) for n in arrays}
-    both = ours.withColumns(flat).withColumn("_n", F.lit(1))
-    both = both.unionByName(anew.withColumns(flat).withColumn("_n", F.lit(-1)))
+    def written(name: str, type_: str) -> Column:  # arrays cannot be grouped by on every engine
+        if not type_.startswith("array"):
+            return F.col(name)
+        return F.to_json(F.transform(F.col(name), lambda v: v.cast("string"))).alias(name)
+
+    columns = [written(*c) for c in ours.dtypes]
+    both = ours.select(*columns, F.lit(1).alias("_n"))
+    both = both.unionByName(anew.select(*columns, F.lit(-1).alias("_n")))
     names = [n for n in both.columns if n != "_n"]
     unequal = both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0")
     partition = F.col(by) if by else F.lit("")
