@@ -12,9 +12,11 @@ import itertools
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spark_jobs import superseded
 from tests.integration.test_publish_properties import (
     CHANGES,
     DAYS,
@@ -270,3 +272,18 @@ def test_the_same_day_again_in_another_order_of_days_ends_the_same(feed_lake):
         ends.append(lake.rows("silver.latest", *FIELDS, "_partition"))
     assert all(e == ends[0] for e in ends) and ends[0][0]["_partition"] == MONDAY
     assert WEDNESDAY in DAYS and TUESDAY in DAYS
+
+
+def test_superseded_records_that_count_no_more_are_left_out_when_files_pile_up(
+    feed_lake, monkeypatch
+):
+    monkeypatch.setattr(superseded, "_MANY_FILES", 1)
+    table = "silver.latest"
+    feed = [change(1, 9, "new", day=TUESDAY)]
+    deliver(feed_lake, *feed, run=TUESDAY)
+    for x in ("a", "b", "c", "d"):  # Monday's record, older, is corrected again and again
+        deliver(feed_lake, *feed, change(1, 8, x, day=MONDAY), run=MONDAY)
+    kept = DeltaTable(feed_lake.lake.superseded(table))
+    assert len(kept.file_uris()) <= 2 and kept.to_pyarrow_table().num_rows <= 2
+    assert deliver(feed_lake, change(1, 8, "d", day=MONDAY), run=TUESDAY).revived == 1
+    assert feed_lake.rows(table, "x") == ["d"]
