@@ -99,6 +99,7 @@ class Staged:
     displaced: dict[str, int] = field(default_factory=dict)
     # The partitions into which records came back, by the partition that gave way.
     revived_in: dict[str, set[str]] = field(default_factory=dict)
+    clashes: list[uniqueness.Clashes] = field(default_factory=list)
 
 
 def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFrame]) -> DataFrame:
@@ -341,8 +342,7 @@ def count(
         )
         for row in found.toArrow().to_pylist():
             _add(staged, row, names)
-        for partition, rules in uniqueness.not_unique(contract, rows, published).items():
-            staged.failing[partition] |= rules
+        staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
         _count_files(spark, staged, uri)
     if contract.grain == "aggregate" and rows is not None:

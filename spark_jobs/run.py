@@ -506,8 +506,9 @@ class _Run:
     # -- gate ----------------------------------------------------------------------------------
 
     def _judge(self, staged: audit.Staged, todo: list[str]) -> list[str]:
-        """Settles the partitions whose gate is closed, and returns them."""
-        closed = []
+        """Settles the partitions whose gate is closed, and returns them. They are judged oldest
+        first, each against those before it that pass."""
+        closed: list[str] = []
         verdicts: dict[str, tuple[Counts, list[Check]]] = {}
         for p in todo:
             counts = staged.counts[p].model_copy(update={"read": self._read_counts.get(p, 0)})
@@ -515,6 +516,9 @@ class _Run:
             drift = sorted(
                 {*(audit.drift_text(delivery.drift) if delivery else ()), *staged.drift.get(p, ())}
             )
+            passed = verdicts.keys() - set(closed)
+            broken = {c.rule: c.broken(p, passed) for c in staged.clashes}
+            staged.failing[p].update(broken)
             found = gate.checks(
                 self.contract,
                 p,
@@ -526,7 +530,6 @@ class _Run:
                 altered=p in self._altered,
             )
             verdicts[p] = (counts, found)
-        for p, (counts, found) in verdicts.items():
             shut = [c for c in found if c.blocking and not c.passed]
             error = staged.file_errors.get(p) or "; ".join(map(_reason, shut))
             if shut and counts.read == 0 and p in self.deliveries and p not in staged.file_errors:

@@ -17,8 +17,8 @@ import pytest
 from spark_jobs import audit, delta
 from spark_jobs.contract import RULES, Column, Contract, Rule, load_contract, load_contracts
 from spark_jobs.errors import ContractError
-from spark_jobs.uniqueness import not_unique
-from tests.lakes import MONDAY, TUESDAY, column, contract, rule
+from spark_jobs.uniqueness import clashes
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, column, contract, rule
 
 PROJECT = Path(__file__).parents[2]
 INPUT = "_input"
@@ -192,8 +192,11 @@ def unique_contract(tmp_path: Path, **more: Any) -> Contract:
     return parsed(tmp_path, contract("silver.feed", columns, **more))
 
 
-def shared(engine: Any, c: Contract, batch: list[tuple], published: list[tuple]) -> dict:
-    """`batch` are (partition, outcome, id, mail), `published` (partition, id, mail, gone)."""
+def shared(
+    engine: Any, c: Contract, batch: list[tuple], published: list[tuple], closed: tuple = ()
+) -> dict:
+    """Rows that break the rule, by day, if the gates of `closed` days are. `batch` are (partition,
+    outcome, id, mail), `published` (partition, id, mail, gone)."""
     staged = engine.spark.createDataFrame(
         [(*row, False) for row in batch],
         "_partition string, outcome string, id bigint, mail string, gone boolean",
@@ -201,7 +204,10 @@ def shared(engine: Any, c: Contract, batch: list[tuple], published: list[tuple])
     before = engine.spark.createDataFrame(
         published, "_partition string, id bigint, mail string, gone boolean"
     )
-    return not_unique(c, staged, before if published else None)
+    days = sorted({row[0] for row in batch})
+    (found,) = clashes(c, staged, before if published else None)
+    broken = {d: found.broken(d, [p for p in days if p not in closed]) for d in days}
+    return {d: n for d, n in broken.items() if n}
 
 
 UPSERT = {"mode": "upsert", "sequence": "at", "delete_column": "gone"}
@@ -211,8 +217,20 @@ UNIQUE = [rule("unique", name="one_each", columns=["mail"])]
 def test_two_rows_of_a_batch_with_one_value_break_a_unique_rule(sail, tmp_path):
     c = unique_contract(tmp_path, rules=UNIQUE)
     batch = [(MONDAY, "insert", 1, "a"), (MONDAY, "insert", 2, "b"), (TUESDAY, "insert", 3, "a")]
-    assert shared(sail, c, batch, []) == {MONDAY: {"one_each": 1}, TUESDAY: {"one_each": 1}}
+    assert shared(sail, c, batch, []) == {TUESDAY: 1}, "the earlier day was there first"
     assert shared(sail, c, batch[:2], []) == {}
+    twice = [*batch[:2], (MONDAY, "insert", 3, "a")]
+    assert shared(sail, c, twice, []) == {MONDAY: 2}
+
+
+def test_a_row_counts_once_and_against_the_days_that_pass(sail, tmp_path):
+    c = unique_contract(tmp_path, rules=UNIQUE)
+    batch = [(day, "insert", i, m)
+             for i, (day, m) in enumerate([(MONDAY, "a"), (TUESDAY, "a"), (TUESDAY, "b"),
+                                           (WEDNESDAY, "a"), (WEDNESDAY, "b")])]  # fmt: skip
+    assert shared(sail, c, batch, []) == {TUESDAY: 1, WEDNESDAY: 2}
+    assert shared(sail, c, batch, [], closed=(TUESDAY,)) == {TUESDAY: 1, WEDNESDAY: 1}
+    assert shared(sail, c, batch, [], closed=(MONDAY, TUESDAY)) == {}
 
 
 def test_nulls_are_like_no_other(sail, tmp_path):
@@ -229,7 +247,7 @@ def test_rows_that_leave_the_batch_break_no_unique_rule(sail, tmp_path):
 def test_a_row_of_the_table_breaks_a_unique_rule_too(sail, tmp_path):
     c = unique_contract(tmp_path, rules=UNIQUE, publish=UPSERT)
     batch = [(TUESDAY, "insert", 2, "a")]
-    assert shared(sail, c, batch, [(MONDAY, 1, "a", False)]) == {TUESDAY: {"one_each": 1}}
+    assert shared(sail, c, batch, [(MONDAY, 1, "a", False)]) == {TUESDAY: 1}
     assert shared(sail, c, batch, [(MONDAY, 1, "a", True)]) == {}, "a deleted row holds no value"
     assert shared(sail, c, batch, [(MONDAY, 2, "a", None)]) == {}, "a row is not unlike itself"
 
@@ -244,7 +262,7 @@ def test_a_replaced_partition_is_not_compared_with_itself(sail, tmp_path):
     c = unique_contract(tmp_path, rules=UNIQUE)
     batch, before = [(MONDAY, "insert", 1, "a")], (MONDAY, 1, "a", None)
     assert shared(sail, c, batch, [before]) == {}
-    assert shared(sail, c, batch, [before, (TUESDAY, 2, "a", None)]) == {MONDAY: {"one_each": 1}}
+    assert shared(sail, c, batch, [before, (TUESDAY, 2, "a", None)]) == {MONDAY: 1}
 
 
 # -- every rule of the project -----------------------------------------------------------------
