@@ -277,8 +277,8 @@ def _write_staged(contract: Contract, frame: DataFrame, location: str, mode: str
 def staged_frame(
     spark: SparkSession, uri: str, folder: str, *outcomes: str, by: tuple[str, ...] = ()
 ) -> DataFrame | None:
-    """The staged rows of some outcomes, with a column `outcome` and the others that they all have;
-    None if there are none.
+    """The staged rows of some outcomes, with a column `outcome`; None if there are none. Columns
+    that rows of one outcome have, and of another do not, are null there.
 
     `by` are the physical partition columns. Their values stand in folder names, and engines guess
     the type of those, so it is said here.
@@ -298,10 +298,7 @@ def staged_frame(
     for column in by:
         typed = F.col(column).cast("string").try_cast("date")
         frames = [f.withColumn(column, typed) for f in frames]
-    common = set.intersection(*(set(f.columns) for f in frames)) if len(frames) > 1 else None
-    if common is not None:
-        frames = [f.select(*[n for n in f.columns if n in common]) for f in frames]
-    return reduce(lambda a, b: a.unionByName(b), frames)
+    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), frames)
 
 
 def count(
@@ -321,7 +318,8 @@ def count(
     )
     rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
     if rows is not None:
-        if "_partition" not in rows.columns:
+        present = set(rows.columns)
+        if "_partition" not in present:
             rows = rows.withColumn("_partition", F.lit(partitions[0]))
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
@@ -333,10 +331,10 @@ def count(
             F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
             newest.alias("_newest"),
             F.sum(F.col("_displaces").cast("int")).alias("_displaced")
-            if "_displaces" in rows.columns
+            if "_displaces" in present
             else F.max(F.lit(0)).alias("_displaced"),
             origin_sum(F.col("_rows")).alias("_origins")
-            if "_origin" in rows.columns
+            if "_origin" in present
             else F.max(F.lit(None).cast("string")).alias("_origins"),
             *names.values(),
         )

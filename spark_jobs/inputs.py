@@ -79,8 +79,9 @@ def slices(
         frames.append(now.select(by, last))
     for version in replaced:
         before = source.rows(spark, version - 1)
-        if contract.keyed:
-            same = [*contract.key, "_row_hash"]
+        if contract.keyed or contract.publish.column:
+            same = [*contract.key, "_row_hash" if contract.keyed else by]
+            same = list(dict.fromkeys(same))
             before = before.join(source.rows(spark, version).select(*same), same, "left_anti")
             frames.append(before.select(by, last))
         else:

@@ -148,7 +148,8 @@ def _compared(contract: Contract, frame: DataFrame, table: Standing) -> DataFram
 
     sequence = str(contract.publish.sequence)
     partition = _partition_of(contract)
-    warned = F.concat_ws("|", "_warnings")
+    # Warnings are no part of the hash; they decide only whether a former row stays as it was.
+    warned = F.concat_ws("|", "_warnings") if table.has_former else F.lit("")
     values = (F.col(sequence), F.col("_row_hash"), partition)
     names = ("_sequence", "_hash", "_in")
     theirs = table.rows.select(

@@ -433,8 +433,8 @@ class _Run:
             self.touched = inputs.slices(spark, source, first.by, todo, replaced)
         frame = inputs.driving(spark, contract, source, todo, self.touched)
         keyed = self._keyed_source()
-        if keyed is not None and self._have_moved(todo):
-            self.moved = inputs.origins(spark, keyed, todo)
+        has_moved = keyed is not None and self._have_moved(todo)
+        self.moved = inputs.origins(spark, keyed, todo) if has_moved else None
         counted = self._with_origin(frame) if contract.grain == "row" else frame
         return frame, inputs.rows_by_partition(counted)
 

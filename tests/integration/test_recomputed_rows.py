@@ -287,3 +287,38 @@ def test_superseded_records_that_count_no_more_are_left_out_when_files_pile_up(
     assert len(kept.file_uris()) <= 2 and kept.to_pyarrow_table().num_rows <= 2
     assert deliver(feed_lake, change(1, 8, "d", day=MONDAY), run=TUESDAY).revived == 1
     assert feed_lake.rows(table, "x") == ["d"]
+
+
+def test_a_sum_over_sums_forgets_those_that_are_gone(chain):
+    """The slice that vanished was of Monday; Tuesday took its rows away."""
+    chain.define(
+        contract(
+            "gold.sizes",
+            [column("n", "bigint", key=1), column("groups", "bigint")],
+            inputs=[{"table": "gold.sums", "read": "touched", "by": "n"}],
+            publish={"mode": "replace_partition", "column": "n"},
+            physicalPartition="none",
+            grain="aggregate",
+        ),
+        """
+        from pyspark.sql import functions as F
+
+        def transform(sums):
+            return sums.groupBy("n").agg(
+                F.max("_partition").alias("_partition"),
+                F.count("*").cast("bigint").alias("_rows"),
+                F.count("*").cast("bigint").alias("groups"),
+            )
+        """,
+    )
+    tables = [*CHAIN, "gold.sizes"]
+    feed = [change(1, 8, "a", y="u"), change(2, 8, "a", y="u"), change(3, 8, "a", y="v")]
+    chain.given("bronze.feed", delivered(feed))
+    for table in tables:
+        assert not chain.run(table, *DAYS).failed
+    assert chain.rows("gold.sizes") == [{"n": 1, "groups": 1}, {"n": 2, "groups": 1}]
+    feed.append(change(3, 9, "a", y="u", day=TUESDAY))  # v has no row any more, u has three
+    chain.given("bronze.feed", delivered(feed))
+    for table in tables:
+        assert not chain.run(table, TUESDAY).failed
+    assert chain.rows("gold.sizes") == [{"n": 3, "groups": 1}]
