@@ -40,6 +40,8 @@ COLUMNS = (
     ("quarantined_at", "timestamp"),
 )
 _SAMPLE = 10
+# Where decisions were kept, in the ledger's zone; the next one that is made moves them.
+_FORMERLY = "quarantine_decisions"
 DECISIONS = pa.schema(
     [
         ("quarantine_id", pa.string()),
@@ -264,10 +266,11 @@ def tables(lake: Lake) -> list[str]:
 
 def decisions(lake: Lake, table: str) -> list[dict[str, Any]]:
     """Every decision ever made on rows of a table, oldest first."""
-    found = delta.open_table(lake.ledger("quarantine_decisions"), dict(lake.storage_options))
-    if found is None:
-        return []
-    rows = delta.read(found, where=pc.field("table") == table).to_pylist()
+    rows = []
+    for location in (lake.decisions, lake.ledger(_FORMERLY)):
+        found = delta.open_table(location, dict(lake.storage_options))
+        if found is not None:
+            rows += delta.read(found, where=pc.field("table") == table).to_pylist()
     return sorted(rows, key=lambda r: r["decided_at"])
 
 
@@ -301,9 +304,17 @@ def decide(
         }
         for row in rows
     ]
+    made, options = pa.Table.from_pylist(records, schema=DECISIONS), dict(lake.storage_options)
+    former = delta.open_table(lake.ledger(_FORMERLY), options)
+    if former is not None:
+        made = pa.concat_tables([delta.read(former).cast(DECISIONS), made])
     write_deltalake(
-        lake.ledger("quarantine_decisions"),
-        pa.Table.from_pylist(records, schema=DECISIONS),
+        lake.decisions,
+        made,
         mode="append",
-        storage_options=dict(lake.storage_options),
+        # Bounds of `record` in the log would be values of rows.
+        configuration={"delta.dataSkippingStatsColumns": "table,partition,decided_at"},
+        storage_options=options,
     )
+    if former is not None:
+        storage.remove(lake.ledger(_FORMERLY))

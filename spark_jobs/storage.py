@@ -65,6 +65,12 @@ class Lake:
         layer, _, name = table.partition(".")
         return f"{self.zones[layer]}/_superseded/{name}"
 
+    @property
+    def decisions(self) -> str:
+        """What people and runs decided about quarantined rows: copies of rows, so that they stay
+        in the quarantine's zone, with its readers."""
+        return f"{self.zones['quarantine']}/decisions"
+
     def ledger(self, name: str) -> str:
         return f"{self.zones['ledger']}/{name}"
 
