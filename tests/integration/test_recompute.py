@@ -19,6 +19,7 @@ from tests.integration.test_recomputed_rows import chain
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake
 
 __all__ = ["chain", "feed_lake"]
+pytestmark = pytest.mark.slow  # every test builds a lake twice
 TABLES = ("silver.latest", "silver.spread", "silver.history", "silver.slices", "gold.facts",
           "gold.sums")  # fmt: skip
 FEED = [

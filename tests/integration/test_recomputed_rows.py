@@ -55,6 +55,7 @@ def everything(lake: TinyLake, table: str) -> tuple[list[Any], list[Any]]:
     return lake.rows(table, *names, "_partition"), sorted(kept, key=repr)
 
 
+@pytest.mark.slow
 @examples(12)
 @given(
     deliveries=DELIVERIES,
@@ -126,6 +127,7 @@ def chain(feed_lake: TinyLake) -> TinyLake:
 CHAIN = ("silver.latest", "gold.facts", "gold.sums")
 
 
+@pytest.mark.slow
 @examples(10)
 @given(
     deliveries=DELIVERIES,
