@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spark_jobs import resolution, storage, uniqueness
+from spark_jobs import quoting, resolution, storage, uniqueness
 from spark_jobs.contract import Contract, Rule
 from spark_jobs.errors import ContractError, SchemaError
 from spark_jobs.report import Counts
@@ -395,8 +395,8 @@ def _add(staged: Staged, row: dict, names: dict) -> None:
     partition, outcome = row["_partition"], row["outcome"]
     if partition not in staged.counts:
         raise SchemaError(
-            f"transform returns rows of partition {partition!r}, which is not in this run: pass the"
-            " column _partition through as it was read. Nothing was published."
+            "transform returns rows of a partition that is not in this run: pass the column"
+            " _partition through as it was read. Nothing was published."
         )
     ours = staged.counts[partition]
     added = row["_added"] if outcome == "insert" else 0
@@ -432,9 +432,7 @@ def _count_files(spark: SparkSession, staged: Staged, uri: str) -> None:
 
 def drift_text(drift: dict) -> list[str]:
     """Says which columns a delivery has beyond the contract, and which it lacks."""
-    extra = [
-        f"new column {n} (such as {', '.join(map(repr, v))})" for n, v in drift["extra"].items()
-    ]
+    extra = [f"new column {quoting.name(n)}" for n in drift["extra"]]
     return extra + [f"column {n} missing, read as null" for n in drift["missing"]]
 
 

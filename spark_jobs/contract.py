@@ -33,6 +33,10 @@ from spark_jobs.contract_checks import HISTORY_COLUMNS, Where
 from spark_jobs.errors import ContractError
 
 LAYERS = ("bronze", "silver", "gold")
+# What a column's values are. Those of the first two may be shown; without a class none may.
+SHOWN_CLASSES = ("public", "internal")
+UNCLASSIFIED = "unclassified"
+CLASSIFICATIONS = (*SHOWN_CLASSES, "confidential", "restricted", "pii")
 TYPES = re.compile(
     r"^(string|int|bigint|boolean|date|timestamp|decimal\(\d+,\d+\)|array<(string|timestamp)>)$"
 )
@@ -229,10 +233,16 @@ class Column:
     description: str
     sources: tuple[str, ...] = ()
     derived: bool = False
+    not_personal: str = ""
 
     @property
     def pii(self) -> bool:
         return self.classification == "pii"
+
+    @property
+    def concealed(self) -> bool:
+        """Whether its values are kept from whoever has no access to the table itself."""
+        return self.classification not in SHOWN_CLASSES
 
 
 @dataclass(frozen=True)
@@ -282,6 +292,12 @@ class Contract:
     @cached_property
     def column(self) -> Mapping[str, Column]:
         return {c.name: c for c in self.columns}
+
+    @property
+    def concealed(self) -> frozenset[str]:
+        """The columns whose values are shown nowhere outside of the table. What a delivery has
+        beyond its contract is one of them: nobody has said what it is."""
+        return frozenset({"_rescued", *(c.name for c in self.columns if c.concealed)})
 
     @property
     def keyed(self) -> bool:
@@ -471,14 +487,17 @@ class _Reader:
                 )
             if not p.get("description"):
                 raise self.fail(where, f"column {name} has no description")
+            for key, what in contract_checks.column_faults(name, physical, p):
+                raise self.fail((*where, key), what)
             yield Column(
                 name=name,
                 type=physical,
                 required=bool(p.get("required")),
-                classification=p.get("classification") or "internal",
+                classification=p.get("classification", UNCLASSIFIED),
                 description=p["description"],
                 sources=tuple(p.get("transformSourceObjects") or ()),
                 derived=bool(p.get("transformLogic")),
+                not_personal=_reason_not_personal(p),
             )
 
     def _key(self) -> tuple[str, ...]:
@@ -585,6 +604,11 @@ class _Reader:
                     raise self.fail(where, f"rule {kind}: {value!r} is no {base}: mind the quotes")
 
 
+def _reason_not_personal(prop: Mapping[str, Any]) -> str:
+    custom = {c["property"]: c["value"] for c in prop.get("customProperties") or ()}
+    return str(custom.get("notPersonal", "")).strip()
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -620,7 +644,20 @@ def load_contracts(folder: str | Path) -> dict[str, Contract]:
     contracts = {t: _without_idle_rules(c, contracts) for t, c in contracts.items()}
     for c, where, what in contract_checks.between(contracts):
         raise ContractError(f"{_place(c, where)}: {what}")
-    return _ordered(contracts)
+    contracts = _ordered(contracts)
+    for table, c in contracts.items():  # upstream first, so that a class goes all the way down
+        contracts[table] = replace(c, columns=tuple(_classed(x, contracts) for x in c.columns))
+    for c, where, what in contract_checks.personal(contracts):
+        raise ContractError(f"{_place(c, where)}: {what}")
+    return contracts
+
+
+def _classed(column: Column, contracts: Mapping[str, Contract]) -> Column:
+    """A column that says nothing itself is personal if it reads one that is."""
+    if column.classification != UNCLASSIFIED or column.not_personal:
+        return column
+    personal = any(contract_checks.reads_personal(contracts, s) for s in column.sources)
+    return replace(column, classification="pii") if personal else column
 
 
 def _without_idle_rules(c: Contract, contracts: Mapping[str, Contract]) -> Contract:

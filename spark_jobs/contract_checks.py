@@ -9,6 +9,7 @@ A place is a path into the document; a name stands for the list item that has it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,73 @@ CHECKS = (
     "parsable",
     "key_unique",
 )
+
+
+# What ODCS calls the types, by physical type without its parameters.
+_LOGICAL = {
+    "string": "string",
+    "int": "integer",
+    "bigint": "integer",
+    "decimal": "number",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamp",
+    "array": "array",
+}
+
+
+def column_faults(name: str, physical: str, prop: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong in one column as it is written, as the key to mend and a text."""
+    from spark_jobs.contract import CLASSIFICATIONS
+
+    given = prop.get("classification")
+    if given is not None and given not in CLASSIFICATIONS:
+        yield (
+            "classification",
+            f"column {name}: classification {given!r} is not known; use one of"
+            f" {', '.join(CLASSIFICATIONS)}",
+        )
+    logical, wanted = prop.get("logicalType"), _LOGICAL[re.split(r"[(<]", physical)[0]]
+    if logical is not None and logical != wanted:
+        yield (
+            "logicalType",
+            f"column {name}: logicalType {logical} contradicts physicalType {physical}, which is"
+            f" {wanted}",
+        )
+    for custom in prop.get("customProperties") or ():
+        reason = custom["value"]
+        if custom["property"] != "notPersonal":
+            yield (
+                "customProperties",
+                f"column {name}: customProperties: {custom['property']!r} is not known; there is"
+                " notPersonal",
+            )
+        elif not (isinstance(reason, str) and reason.strip()):
+            yield "customProperties", f"column {name}: notPersonal says why, in words"
+        elif given == "pii":
+            yield "customProperties", f"column {name}: is pii and notPersonal; it can be one"
+
+
+def reads_personal(contracts: Mapping[str, Contract], qualified: str) -> bool:
+    table, _, name = qualified.rpartition(".")
+    column = contracts[table].column.get(name) if table in contracts else None
+    return column is not None and column.pii
+
+
+def personal(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where, str]]:
+    """Columns that are called something else although they read a personal one."""
+    for c in contracts.values():
+        for column in c.columns:
+            read = [s for s in column.sources if reads_personal(contracts, s)]
+            if read and not (column.pii or column.not_personal):
+                yield (
+                    c,
+                    (*_column(column.name), "classification"),
+                    (
+                        f"column {column.name} reads {read[0]}, which is personal: classification:"
+                        " pii, or customProperties: [{property: notPersonal, value: why it is not}]"
+                    ),
+                )
 
 
 def within(c: Contract) -> Iterator[tuple[Where, str]]:

@@ -4,11 +4,17 @@
 never retries a permanent error.
 """
 
+from spark_jobs import quoting
+
 
 class LakehouseError(Exception):
-    """Base of all errors that the platform raises on purpose."""
+    """Base of all errors that the platform raises on purpose. What of the message comes from data
+    (names of columns and files, words of a reader) can do nothing to a terminal."""
 
     permanent = True
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(quoting.plain(message, lines=True))
 
 
 class ContractError(LakehouseError):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from spark_jobs import quoting
 from spark_jobs.contract import HISTORY_COLUMNS, Contract, Rule
 from spark_jobs.report import Check, Counts
 
@@ -166,7 +167,7 @@ def checks(
                 severity="warn",
                 observed=len(drift),
                 threshold="= 0 columns",
-                detail="; ".join(drift),
+                detail=quoting.some(drift, "; "),
             )
         )
     if contract.grain == "aggregate":

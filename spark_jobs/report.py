@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from spark_jobs import quoting
+
+# Words about data, which may hold names that a source chose.
+Words = Annotated[str, AfterValidator(quoting.plain)]
 Status = Literal["published", "unchanged", "empty", "failed"]
 
 
@@ -84,7 +88,7 @@ class Check(_Record):
     threshold: str = ""
     failing_rows: int = 0
     evaluated_rows: int = 0
-    detail: str = ""
+    detail: Words = ""
 
 
 class PartitionReport(_Record):
@@ -92,7 +96,7 @@ class PartitionReport(_Record):
     status: Status
     counts: Counts = Field(default_factory=Counts)
     checks: list[Check] = Field(default_factory=list)
-    error: str = ""
+    error: Words = ""
     fingerprint: str = ""
     revived_in: list[str] = Field(default_factory=list)
 

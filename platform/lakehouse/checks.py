@@ -22,6 +22,7 @@ import dagster as dg
 
 from lakehouse.masking import Masking
 from lakehouse.partitions import span
+from spark_jobs import quoting
 from spark_jobs.contract import Contract, Rule
 from spark_jobs.gate import TABLE_CHECKS, check_names
 from spark_jobs.report import Check, PartitionReport, TableReport
@@ -213,7 +214,7 @@ def _table(state: State, masking: Masking) -> str:
     rows = ["| partition | failing rows | reason |", "|---|---:|---|"]
     for partition in sorted(state.failing, reverse=True)[:SHOWN]:
         check = state.failing[partition]
-        text = reason(check, masking).replace("|", "\\|").replace("\n", " ")
+        text = quoting.markdown(reason(check, masking))
         rows.append(f"| {partition} | {check.failing_rows} | {text} |")
     if len(state.failing) > SHOWN:
         rows.append(f"| … | | and {len(state.failing) - SHOWN} more partitions |")

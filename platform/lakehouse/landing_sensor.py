@@ -23,6 +23,7 @@ from lakehouse.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.landing import DIGEST_BYTES, Snapshot, snapshot
 from lakehouse.partitions import Scheme, partitions_def, range_tags, ranges
 from lakehouse.settings import Settings
+from spark_jobs import quoting
 from spark_jobs.contract import Contract
 
 NAME = "landing_sensor"
@@ -133,7 +134,7 @@ def build_landing_sensor(
         listed = snapshot(settings.zones["landing"], tables)
         present, strange = _existing(listed, schemes, settings)
         if strange:
-            context.log.warning(f"no such partition, left alone: {', '.join(strange[:20])}")
+            context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")
         found = list(arrivals(known, present, schemes))
         asked = found[: settings.landing.requests_per_look]
         requests = [

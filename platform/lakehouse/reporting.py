@@ -16,6 +16,7 @@ from lakehouse import charts
 from lakehouse.checks import SHOWN, reason
 from lakehouse.masking import Masking
 from lakehouse.partitions import span
+from spark_jobs import quoting
 from spark_jobs.contract import Contract
 from spark_jobs.report import Counts, PartitionReport, TableReport
 
@@ -116,11 +117,13 @@ def quality_report(contract: Contract, report: TableReport, masking: Masking) ->
         lines += ["| partition | check | gate | result |", "|---|---|---|---|"]
         for p in report.failed:
             if not any(c.blocking and not c.passed for c in p.checks):
-                lines.append(f"| {p.partition} | row_count | closed | {_cell(p.error)} |")
+                lines.append(
+                    f"| {p.partition} | row_count | closed | {quoting.markdown(p.error)} |"
+                )
         for p, check in broken[:SHOWN]:
             gate = "closed" if check.blocking else "open"
             lines.append(
-                f"| {p.partition} | {check.name} | {gate} | {_cell(reason(check, masking))} |"
+                f"| {p.partition} | {check.name} | {gate} | {quoting.markdown(reason(check, masking))} |"
             )
         if len(broken) > SHOWN:
             lines.append(f"| … | | | and {len(broken) - SHOWN} more |")
@@ -161,12 +164,7 @@ def _steps(seconds: Mapping[str, float]) -> str:
 def _sample(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| partition | rules | record | file |", "|---|---|---|---|"]
     for row in rows:
-        record = f"`{_cell(row['record'])}`" if row["record"] else ""
-        lines.append(
-            f"| {row['partition']} | {', '.join(row['rules'])} | {record} | {row['source_file']} |"
-        )
+        record = quoting.code(row["record"]) if row["record"] else ""
+        rules, file = ", ".join(row["rules"]), quoting.markdown(row["source_file"])
+        lines.append(f"| {row['partition']} | {rules} | {record} | {file} |")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("`", "'")

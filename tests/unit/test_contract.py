@@ -272,7 +272,48 @@ def test_a_rule_on_a_bronze_table_is_refused_and_not_left_undone(folder):
         load_contract(path)
 
 
+def classed(class_: object, name: str = "email", **more: object) -> dict:
+    return column(name, **more) | {"classification": class_}
+
+
+def with_column(extra: dict) -> dict:
+    return spoil(lambda d: d["schema"][0]["properties"].append(extra))
+
+
+NOT_PERSONAL = [{"property": "notPersonal", "value": "a count of people"}]
 SPOILED = {
+    "a class in capitals": (
+        with_column(classed("PII")), "classification: PII",
+        "column email: classification 'PII' is not known; use one of public, internal,"
+        " confidential, restricted, pii",
+    ),
+    "a class of no name": (
+        with_column(classed("")), "classification: ''",
+        "column email: classification '' is not known; use one of public, internal,"
+        " confidential, restricted, pii",
+    ),
+    "a logical type that is not the physical one": (
+        with_column(column("n", "bigint") | {"logicalType": "string"}), "logicalType: string",
+        "column n: logicalType string contradicts physicalType bigint, which is integer",
+    ),
+    "a list that is called a text": (
+        with_column(column("n", "array<string>") | {"logicalType": "string"}),
+        "logicalType: string",
+        "column n: logicalType string contradicts physicalType array<string>, which is array",
+    ),
+    "no reason why a column is not personal": (
+        with_column(column("n") | {"customProperties": [{"property": "notPersonal", "value": ""}]}),
+        "customProperties:", "column n: notPersonal says why, in words",
+    ),
+    "a column that is personal and is not": (
+        with_column(classed("pii") | {"customProperties": NOT_PERSONAL}),
+        "customProperties:", "column email: is pii and notPersonal; it can be one",
+    ),
+    "a misspelt custom property of a column": (
+        with_column(column("n") | {"customProperties": [{"property": "notPersnal", "value": "x"}]}),
+        "customProperties:",
+        "column n: customProperties: 'notPersnal' is not known; there is notPersonal",
+    ),
     "a misspelt key": (
         spoil(lambda d: d.update(versoin="1.0.0")), "versoin: 1.0.0",
         "Additional properties are not allowed ('versoin' was unexpected)",
@@ -523,6 +564,39 @@ def test_touched_rows_by_a_column_that_the_input_lacks(folder):
     assert refused_together(folder, FEED, document) == (
         "- table: bronze.feed", "input bronze.feed has no column day",
     )  # fmt: skip
+
+
+PEOPLE = bronze("people", "json", column("id"), classed("pii"))
+
+
+def people(*columns: dict, layer: str = "silver", of: str = "bronze.people") -> dict:
+    key = column("id", "string", key=1)
+    return contract(f"{layer}.people", [key, *columns], inputs=[{"table": of}])
+
+
+def test_a_column_that_reads_a_personal_one_is_not_called_internal(folder):
+    copied = classed("internal", "contact", of="bronze.people.email")
+    line, what = refused_together(folder, PEOPLE, people(copied))
+    assert line == "classification: internal"
+    assert what.startswith("column contact reads bronze.people.email, which is personal")
+
+
+def test_a_column_that_says_nothing_and_reads_a_personal_one_is_personal_all_the_way_down(folder):
+    first = people(column("contact", of="bronze.people.email"))
+    second = people(column("who", of="silver.people.contact"), layer="gold", of="silver.people")
+    for document in (PEOPLE, first, second):
+        write(folder, document, f"{document['id'].replace('.', '/')}.yaml")
+    found = load_contracts(folder)
+    assert found["silver.people"].column["contact"].pii
+    assert found["gold.people"].column["who"].pii
+
+
+def test_a_contract_can_say_why_a_column_that_reads_a_personal_one_is_not(folder):
+    counted = classed("internal", "contacts", of="bronze.people.email")
+    for document in (PEOPLE, people(counted | {"customProperties": NOT_PERSONAL})):
+        write(folder, document, f"{document['id'].replace('.', '/')}.yaml")
+    found = load_contracts(folder)["silver.people"].column["contacts"]
+    assert (found.pii, found.not_personal) == (False, "a count of people")
 
 
 def test_slices_that_are_read_and_replaced_by_columns_of_two_types(folder):

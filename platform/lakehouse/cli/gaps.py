@@ -24,6 +24,7 @@ def gaps(tables: str) -> None:
     from lakehouse.gaps import find_gaps, horizon
     from lakehouse.landing import snapshot
     from lakehouse.partitions import ranges
+    from spark_jobs import quoting
     from spark_jobs.contract import load_contracts
 
     settings = load_settings()
@@ -53,7 +54,7 @@ def gaps(tables: str) -> None:
         for first, last in ranges(partitions)
     ]
     for line in lines[:_SHOWN]:
-        click.echo(line.rstrip())
+        click.echo(quoting.plain(line.rstrip()))
     if len(lines) > _SHOWN:
         click.echo(f"… and {len(lines) - _SHOWN} more")
     click.echo(f"{len(found)} gaps from {days[0]} to {days[1]}.")

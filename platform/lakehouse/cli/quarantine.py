@@ -9,8 +9,9 @@ import sys
 import click
 from rich.table import Table
 
-from lakehouse.cli.terminal import console
+from lakehouse.cli.terminal import console, data
 from lakehouse.settings import Settings, load_settings
+from spark_jobs import quoting
 from spark_jobs.contract import Contract, load_contracts
 from spark_jobs.errors import InputError
 from spark_jobs.storage import Lake
@@ -38,7 +39,7 @@ def list_() -> None:
                 by_decision = counts.setdefault(rule, {})
                 by_decision[row["decision"]] = by_decision.get(row["decision"], 0) + 1
         for rule, by in sorted(counts.items()):
-            table.add_row(name, rule, str(by.get("open", 0)), str(by.get("discarded", 0)))
+            table.add_row(name, data(rule), str(by.get("open", 0)), str(by.get("discarded", 0)))
     with console() as out:
         out.print(table if table.row_count else "Nothing is in quarantine.")
 
@@ -66,7 +67,7 @@ def show(table: str, partition: str | None, limit: int, unmasked: bool) -> None:
             "decision": row["decision"],
             "record": record,
         }
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        click.echo(quoting.plain(json.dumps(shown, ensure_ascii=False)))
 
 
 @quarantine.command()

@@ -7,7 +7,7 @@ import sys
 import click
 from rich.table import Table
 
-from lakehouse.cli.terminal import console
+from lakehouse.cli.terminal import console, data
 from lakehouse.settings import load_settings
 from spark_jobs.contract import load_contracts
 from spark_jobs.storage import Lake
@@ -43,6 +43,6 @@ def reconcile(tables: str, quick: bool) -> None:
             return
         shown = Table("table", "what", "partition or file", "expected", "found")
         for f in findings:
-            shown.add_row(f.table, f.what, f.partition, str(f.expected), str(f.found))
+            shown.add_row(*map(data, (f.table, f.what, f.partition, f.expected, f.found)))
         out.print(shown)
     sys.exit(1)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
+from lakehouse.cli.terminal import data
 from lakehouse.execution import CheckResult, RunOutcome
 from lakehouse.settings import Settings
 from spark_jobs.contract import LAYERS
@@ -150,7 +151,7 @@ def show(summary: RunSummary, settings: Settings, out: Console) -> None:
     for name, reason in summary.failures.items():
         out.print(f"[red]Failed: {name}[/]")
         for line in reason.splitlines():
-            out.print(f"  {line}", markup=False)
+            out.print(f"  {data(line)}")
     if summary.skipped:
         names = ", ".join(summary.skipped)
         out.print(f"[yellow]Not run, because something before them failed:[/] {names}")

@@ -15,11 +15,13 @@ from typing import IO
 from dagster import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
 from lakehouse.execution import name_of, reason_of
 from lakehouse.partitions import span
+from spark_jobs import quoting
 from spark_jobs.report import RunSpec, TableReport
 
 
@@ -34,6 +36,11 @@ def console() -> Iterator[Console]:
         return
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         yield _console(stream)
+
+
+def data(text: object) -> str:
+    """Text that may come from data, for a line that has rich's markup in it."""
+    return escape(quoting.plain(str(text)))
 
 
 def _console(stream: IO[str]) -> Console:
@@ -102,7 +109,7 @@ class RunDisplay:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             if event.step_key in self._shown:
                 return
-            reason = reason_of(event).strip().splitlines()[0]
+            reason = data(reason_of(event).strip().partition("\n")[0])
             self._line(f"[red]✗ {event.step_key}[/] {reason}")
         elif event.event_type == DagsterEventType.STEP_START and event.step_key == "marts":
             self._progress.update(self._task, description="marts (dbt)")
