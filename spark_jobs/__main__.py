@@ -18,7 +18,7 @@ import click
 from pydantic import ValidationError
 
 from spark_jobs import storage
-from spark_jobs.engine import Engine, EngineUnavailable
+from spark_jobs.engine import Engine
 from spark_jobs.errors import LakehouseError
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import RunSpec
@@ -41,7 +41,7 @@ def run(spec: str) -> None:
             report = run_table(wanted, engine)
             if pipes is not None:
                 pipes.report_custom_message(report.model_dump(mode="json"))
-    except (LakehouseError, EngineUnavailable) as error:
+    except LakehouseError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     click.echo(report.model_dump_json())

@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from spark_jobs.jvm import EngineUnavailable, start_server
+from spark_jobs.errors import EngineUnavailable
+from spark_jobs.jvm import start_server
+from spark_jobs.listener import only_client
 
 if TYPE_CHECKING:
+    from pyspark.sql.connect.client import ChannelBuilder
     from pyspark.sql.connect.session import SparkSession
 
 __all__ = ["Engine", "EngineName", "EngineUnavailable"]
@@ -103,16 +106,16 @@ class Engine:
             settings |= dict.fromkeys(PER_CORE, str(cores))
 
         if remote is not None:
-            url, stop_server = remote, _leave_running
+            client, stop_server = remote, _leave_running
         elif name == "sail":
-            url, stop_server = _start_sail(cores, memory)
+            client, stop_server = _start_sail(cores, memory)
         else:
             server = start_server(
                 cores=cores, memory=memory or "2g", jars_dir=jars_dir, options=jvm_options
             )
-            url, stop_server = server.url, server.stop
+            client, stop_server = server.url, server.stop
         try:
-            spark = _open_session(url, settings, patient=remote is not None)
+            spark = _open_session(client, settings, patient=remote is not None)
         except BaseException:
             stop_server()
             raise
@@ -147,7 +150,10 @@ def _stop_forgotten() -> None:
         engine.stop()
 
 
-def _start_sail(cores: int, memory: str | None) -> tuple[str, Callable[[], None]]:
+def _start_sail(cores: int, memory: str | None) -> tuple[ChannelBuilder, Callable[[], None]]:
+    # The client first: nobody shall have the time that its import takes to connect.
+    import pyspark.sql.connect.session  # noqa: F401
+
     variables = {
         "RUST_LOG": "error",  # Sail reports every session on stderr otherwise
         "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
@@ -165,23 +171,33 @@ def _start_sail(cores: int, memory: str | None) -> tuple[str, Callable[[], None]
             ) from error
         server = SparkConnectServer("127.0.0.1", 0)
         server.start(background=True)
-    host, port = server.listening_address
 
     def stop() -> None:
         if server.running:
             server.stop()
 
-    return f"sc://{host}:{port}", stop
+    try:
+        return only_client(server.listening_address), stop
+    except BaseException:
+        stop()
+        raise
 
 
-def _open_session(url: str, settings: dict[str, str], *, patient: bool) -> SparkSession:
-    """Connect and apply the settings; `patient` rides out a remote server's restart."""
+def _open_session(
+    server: str | ChannelBuilder, settings: dict[str, str], *, patient: bool
+) -> SparkSession:
+    """Connect to a URL, or by a channel, and apply the settings; `patient` rides out a remote
+    server's restart."""
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
     # PySpark's functions choose between the classic and the Connect API by this variable.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
-    spark = SparkSession.builder.remote(url).create()
+    builder = SparkSession.builder
+    if isinstance(server, str):
+        spark = builder.remote(server).create()
+    else:
+        spark = builder.channelBuilder(server).create()
     try:
         if not patient:
             # A local server that does not answer has died; the default is to wait ten minutes.

@@ -50,6 +50,10 @@ class EngineError(LakehouseError):
         self.permanent = permanent
 
 
+class EngineUnavailable(LakehouseError):
+    """The engine cannot start on this machine; the message says what is missing."""
+
+
 class ConflictError(LakehouseError):
     """Another writer committed to the same table again and again; a later retry may succeed."""
 

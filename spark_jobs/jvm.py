@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from spark_jobs.errors import LakehouseError
+from spark_jobs.errors import EngineUnavailable
 
 PINNED = Path(__file__).with_name("delta-jars.sha256")
 MINIMUM_JAVA = 17
@@ -49,10 +49,6 @@ logger.server.name = org.apache.spark.sql.connect.service.SparkConnectServer
 logger.server.level = info
 """
 LISTENING = re.compile(r"Spark Connect server started at: \S+:(\d+)")
-
-
-class EngineUnavailable(LakehouseError):
-    """The engine cannot start on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import datetime as dt
 import hashlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,12 +155,79 @@ def test_the_jvm_ends_with_a_process_that_is_killed():
 
 
 def test_spark_remote_is_used_and_left_running(monkeypatch):
-    with Engine.start("sail") as owner:
-        monkeypatch.setenv("SPARK_REMOTE", f"sc://{owner.spark.client._builder.endpoint}")
-        with Engine.start("spark") as engine:
-            assert engine.name == "spark"
-            assert engine.spark.range(3).count() == 3
-        assert owner.spark.range(3).count() == 3
+    with running(SERVER) as (server, port):
+        monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{port}")
+        for _ in range(2):
+            with Engine.start("spark") as engine:
+                assert engine.name == "spark"
+                assert engine.spark.range(3).count() == 3
+        assert server.poll() is None
+
+
+# A server for everybody, such as SPARK_REMOTE names; it ends with its standard input.
+SERVER = """
+from pysail.spark import SparkConnectServer
+server = SparkConnectServer("127.0.0.1", 0)
+server.start()
+print(server.listening_address[1], flush=True)
+input()
+"""
+
+# Another process that connects to a port, says so, and tells whether it was cut off.
+STRANGER = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as stranger:
+    stranger.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n")
+    stranger.recv(1)
+    print("connected", flush=True)
+    try:
+        while stranger.recv(1000):
+            pass
+    except ConnectionResetError:
+        pass
+"""
+
+
+@contextmanager
+def running(program, *arguments):
+    """A Python program in a process of its own, and the first line that it prints."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_nobody_else_can_connect_to_the_embedded_engine():
+    with Engine.start("sail") as engine:
+        address = engine.spark.client._builder.endpoint.split(":")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address[0], int(address[1])), timeout=5)
+        assert engine.spark.range(3).mapInArrow(_with_answer, "id long, answer string").count() == 3
+        assert engine.spark.sql("select 1 as one").toArrow().to_pylist() == [{"one": 1}]
+
+
+def test_an_engine_to_which_somebody_else_connected_while_it_started_is_refused(monkeypatch):
+    from pysail.spark import SparkConnectServer  # noqa: TID251
+
+    start, strangers = SparkConnectServer.start, ExitStack()
+
+    def found_at_once(server, **options):
+        start(server, **options)
+        stranger = running(STRANGER, server.listening_address[1])
+        strangers.enter_context(stranger)
+
+    monkeypatch.setattr(SparkConnectServer, "start", found_at_once)
+    with strangers:
+        before = list(engines._running)
+        with pytest.raises(EngineUnavailable, match="another process connected"):
+            Engine.start("sail")
+        assert engines._running == before
+    monkeypatch.undo()
+    with Engine.start("sail") as engine:  # and the next one is none the worse
+        assert engine.spark.range(3).count() == 3
 
 
 def test_importing_the_module_imports_no_engine():
