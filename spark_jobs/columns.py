@@ -65,15 +65,20 @@ def without_exponent(value: Column) -> Column:
 
 
 def quotient(dividend: Column, divisor: Column, type_: str) -> Column:
-    """`dividend / divisor` as a decimal type, rounded half up. Null where it is too large.
+    """`dividend / divisor` of decimals or integers as a decimal type of up to 20 digits, rounded
+    half up. Null where it is too large; the divisor must not be 0.
 
-    Engines give the quotient of decimals different scales, and round a double to a decimal by its
-    digits or by its bits. They agree on dividing whole units of the last place.
+    Exact: engines give the quotient of decimals different scales, and doubles lose halves. They
+    agree on remainders, and on a division that leaves none. A dividend has room for 30 digits,
+    those of the type's scale included.
     """
     scale = int(type_.partition(",")[2].rstrip(")"))
-    units = (dividend * F.lit(Decimal(10**scale))).cast("double") / divisor.cast("double")
-    whole = F.round(units).try_cast("bigint").cast("decimal(20,0)")
-    return (whole * F.lit(Decimal(1).scaleb(-scale))).try_cast(type_)
+    units = dividend * F.lit(Decimal(10**scale))
+    rest = units % divisor
+    whole = ((units - rest) / divisor).try_cast("decimal(20,0)")
+    away = F.when((units < 0) == (divisor < 0), 1).otherwise(-1)
+    half_up = F.when(F.abs(rest) * 2 >= F.abs(divisor), away).otherwise(0)
+    return ((whole + half_up) * F.lit(Decimal(1).scaleb(-scale))).try_cast(type_)
 
 
 def day(name: str) -> Column:

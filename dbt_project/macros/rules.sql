@@ -18,9 +18,31 @@
     end
 {%- endmacro %}
 
-{#- US dollars per paid order, null without any. -#}
+{#- US dollars per paid order, rounded half up, null without any. In whole cents: one warehouse
+    divides decimals as doubles, the other cuts off what is beyond its scale. -#}
 {% macro average_order_value(gross_usd, paid_orders) -%}
-    cast({{ gross_usd }} / nullif({{ paid_orders }}, 0) as decimal(18,2))
+    {%- set cents = 'cast(' ~ gross_usd ~ ' * 100 as bigint)' -%}
+    {%- set orders = 'nullif(cast(' ~ paid_orders ~ ' as bigint), 0)' -%}
+    {%- set twice = '(2 * abs(' ~ cents ~ ') + ' ~ orders ~ ')' -%}
+    cast(
+        cast(
+            case when {{ cents }} < 0 then -1 else 1 end
+            * {{ whole_quotient(twice, '(2 * ' ~ orders ~ ')') }} as decimal(18,0)
+        ) * cast(0.01 as decimal(3,2)) as decimal(18,2)
+    )
+{%- endmacro %}
+
+{#- The quotient of two integers without its fraction. -#}
+{% macro whole_quotient(dividend, divisor) -%}
+    {{ return(adapter.dispatch('whole_quotient')(dividend, divisor)) }}
+{%- endmacro %}
+
+{% macro default__whole_quotient(dividend, divisor) -%}
+    {{ return('(' ~ dividend ~ ' / ' ~ divisor ~ ')') }}
+{%- endmacro %}
+
+{% macro duckdb__whole_quotient(dividend, divisor) -%}
+    {{ return('(' ~ dividend ~ ' // ' ~ divisor ~ ')') }}
 {%- endmacro %}
 
 {% macro month_of(date_column) -%}
