@@ -266,12 +266,18 @@ def tables(lake: Lake) -> list[str]:
 
 def decisions(lake: Lake, table: str) -> list[dict[str, Any]]:
     """Every decision ever made on rows of a table, oldest first."""
-    rows = []
+    return decision_log(lake, table).sort_by("decided_at").to_pylist()
+
+
+def decision_log(lake: Lake, table: str, columns: list[str] | None = None) -> pa.Table:
+    """The decisions on rows of a table, in any order; all columns, or some."""
+    found = [pa.schema([DECISIONS.field(c) for c in columns or DECISIONS.names]).empty_table()]
     for location in (lake.decisions, lake.ledger(_FORMERLY)):
-        found = delta.open_table(location, dict(lake.storage_options))
-        if found is not None:
-            rows += delta.read(found, where=pc.field("table") == table).to_pylist()
-    return sorted(rows, key=lambda r: r["decided_at"])
+        made = delta.open_table(location, dict(lake.storage_options))
+        if made is not None:
+            rows = delta.read(made, where=pc.field("table") == table, columns=found[0].column_names)
+            found.append(rows.cast(found[0].schema))
+    return pa.concat_tables(found)
 
 
 def decide(

@@ -7,9 +7,7 @@ import json
 import sys
 
 import click
-from rich.table import Table
 
-from lakehouse.cli.terminal import console, data
 from lakehouse.settings import Settings, load_settings
 from spark_jobs import quoting
 from spark_jobs.contract import Contract, load_contracts
@@ -25,7 +23,11 @@ def quarantine() -> None:
 @quarantine.command("list")
 def list_() -> None:
     """Count the quarantined rows of each table, by rule and decision."""
+    from rich.table import Table
+
+    from lakehouse.cli.terminal import console, data
     from spark_jobs import quarantine as store
+    from spark_jobs import quarantine_queries as queries
 
     settings = load_settings()
     lake = _lake(settings)
@@ -33,13 +35,8 @@ def list_() -> None:
     for column in table.columns[2:]:
         column.justify = "right"
     for name in store.tables(lake):
-        counts: dict[str, dict[str, int]] = {}
-        for row in store.rows(lake, name):
-            for rule in row["rules"]:
-                by_decision = counts.setdefault(rule, {})
-                by_decision[row["decision"]] = by_decision.get(row["decision"], 0) + 1
-        for rule, by in sorted(counts.items()):
-            table.add_row(name, data(rule), str(by.get("open", 0)), str(by.get("discarded", 0)))
+        for rule, by in sorted(queries.counts(lake, name).items()):
+            table.add_row(name, data(rule), str(by["open"]), str(by["discarded"]))
     with console() as out:
         out.print(table if table.row_count else "Nothing is in quarantine.")
 
@@ -52,12 +49,12 @@ def list_() -> None:
 def show(table: str, partition: str | None, limit: int, unmasked: bool) -> None:
     """Show quarantined rows of TABLE as JSON, one per line, with personal data masked."""
     from lakehouse.masking import Masking
-    from spark_jobs import quarantine as store
+    from spark_jobs import quarantine_queries as queries
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
     masking = Masking.of(_contract(contracts, table), contracts)
-    for row in store.rows(_lake(settings), table, partition)[:limit]:
+    for row in queries.first(_lake(settings), table, partition, limit):
         record = row["record"] if unmasked else masking.record(row["record"])
         shown = {
             "id": row["quarantine_id"],
@@ -80,24 +77,24 @@ def replay(table: str, partition: str | None) -> None:
     leave the quarantine with a decision, the others stay. Doing it again changes nothing.
     """
     from lakehouse.cli.lake_run import Request, materialize_lake
-    from spark_jobs import quarantine as store
+    from spark_jobs import quarantine_queries as queries
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
     contract = _contract(contracts, table)
     lake = _lake(settings)
-    waiting = [r for r in store.rows(lake, table, partition) if r["decision"] == "open"]
-    if not waiting:
+    waiting = queries.waiting(lake, table, partition)
+    if not waiting.num_rows:
         click.echo(f"{table}: no open rows{f' in {partition}' if partition else ''}.")
         return
-    partitions = sorted({r["partition"] for r in waiting})
+    partitions = sorted(waiting.column("partition").unique().to_pylist())
     succeeded = True
     for p in partitions if contract.partitioning else [""]:
         request = Request(p, p, (table,), force=True)
         succeeded = materialize_lake(settings, contracts, request) and succeeded
-    left = {r["quarantine_id"] for r in store.rows(lake, table, partition)}
-    gone = sum(r["quarantine_id"] not in left for r in waiting)
-    click.echo(f"{table}: {gone} of {len(waiting)} rows replayed, {len(waiting) - gone} stay.")
+    stay = queries.still_kept(lake, table, waiting.column("quarantine_id"))
+    gone = waiting.num_rows - stay
+    click.echo(f"{table}: {gone} of {waiting.num_rows} rows replayed, {stay} stay.")
     if gone:
         click.echo("Tables downstream read them with their next run, or now: lakehouse backfill.")
     sys.exit(0 if succeeded else 1)
@@ -115,13 +112,13 @@ def discard(table: str, ids: tuple[str, ...], reason: str) -> None:
     import uuid
 
     from spark_jobs import quarantine as store
+    from spark_jobs import quarantine_queries as queries
 
     settings = load_settings()
     _contract(load_contracts(settings.contracts), table)
     lake = _lake(settings)
-    rows = store.rows(lake, table)
-    chosen = [_row(rows, i, table) for i in ids]
-    waiting = [r for r in chosen if r["decision"] == "open"]
+    chosen = queries.by_beginning(lake, table, ids)
+    waiting = [r for r in chosen if r["decision"] == queries.OPEN]
     store.decide(
         lake,
         table,
@@ -132,14 +129,6 @@ def discard(table: str, ids: tuple[str, ...], reason: str) -> None:
         run_id=uuid.uuid4().hex,
     )
     click.echo(f"{table}: {len(waiting)} rows discarded.")
-
-
-def _row(rows: list[dict], prefix: str, table: str) -> dict:
-    found = [r for r in rows if r["quarantine_id"].startswith(prefix)]
-    if len(found) != 1:
-        what = "no quarantined row" if not found else f"{len(found)} rows"
-        raise InputError(f"{table}: {what} with an id that begins with {prefix}")
-    return found[0]
 
 
 def _contract(contracts: dict[str, Contract], table: str) -> Contract:
