@@ -55,6 +55,7 @@ STAGED_ONLY = (
     "_origin",
     "_violations",
     "_record",
+    "_computed",
     "_record_file",
     "_rows",
     "_records",
@@ -132,6 +133,9 @@ def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFram
         has_file = "_input" in frame.columns and "_source_file" in _fields(frame, "_input")
         file = F.col("_input._source_file") if has_file else F.lit(None).cast("string")
         added["_record_file"] = F.when(left, file)
+    if contract.lookups:  # by these a row that waits for one is found
+        values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
+        added["_computed"] = F.when(left, record_text(frame.schema, values))
     if "_rows" not in frame.columns:
         added["_rows"] = F.lit(1).cast("bigint")
     return frame.withColumns(added)

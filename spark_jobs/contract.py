@@ -67,12 +67,14 @@ class Input(_Strict):
     """An upstream table and which of its rows a batch reads.
 
     `changes`: the rows that arrived in the batch's partitions; `lookup`: all rows;
-    `touched`: all rows that share a value of column `by` with the changed rows.
+    `touched`: all rows that share a value of column `by` with the changed rows. `affects` tells,
+    as an SQL condition, which rows of this table use a given row of a lookup.
     """
 
     table: str
     read: Literal["changes", "lookup", "touched"] = "changes"
     by: str | None = None
+    affects: str | None = Field(None, min_length=1)
 
 
 class Publish(_Strict):
@@ -281,6 +283,7 @@ class Contract:
     physical_partition: str = "_arrival_date"
     grain: Literal["row", "aggregate"] = "row"
     gates: Gates = field(default_factory=Gates)
+    lookback_days: int = 30
     engine: str | None = None
     sla: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     path: str = ""
@@ -310,6 +313,15 @@ class Contract:
         declared = {i.table for i in self.inputs}
         tables = {r.spec.table for r in self.rules if r.kind == "reference"}
         return tuple(sorted(tables - declared - {self.table}))
+
+    @property
+    def lookups(self) -> tuple[str, ...]:
+        """Tables whose rows a partition looks up or refers to, beside those that arrived in it. A
+        table without partitions is made of whole tables, and looks nothing up."""
+        if self.partitioning is None:
+            return ()
+        referred = [r.spec.table for r in self.rules if r.kind == "reference"]
+        return tuple(dict.fromkeys((*(i.table for i in self.inputs[1:]), *referred)))
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -521,6 +533,8 @@ class _Reader:
                     out[name] = value
                 elif name == "grain" and value in ("row", "aggregate"):
                     out[name] = value
+                elif name == "lookbackDays" and _is_days(value):
+                    out["lookback_days"] = value
                 elif name == "engine" and value in ("sail", "spark", "emr", "databricks"):
                     out[name] = value
                 elif name == "physicalPartition" and isinstance(value, str):
@@ -530,7 +544,8 @@ class _Reader:
                     raise self.fail(
                         where,
                         f"customProperties: {name}: {value!r} is not known; there are {known} (row,"
-                        " aggregate), engine (sail, spark, emr, databricks), physicalPartition",
+                        " aggregate), engine (sail, spark, emr, databricks), physicalPartition,"
+                        " lookbackDays (a whole number of days)",
                     )
             except ValidationError as error:
                 at, what = _first(error)
@@ -611,6 +626,10 @@ def _reason_not_personal(prop: Mapping[str, Any]) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_days(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_DAYS
 
 
 def _supported(physical: str) -> bool:

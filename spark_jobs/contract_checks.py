@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spark_jobs.idle_rules import idle
 
 if TYPE_CHECKING:
-    from spark_jobs.contract import Contract, Rule
+    from spark_jobs.contract import Contract, Input, Rule
 
 Where = tuple[Any, ...]
 
@@ -212,6 +212,10 @@ def _inputs(c: Contract) -> Iterator[tuple[Where, str]]:
         where = ("customProperties", "inputs", "value", i)
         if (source.read == "touched") != (source.by is not None):
             yield where, f"input {source.table}: read: touched, and only that, names a column by"
+        if source.affects and (i == 0 or source.read != "lookup"):
+            yield where, f"input {source.table}: affects is said of a table that is looked up"
+        elif source.affects and source.table.partition(".")[2] == c.name:
+            yield where, f"input {source.table}: affects cannot tell it from {c.table}, of one name"
         if i > 0 and source.read != "lookup":
             yield where, f"input {source.table}: only the first one drives the batch; read: lookup"
     if c.inputs and (c.inputs[0].read == "lookup") != (c.partitioning is None):
@@ -237,6 +241,8 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                     " of their key arrives, so a copy of its partitions would keep rows that are"
                     " gone: use mode upsert or scd2, or read: touched"
                 )
+                yield c, where, what
+            elif source.affects and (what := _unknown_names(c, contracts[source.table], source)):
                 yield c, where, what
             elif source.by and source.by not in contracts[source.table].column:
                 yield c, where, f"input {source.table} has no column {source.by}"
@@ -289,6 +295,22 @@ def _refers_to_itself(c: Contract, contracts: Mapping[str, Contract], rule: Rule
 
 def _moves(c: Contract, source: Contract) -> bool:
     return source.keyed and c.publish.mode == "replace_partition" and not c.publish.column
+
+
+def _unknown_names(c: Contract, lookup: Contract, source: Input) -> str | None:
+    """What is wrong with the names in an `affects`; the engine judges the rest of it."""
+    text = re.sub(r"'(?:[^']|'')*'", "''", source.affects or "")
+    named = re.findall(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)", text)
+    tables = {c.name: c, lookup.name: lookup}
+    for table, column in named:
+        if table not in tables or column not in tables[table].column:
+            return f"input {source.table}: affects names {table}.{column}, which does not exist"
+    if {table for table, _ in named} != set(tables):
+        return (
+            f"input {source.table}: affects relates columns of {lookup.name} and {c.name}, such as"
+            f" {lookup.name}.id = {c.name}.id"
+        )
+    return None
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

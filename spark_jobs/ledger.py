@@ -54,6 +54,8 @@ SCHEMA = pa.schema(
                 "revived",
             )
         ],
+        # The version of each table that was looked up, as JSON; null where it was not recorded.
+        ("inputs", pa.string()),
         ("checks", pa.string()),
         ("error", pa.string()),
     ]
@@ -83,6 +85,7 @@ def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
             "fingerprint": p.fingerprint,
             "delta_version": report.delta_version,
             "revived_in": p.revived_in,
+            "inputs": json.dumps(report.inputs),
             **p.counts.model_dump(),
             "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
             "error": p.error,
@@ -148,10 +151,11 @@ def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
         )
     except (DeltaError, OSError) as error:
         raise storage.describe(error, uri) from error
-    _compact(DeltaTable(uri, storage_options=options), rows[0]["table"])
+    compact(DeltaTable(uri, storage_options=options), rows[0]["table"])
 
 
-def _compact(table: DeltaTable, name: str) -> None:
+def compact(table: DeltaTable, name: str) -> None:
+    """Compacts one table's part of a table of the ledger, if it has many files."""
     if len(table.file_uris(file_pruning_predicate=[("table", "=", name)])) <= _MANY_FILES:
         return
     try:

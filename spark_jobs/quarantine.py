@@ -10,6 +10,7 @@ that the current contract rejects; a run that publishes nothing only adds what i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ COLUMNS = (
     ("partition", "string"),
     ("rules", "array<string>"),
     ("record", "string"),
+    ("computed", "string"),
     ("source_file", "string"),
     ("origin", "bigint"),
     ("run_id", "string"),
@@ -69,6 +71,7 @@ def write(
     publishing: bool,
     whole: tuple[DataFrame, tuple[str, ...]] | None = None,
     moved: DataFrame | None = None,
+    changed: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
 
@@ -76,7 +79,7 @@ def write(
     that are no longer rejected leave with a decision; so do rows of other partitions whose record
     has `moved` to these. Otherwise what readers see stays as it was, and so does what had left it.
     `whole` are source rows and their key, to complete records from that are staged as no more than
-    the key.
+    the key. `changed` tells what made a partition stale, for the reason of a decision.
 
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
@@ -98,14 +101,18 @@ def write(
         if publishing:
             gave_way = _without_moved(spark, to, folder, partitions, moved)
             replaced = [*partitions, *gave_way]
-            _decide_on_leaving(contract, lake, to, folder, replaced, metadata["run_id"])
+            _decide_on_leaving(
+                contract, lake, to, folder, replaced, metadata["run_id"], changed or {}
+            )
             replace_slices(spark, to, folder, "partition", replaced, metadata)
         else:
             commit(to, [f"{folder}/outcome=insert"], [], metadata)
     finally:
         discard_leftovers(to, folder)
-    kept = delta.dataset(to.table)
-    return kept.head(_SAMPLE, filter=pc.field("partition").isin(partitions)).to_pylist()
+    kept, shown = delta.dataset(to.table), [n for n in to.columns if n != "computed"]
+    return kept.head(
+        _SAMPLE, columns=shown, filter=pc.field("partition").isin(partitions)
+    ).to_pylist()
 
 
 def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
@@ -152,7 +159,7 @@ def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> Dat
 
     source, key = whole
     named = F.from_json("_record", ", ".join(f"`{k}` string" for k in key))
-    staged = ("_partition", "_violations", "_record", "_record_file", "_origin")
+    staged = ("_partition", "_violations", "_record", "_record_file", "_origin", "_computed")
     rows = rows.select(
         *[n for n in rows.columns if n in staged],
         *[named[k].alias(f"_of_{k}") for k in key],
@@ -172,6 +179,7 @@ def _rejected(
 
     partition = F.col("_partition") if "_partition" in rows.columns else F.lit(partitions[0])
     origin = F.col("_origin") if "_origin" in rows.columns else F.lit(None)
+    computed = F.col("_computed") if "_computed" in rows.columns else F.lit(None)
     same = Window.partitionBy("partition", "record").orderBy("record")
     rows = (
         rows.where(partition.isin(*partitions))
@@ -180,6 +188,7 @@ def _rejected(
             F.col("_violations").alias("rules"),
             F.col("_record").alias("record"),
             F.col("_record_file").alias("source_file"),
+            computed.cast("string").alias("computed"),
             origin.cast("bigint").alias("origin"),
         )
         .withColumn("_nth", F.row_number().over(same).cast("string"))
@@ -190,6 +199,7 @@ def _rejected(
         "partition",
         "rules",
         "record",
+        "computed",
         "source_file",
         "origin",
         F.lit(metadata["run_id"]).alias("run_id"),
@@ -200,7 +210,13 @@ def _rejected(
 
 
 def _decide_on_leaving(
-    contract: Contract, lake: Lake, to: Target, folder: str, partitions: list[str], run_id: str
+    contract: Contract,
+    lake: Lake,
+    to: Target,
+    folder: str,
+    partitions: list[str],
+    run_id: str,
+    changed: Mapping[str, str],
 ) -> None:
     """Records a decision for each kept row that the staged ones no longer include.
 
@@ -228,15 +244,21 @@ def _decide_on_leaving(
     undecided = [
         r for r in rows if not (at := replayed.get(r["quarantine_id"])) or at < r["quarantined_at"]
     ]
-    decide(
-        lake,
-        contract.table,
-        undecided,
-        "replayed",
-        reason=f"run again, and no longer rejected by contract {contract.version}",
-        by="platform",
-        run_id=run_id,
-    )
+    by_reason: dict[str, list[dict[str, Any]]] = {}
+    for row in undecided:
+        since = f" since {changed[row['partition']]}" if row["partition"] in changed else ""
+        reason = f"run again{since}, and no longer rejected by contract {contract.version}"
+        by_reason.setdefault(reason, []).append(row)
+    for reason, leaving_rows in by_reason.items():
+        decide(
+            lake,
+            contract.table,
+            leaving_rows,
+            "replayed",
+            reason=reason,
+            by="platform",
+            run_id=run_id,
+        )
 
 
 def rows(lake: Lake, table: str, partition: str | None = None) -> list[dict[str, Any]]:

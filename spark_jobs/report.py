@@ -117,6 +117,10 @@ class TableReport(_Record):
     table_rows: int = 0
     table_bytes: int = 0
     seconds: dict[str, float] = Field(default_factory=dict)
+    # The version of each table that was looked up, and partitions that are stale after this run
+    # because of one that changed, with what made them so.
+    inputs: dict[str, str] = Field(default_factory=dict)
+    stale: dict[str, str] = Field(default_factory=dict)
     quarantine_sample: list[dict[str, Any]] = Field(default_factory=list)
 
     @property

@@ -26,6 +26,7 @@ from spark_jobs import (
     inputs,
     landing,
     ledger,
+    lookups,
     publish,
     quarantine,
     resolution,
@@ -135,6 +136,8 @@ class _Run:
     fingerprints: dict[str, str] = field(default_factory=dict)
     deliveries: dict[str, landing.Delivery] = field(default_factory=dict)
     may_be_empty: set[str] = field(default_factory=set)
+    # What made partitions stale although their own input and code are the same.
+    stale: dict[str, str] = field(default_factory=dict)
     # The newest published record of each upstream table and window.
     arrived: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     # All of them, oldest first, and those that brought records back into a window.
@@ -161,6 +164,7 @@ class _Run:
                 compatibility.ensure_compatible(
                     compatibility.published(lake).get(contract.table), contract
                 )
+            self.stale = lookups.stale(contract, self.upstream, lake, self.history, self.engine)
             todo = self._plan()
         result, target = publish.Published(), None
         while todo:
@@ -247,8 +251,8 @@ class _Run:
     # -- plan: what has to be done at all ------------------------------------------------------
 
     def _plan(self) -> list[str]:
-        """The partitions whose input or code changed since they last succeeded; settles the
-        others."""
+        """The partitions whose input, code or looked-up rows changed since they last succeeded;
+        settles the others."""
         newest = {r["partition"]: r for r in self.history}
         if self.contract.source:
             found = landing.deliveries(self.contract, self.lake, self.partitions)
@@ -260,7 +264,7 @@ class _Run:
             self.fingerprints[p] = self._fingerprint(p)
             last = newest.get(p)
             fresh = last and last["status"] != "failed"
-            same = fresh and last["fingerprint"] == self.fingerprints[p]
+            same = fresh and last["fingerprint"] == self.fingerprints[p] and p not in self.stale
             if same and self.existing and not self.spec.force:
                 counts = Counts(read=last["read"], unchanged=last["read"])
                 self._settle(p, "unchanged", counts=counts)
@@ -303,9 +307,8 @@ class _Run:
 
     def _fingerprint(self, partition: str) -> str:
         """What decides the partition's rows: the code, and what arrived in this window. What
-        arrives later, in a window of its own, does not make this one stale: its rows are
-        corrected there, and rows that waited for it are replayed from quarantine. A table without
-        partitions is made of every window."""
+        arrives later in a window of its own makes this one stale only if a row here looks it up or
+        waits for it: see lookups.py. A table without partitions is made of every window."""
         digest = hashlib.sha256(self.version.encode())
         if partition in self.deliveries:
             digest.update("|".join(self.deliveries[partition].fingerprint).encode())
@@ -348,6 +351,7 @@ class _Run:
                 for r in contract.rules
                 if r.kind == "reference"
             }
+            lookups.ensure_evaluable(contract, self.upstream, frame)
             frame = audit.audited(contract, frame, references)
             has_rows = bool(to.table.get_add_actions().num_rows)
             table = self._standing(to, todo) if contract.keyed and has_rows else None
@@ -585,6 +589,7 @@ class _Run:
             publishing=publishing,
             whole=whole,
             moved=self.moved,
+            changed=self.stale,
         )
 
     def _publish(
@@ -651,6 +656,12 @@ class _Run:
             table_rows=sum(f.rows for f in files),
             table_bytes=sum(f.size for f in files),
             seconds={k: round(v, 3) for k, v in self.seconds.items()},
+            inputs=lookups.versions(self.contract, self.upstream),
+            stale={
+                p: why
+                for p, why in self.stale.items()
+                if p not in self.done or self.done[p].status == "failed"
+            },
             quarantine_sample=self.sample[:10],
         )
 

@@ -6,7 +6,7 @@ Belongs here: the one fake of the control plane's tests. Does not belong here: a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ class FakePlane:
         self.raises = {table: list(errors) for table, errors in (raises or {}).items()}
         self.specs: list[RunSpec] = []
         self.rows: list[dict[str, Any]] = []
+        self.made_stale: dict[str, dict[str, str]] = {}
 
     @property
     def tables(self) -> list[str]:
@@ -96,6 +97,11 @@ class FakePlane:
     def history(self, table: str | None = None) -> list[dict[str, Any]]:
         return [row for row in self.rows if table in (None, row["table"])]
 
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        return {t: p for t, p in self.made_stale.items() if t in tables}
+
 
 class AnyPlane:
     """A data plane that is chosen after the definitions have been built; building them is dear."""
@@ -108,3 +114,8 @@ class AnyPlane:
 
     def history(self, table: str | None = None) -> list[dict[str, Any]]:
         return self.plane.history(table)
+
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        return self.plane.stale(contracts, tables, engine)

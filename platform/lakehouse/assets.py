@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from lakehouse.checks import check_specs, evaluation, states
+from lakehouse.checks import (
+    LOOKUPS_CURRENT,
+    check_specs,
+    evaluation,
+    lookups_evaluation,
+    states,
+)
 from lakehouse.data_plane import DataPlane
 from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
 from lakehouse.masking import Masking
@@ -200,6 +206,10 @@ def _events(
         if not failed:
             yield dg.Output(None, output_name=outputs[state.name])
         yield evaluation(contract, state, masking, report)
+    if contract.lookups:
+        if not failed:
+            yield dg.Output(None, output_name=outputs[LOOKUPS_CURRENT])
+        yield lookups_evaluation(contract, report.stale)
     if failed:
         text = failure_text(contract.table, failed, len(report.partitions))
         # An alert has the reasons from the failed checks, where they are masked.

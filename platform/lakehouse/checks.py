@@ -28,6 +28,7 @@ from spark_jobs.gate import TABLE_CHECKS, check_names
 from spark_jobs.report import Check, PartitionReport, TableReport
 
 NEVER = "could not be evaluated: the partition failed before, and no other has passed yet"
+LOOKUPS_CURRENT = "lookups_current"
 SHOWN = 20
 """Failing partitions that an evaluation lists."""
 
@@ -49,9 +50,9 @@ DESCRIPTIONS = {
 
 
 def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
-    """One spec per gate check and per rule of the contract."""
+    """One spec per gate check and per rule of the contract, and one for what it looks up."""
     rules = {rule.name: rule for rule in contract.rules}
-    return [
+    specs = [
         dg.AssetCheckSpec(
             name=name,
             asset=dg.AssetKey([contract.layer, contract.name]),
@@ -60,6 +61,16 @@ def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
         )
         for name, blocking in check_names(contract)
     ]
+    if contract.lookups:
+        specs.append(
+            dg.AssetCheckSpec(
+                name=LOOKUPS_CURRENT,
+                asset=dg.AssetKey([contract.layer, contract.name]),
+                description=f"Rows of {', '.join(contract.lookups)} that partitions of the last"
+                f" {contract.lookback_days} days looked up are as they were",
+            )
+        )
+    return specs
 
 
 def _describe(name: str, rule: Rule | None) -> str:
@@ -169,6 +180,29 @@ def evaluation(contract: Contract, state: State, masking: Masking, report: Table
         passed=not state.failing,
         severity=dg.AssetCheckSeverity.ERROR if state.blocking else dg.AssetCheckSeverity.WARN,
         description=_summary(state, masking),
+        metadata=metadata,
+    )
+
+
+def lookups_evaluation(contract: Contract, stale: Mapping[str, str]) -> dg.AssetCheckEvaluation:
+    """Which partitions looked up rows that have changed since, as of now."""
+    metadata: dict[str, Any] = {"stale partitions": len(stale)}
+    if stale:
+        rows = [f"| {p} | {why} |" for p, why in sorted(stale.items(), reverse=True)[:SHOWN]]
+        if len(stale) > SHOWN:
+            rows.append(f"| … | and {len(stale) - SHOWN} more partitions |")
+        metadata["stale"] = dg.MetadataValue.md(
+            "\n".join(["| partition | why |", "|---|---|", *rows])
+        )
+    said = "; ".join(dict.fromkeys(stale.values()))
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([contract.layer, contract.name]),
+        check_name=LOOKUPS_CURRENT,
+        passed=not stale,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Stale: {span(list(stale))}: {said}. The gap filler runs them"
+        if stale
+        else "What partitions looked up is as it was",
         metadata=metadata,
     )
 

@@ -9,7 +9,7 @@ Importing this module starts nothing and imports no engine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,6 +38,13 @@ class DataPlane(Protocol):
 
     def history(self, table: str | None = None) -> list[dict[str, Any]]:
         """The ledger's rows of one table, or of all, oldest first."""
+        ...
+
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        """Partitions that looked up rows which have changed since, with what made them stale, by
+        table. What has not been compared yet is compared now, on an engine of that name."""
         ...
 
 
@@ -73,6 +80,18 @@ class EmbeddedDataPlane(dg.ConfigurableResource):
         from spark_jobs.storage import Lake
 
         return ledger.history(Lake(self.zones, self.storage_options), table).to_pylist()
+
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        from spark_jobs import ledger, lookups
+        from spark_jobs.storage import Lake
+
+        lake = Lake(self.zones, self.storage_options)
+        history = ledger.history(lake).to_pylist()
+        with engine_kept_running():
+            on_demand = _EngineOnDemand(engine, self.cores, self.memory)
+            return lookups.stale_partitions(contracts, lake, history, on_demand, tables)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         release_engines()

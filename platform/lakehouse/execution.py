@@ -88,6 +88,11 @@ class ReportingDataPlane:
     def history(self, table: str | None = None) -> list[dict[str, Any]]:
         return self._inner.history(table)
 
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        return self._inner.stale(contracts, tables, engine)
+
 
 def execute(
     definitions: dg.Definitions,

@@ -15,7 +15,7 @@ from lakehouse.partitions import FORMATS, keys, window_start
 from lakehouse.settings import PartitionSettings
 from spark_jobs.contract import Contract
 
-GapState = Literal["not delivered", "missing", "failed", "blocked"]
+GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
 Delivered = Mapping[str, Iterable[str]]
 """Partition keys with files, by dataset."""
 
@@ -24,7 +24,9 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True)
 class Gap:
-    """`blocked`: its input has a gap, `root` says of what kind in the end."""
+    """`blocked`: its input has a gap, `root` says of what kind in the end. `stale`: it is there, and
+    rows that it looked up have changed since, or its input is stale. `again`: such rows have changed
+    since it failed, so that a run may succeed now."""
 
     table: str
     partition: str
@@ -32,6 +34,7 @@ class Gap:
     root: GapState
     detail: str = ""
     transform_version: str = ""
+    again: bool = False
 
 
 def horizon(
@@ -58,10 +61,12 @@ def find_gaps(
     ledger: Iterable[Mapping[str, Any]],
     delivered: Delivered,
     days: tuple[date, date],
+    stale: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Gap]:
     """Every gap of every partitioned table, upstream tables first.
 
-    `ledger` holds rows of the ledger, oldest first.
+    `ledger` holds rows of the ledger, oldest first; `stale` says by table and partition what made
+    one stale.
     """
     latest = {(row["table"], row["partition"]): row for row in ledger}
     arrived = {dataset: set(partitions) for dataset, partitions in delivered.items()}
@@ -70,7 +75,8 @@ def find_gaps(
         if contract.partitioning is None:
             continue
         for partition in keys(contract.partitioning, *days):
-            gap = _gap(contract, partition, latest, arrived, gaps)
+            because = (stale or {}).get(contract.table, {}).get(partition)
+            gap = _gap(contract, partition, latest, arrived, gaps, because)
             if gap is not None:
                 gaps[contract.table, partition] = gap
     return list(gaps.values())
@@ -82,10 +88,14 @@ def _gap(
     latest: Mapping[tuple[str, str], Mapping[str, Any]],
     arrived: Mapping[str, set[str]],
     gaps: Mapping[tuple[str, str], Gap],
+    stale: str | None = None,
 ) -> Gap | None:
     row = latest.get((contract.table, partition))
     if row is not None and row["status"] != "failed":
-        return None
+        cause = gaps.get((contract.inputs[0].table, partition)) if contract.inputs else None
+        if not stale and cause is not None and cause.state == "stale":
+            stale = f"{cause.table} is stale"
+        return Gap(contract.table, partition, "stale", "stale", stale) if stale else None
     if contract.source is not None:
         if partition not in arrived.get(contract.source.dataset, ()):
             if not due(contract, partition) and row is None:
@@ -95,7 +105,7 @@ def _gap(
                 return Gap(contract.table, partition, "not delivered", "not delivered", where)
     elif contract.inputs:
         cause = gaps.get((contract.inputs[0].table, partition))
-        if cause is not None:
+        if cause is not None and cause.state != "stale":
             detail = f"{cause.table} is {cause.state}"
             return Gap(contract.table, partition, "blocked", cause.root, detail)
         if row is None and _undue_source(contract, partition, latest):
@@ -104,7 +114,7 @@ def _gap(
         return Gap(contract.table, partition, "missing", "missing", "never run")
     return Gap(
         contract.table, partition, "failed", "failed", row["error"] or "",
-        row["transform_version"] or "",
+        row["transform_version"] or "", again=stale is not None,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse.assets import asset_key
+from lakehouse.checks import lookups_evaluation
 from lakehouse.data_plane import DataPlane
 from lakehouse.gaps import Gap, find_gaps, horizon
 from lakehouse.jobs import LAKE_JOBS, run_tags
@@ -99,8 +100,8 @@ def _gap_filler(
         cron_schedule=settings.schedules.gap_fill,
         execution_timezone="UTC",
         default_status=_status(settings),
-        description=f"Runs {scheme} partitions that were delivered and never ran, and failed ones"
-        " whose contract or transform has changed since",
+        description=f"Runs {scheme} partitions that were delivered and never ran, failed ones whose"
+        " contract or transform has changed since, and those that looked up rows which have",
     )
     def fill(
         context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
@@ -115,7 +116,12 @@ def _gap_filler(
             return dg.SkipReason("nothing has been delivered yet")
         first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
         ledger = [row for table in ours for row in data_plane.history(table)]
-        gaps = find_gaps(ours, ledger, delivered, (first, days[1]))
+        stale = data_plane.stale(contracts, list(ours), settings.engine.name)
+        for table, partitions in stale.items():  # the run that makes it current says so itself
+            context.instance.report_runless_asset_event(
+                lookups_evaluation(contracts[table], partitions)
+            )
+        gaps = find_gaps(ours, ledger, delivered, (first, days[1]), stale)
         versions = {t: transform_version(c) for t, c in ours.items()}
         found = list(gap_requests(gaps, versions, list(ours), at, scheme))
         return found or dg.SkipReason(f"no gap to fill from {first} to {days[1]}")
@@ -131,15 +137,30 @@ def gap_requests(
     scheme: Scheme,
 ) -> Iterator[dg.RunRequest]:
     """One request per range of partitions in which the same tables have a gap that a run can fill.
+    `at` makes a new attempt possible at each tick."""
+    for tables, first, last in gap_ranges(gaps, versions, order):
+        digest = hashlib.sha256("|".join(tables).encode()).hexdigest()[:8]
+        yield dg.RunRequest(
+            run_key=f"gap:{first}:{last}:{digest}:{at:%Y-%m-%dT%H}",
+            asset_selection=[asset_key(t) for t in tables],
+            tags={**run_tags(scheme), **range_tags(first, last), GAP_TAG: "true"},
+        )
 
-    A failed partition fails again on the same input and code, so it waits until its code has
-    changed; changed input is the landing sensor's. `at` makes a new attempt possible at each tick.
+
+def gap_ranges(
+    gaps: Iterable[Gap], versions: Mapping[str, str], order: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Tables and the first and last partition of each range in which they have a gap that a run can
+    fill.
+
+    A failed partition fails again on the same input, lookups and code, so it waits until one has
+    changed; changed input is the landing sensor's.
     """
     fillable = {
         (g.table, g.partition)
         for g in gaps
-        if g.state == "missing"
-        or (g.state == "failed" and g.transform_version != versions[g.table])
+        if g.state in ("missing", "stale")
+        or (g.state == "failed" and (g.again or g.transform_version != versions[g.table]))
     }
     # What is blocked runs along with what blocks it.
     for gap in gaps:
@@ -152,9 +173,4 @@ def gap_requests(
                 by_partition[partition] = (*by_partition.get(partition, ()), table)
     for tables in sorted(set(by_partition.values())):
         for first, last in ranges([p for p, t in by_partition.items() if t == tables]):
-            digest = hashlib.sha256("|".join(tables).encode()).hexdigest()[:8]
-            yield dg.RunRequest(
-                run_key=f"gap:{first}:{last}:{digest}:{at:%Y-%m-%dT%H}",
-                asset_selection=[asset_key(t) for t in tables],
-                tags={**run_tags(scheme), **range_tags(first, last), GAP_TAG: "true"},
-            )
+            yield tables, first, last

@@ -45,10 +45,17 @@ class DagsterLake:
     settings: Settings
     instance: dg.DagsterInstance
 
-    def run(self, first: str, last: str, **tags: str) -> RunOutcome:
+    def run(
+        self, first: str, last: str, assets: list[dg.AssetKey] | None = None, **tags: str
+    ) -> RunOutcome:
         definitions = build_definitions(self.settings, contracts=self.lake.parsed(), marts=False)
         return execute(
-            definitions, "lake_daily", self.instance, partitions=(first, last), tags=tags
+            definitions,
+            "lake_daily",
+            self.instance,
+            partitions=(first, last),
+            assets=assets,
+            tags=tags,
         )
 
     def materialized(self, table: str) -> set[str]:

@@ -16,6 +16,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from lakehouse.assets import asset_key
+from lakehouse.checks import LOOKUPS_CURRENT
 from lakehouse.definitions import build_definitions
 from lakehouse.execution import QUIET
 from lakehouse.failures import delay
@@ -155,7 +156,8 @@ def test_every_check_of_the_data_plane_is_declared(graph: Any, contracts: Any) -
     for table, contract in contracts.items():
         key = asset_key(table)
         declared = {(k.name, graph.get(k).blocking) for k in graph.get_check_keys_for_assets({key})}
-        assert declared == set(check_names(contract)), table
+        looks_up = {(LOOKUPS_CURRENT, False)} if contract.lookups else set()
+        assert declared == {*check_names(contract), *looks_up}, table
 
 
 def test_an_asset_tells_owner_group_kinds_tags_and_description(graph: Any, contracts: Any) -> None:

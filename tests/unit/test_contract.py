@@ -326,7 +326,8 @@ SPOILED = {
         spoil(lambda d: d["customProperties"].append({"property": "gate", "value": {}})),
         "- property: gate", "customProperties: gate: {} is not known; there are source, publish,"
         " inputs, gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark,"
-        " emr, databricks), physicalPartition",
+        " emr, databricks), physicalPartition,"
+        " lookbackDays (a whole number of days)",
     ),
     "a misspelt threshold": (
         spoil(lambda d: d["customProperties"].append({"property": "gates", "value": {"min_row": 1}})),
@@ -336,7 +337,8 @@ SPOILED = {
         feed(partitioning="weekly"), "- property: partitioning",
         "customProperties: partitioning: 'weekly' is not known; there are source, publish, inputs,"
         " gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark, emr,"
-        " databricks), physicalPartition",
+        " databricks), physicalPartition,"
+        " lookbackDays (a whole number of days)",
     ),
     "no publish mode": (
         spoil(lambda d: d["customProperties"].pop(0)), "customProperties:",
