@@ -486,9 +486,11 @@ class _Reader:
         seen: set[str] = set()
         for where, p in self._properties():
             name, physical = p["name"], str(p.get("physicalType") or "")
-            if name in seen:
-                raise self.fail(where, f"column {name} is declared twice")
-            seen.add(name)
+            if name.lower() in seen:
+                raise self.fail(
+                    where, f"column {name} is declared twice (names are the same in any case)"
+                )
+            seen.add(name.lower())
             if name.startswith("_"):
                 raise self.fail(where, f"column {name}: names that begin with _ are the platform's")
             if not _supported(physical):

@@ -186,9 +186,7 @@ class _Run:
             except OSError as error:
                 raise storage.describe(error, target.uri) from error
             except PySparkException as error:
-                closed = self._fail_unreadable(todo)
-                if not closed:
-                    raise self._explained(error, target.uri, todo) from error
+                raise self._explained(error, target.uri, todo) from error
             finally:
                 publish.discard_leftovers(target, folder)
             todo = [p for p in todo if p not in closed] if closed else []
@@ -211,17 +209,6 @@ class _Run:
             return history
         ledger.append(lake, missing)
         return ledger.history(lake, name).to_pylist()
-
-    def _fail_unreadable(self, todo: list[str]) -> list[str]:
-        """Fails the partitions whose Parquet files turn out to be damaged, and returns them: the
-        others can still be published."""
-        if self.contract.source is None or self.contract.source.format != "parquet":
-            return []
-        found = {p: landing.damage(self.deliveries[p]) for p in todo}
-        for p, error in found.items():
-            if error:
-                self._fail(p, error)
-        return [p for p, error in found.items() if error]
 
     def _explained(self, error: Exception, uri: str, todo: list[str]) -> LakehouseError:
         """What a person should read about an exception of the engine."""
@@ -270,11 +257,11 @@ class _Run:
                 self._settle(p, "unchanged", counts=counts)
             elif p not in self.done:
                 todo.append(p)
+        landing.inspect(self.contract, [self.deliveries[p] for p in todo if p in self.deliveries])
         for p in list(todo):
             delivery = self.deliveries.get(p)
             if delivery is None:
                 continue
-            landing.inspect(self.contract, delivery)
             if delivery.error:
                 self._fail(p, delivery.error)
                 todo.remove(p)

@@ -80,24 +80,36 @@ class Lake:
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The Arrow file system of a location and the path within it."""
-    if "://" not in uri:
+    scheme, separator, path = uri.partition("://")
+    if not separator:
         return pafs.LocalFileSystem(), uri
-    return pafs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+    if scheme == "file":
+        return pafs.LocalFileSystem(), path
+    # Only the store is parsed as a URI: a name may hold what means something in one, such as %.
+    store, _, key = path.partition("/")
+    fs, root = pafs.FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{store}")
+    return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
 
 
 def files(folder: str) -> list[File]:
-    """The data files directly in `folder`, by name; none if it does not exist.
+    """The data files directly in `folder`, by name; none if it does not exist."""
+    return listing(folder)[0]
+
+
+def listing(folder: str) -> tuple[list[File], list[str]]:
+    """The data files directly in `folder`, and the names of the folders in it.
 
     Names that begin with `.` or `_` are unfinished or control files and are left out.
     """
     fs, path = filesystem(folder)
-    selector = pafs.FileSelector(path, allow_not_found=True)
-    found = [i for i in fs.get_file_info(selector) if i.type == pafs.FileType.File]
-    return [
+    found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    found = [i for i in found if not i.base_name.startswith((".", "_"))]
+    files = [
         File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
         for i in sorted(found, key=lambda i: i.base_name)
-        if not i.base_name.startswith((".", "_"))
+        if i.type == pafs.FileType.File
     ]
+    return files, sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
 
 
 def folders(folder: str) -> list[str]:

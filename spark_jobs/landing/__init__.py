@@ -12,10 +12,10 @@ from spark_jobs import storage
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError, SchemaError
 from spark_jobs.landing.csv import csv_header, parse_csv
-from spark_jobs.landing.deliveries import Delivery, deliveries, expected
+from spark_jobs.landing.deliveries import Delivery, Slice, deliveries, expected, side_by_side
 from spark_jobs.landing.drift import note
 from spark_jobs.landing.json import parse_json
-from spark_jobs.landing.parquet import damage, footer, read_parquet
+from spark_jobs.landing.parquet import footer, read_parquet
 from spark_jobs.landing.rows import READER_COLUMNS
 from spark_jobs.landing.text import read_text
 
@@ -26,7 +26,6 @@ __all__ = [
     "READER_COLUMNS",
     "Delivery",
     "csv_header",
-    "damage",
     "deliveries",
     "expected",
     "inspect",
@@ -36,28 +35,44 @@ __all__ = [
 ]
 
 
-def inspect(contract: Contract, delivery: Delivery) -> None:
+def inspect(contract: Contract, deliveries: list[Delivery]) -> None:
     """Opens each file's footer or header; notes drift and the error that fails the partition."""
-    try:
-        for file in delivery.files:
-            _inspect_file(contract, delivery, file)
-    except (InputError, SchemaError) as error:
-        delivery.error = str(error)
+
+    def look(
+        of: tuple[Delivery, storage.File],
+    ) -> tuple[list[Slice], list[str] | None] | InputError:
+        try:
+            return _opened(contract, *of)
+        except InputError as error:
+            return error
+
+    asked = [(d, f) for d in deliveries if not d.error for f in d.files]
+    for (delivery, file), found in zip(asked, side_by_side(look, asked), strict=True):
+        if delivery.error:
+            continue
+        if isinstance(found, InputError):
+            delivery.error = str(found)
+            continue
+        slices, names = found
+        delivery.slices.extend(slices)
+        try:
+            if names is not None:
+                note(contract, delivery.drift, names, file.uri)
+        except SchemaError as error:
+            delivery.error = str(error)
 
 
-def _inspect_file(contract: Contract, delivery: Delivery, file: storage.File) -> None:
+def _opened(
+    contract: Contract, delivery: Delivery, file: storage.File
+) -> tuple[list[Slice], list[str] | None]:
+    """What one look into a file tells: its slices, if it has any, and its columns, if it says."""
     kind = contract.source.format  # type: ignore[union-attr]
     if kind == "json" or (file.size == 0 and kind == "csv"):
-        return
-    known = set(contract.column)
+        return [], None
     if kind == "parquet":
-        names, found, rows = footer(file, known)
-        delivery.records += rows
-    else:
-        fs, path = storage.filesystem(file.uri)
-        names = csv_header(fs.open_input_stream(path).read(1 << 16), file.uri)
-        found = {n: [] for n in names if n not in known}
-    note(contract, delivery.drift, names, found, file.uri)
+        return footer(contract, file, delivery.partition)
+    fs, path = storage.filesystem(file.uri)
+    return [], csv_header(fs.open_input_stream(path).read(1 << 16), file.uri)
 
 
 def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:

@@ -1,145 +1,214 @@
-"""Reads Parquet files, each by its own schema."""
+"""Reads Parquet files, each by its own schema, through Arrow inside `mapInArrow`.
+
+Belongs here: footers, row groups, values of another type than the contract's. Does not belong here:
+what text becomes once it is a value of text (`values.py` writes it, the engine reads it).
+
+Not by the engine's own reader: it takes names for patterns, and a frame for each file makes a query
+plan as deep as there are files. Here a plan has one size, a path is a path, and a damaged page fails
+its own partition. On Sail this is the faster way too.
+"""
 
 from __future__ import annotations
 
-from functools import reduce
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs import storage
 from spark_jobs.contract import Contract
 from spark_jobs.delta import arrow_type
-from spark_jobs.errors import InputError
-from spark_jobs.landing.deliveries import Delivery
-from spark_jobs.landing.drift import SAMPLES
-from spark_jobs.landing.rows import empty
+from spark_jobs.errors import InputError, few
+from spark_jobs.landing.deliveries import Delivery, Slice
+from spark_jobs.landing.rows import READER_COLUMNS, empty, schema
 from spark_jobs.landing.text import short
+from spark_jobs.landing.values import as_text, record, same
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+_BATCH_ROWS = 65_536
+_SLICE_BYTES = 256 << 20  # of pages, decompressed: what one task reads
+_AS_TEXT = "_as_text_{}"
 
-def footer(file: storage.File, known: set[str]) -> tuple[list[str], dict[str, list[str]], int]:
-    """The column names, the first values of those that are not known, and the count of rows."""
+
+def footer(contract: Contract, file: storage.File, partition: str) -> tuple[list[Slice], list[str]]:
+    """The row groups of a file in slices of one task each, and the names of its columns."""
     fs, path = storage.filesystem(file.uri)
     try:
         with pq.ParquetFile(path, filesystem=fs) as parquet:
-            names = parquet.schema_arrow.names
-            extra = [n for n in names if n not in known]
-            samples = next(parquet.iter_batches(SAMPLES, columns=extra), None) if extra else None
-            rows = parquet.metadata.num_rows
+            found, metadata = parquet.schema_arrow, parquet.metadata
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file.uri}: not a readable Parquet file ({short(error)}). It may be truncated,"
             " or not what its name says; deliver it again."
         ) from error
-    values = samples.to_pydict() if samples is not None else {}
-    return names, {n: [str(v) for v in values.get(n, [])] for n in extra}, rows
-
-
-def damage(delivery: Delivery) -> str:
-    """What is wrong with the first Parquet file that cannot be read to its end; empty if nothing.
-
-    A footer may be whole and the pages before it not. Reading every page is dear, so this is asked
-    only once the engine has failed.
-    """
-    for file in delivery.files:
-        fs, path = storage.filesystem(file.uri)
-        try:
-            with pq.ParquetFile(path, filesystem=fs) as parquet:
-                for _ in parquet.iter_batches():
-                    pass
-        except (pa.ArrowException, OSError) as error:
-            return (
-                f"{file.uri}: a damaged Parquet file ({short(error)}). Its footer is whole, its"
-                " pages are not; deliver it again."
-            )
-    return ""
+    spelt = Counter(n.lower() for n in found.names)
+    twice = [n for n in found.names if spelt[n.lower()] > 1]
+    if twice:
+        raise InputError(
+            f"{file.uri}: column names that are equal, or differ only in case: {few(twice)}."
+            " Nobody can tell them apart; deliver the file with a name for each."
+        )
+    converted = frozenset(
+        c.name
+        for c in contract.columns
+        if c.name in found.names and not same(found.field(c.name).type, arrow_type(c.type))
+    )
+    slices, first, size, rows = [], 0, 0, 0
+    for last, group in enumerate(groups):
+        size, rows = size + group.total_byte_size, rows + group.num_rows
+        if size >= _SLICE_BYTES or last == len(groups) - 1:
+            slices.append(Slice(file.uri, partition, first, last + 1, rows, converted))
+            first, size, rows = last + 1, 0, 0
+    return slices, found.names
 
 
 def read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:
+    """The rows of the slices that `footer` found; those of another type are converted, or leave."""
+    slices = [s for d in deliveries for s in d.slices]
+    if not slices:
+        return empty(spark, contract)
+    wanted = {c.name: arrow_type(c.type) for c in contract.columns}
+    texts = tuple(sorted(frozenset().union(*(s.converted for s in slices))))
+
+    def read_slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for uri, partition, first, end in zip(*(c.to_pylist() for c in batch), strict=True):
+                yield from rows_of(uri, partition, range(first, end), wanted, texts)
+
+    listed = [(s.uri, s.partition, s.first, s.end) for s in slices]
+    frame = spark.createDataFrame(listed, "uri string, partition string, first int, end int")
+    shape = schema(contract) + "".join(f", `{_AS_TEXT.format(n)}` string" for n in texts)
+    frame = frame.mapInArrow(read_slices, shape)
+    return _converted(frame, contract, texts) if texts else frame
+
+
+def rows_of(
+    uri: str, partition: str, groups: range, wanted: dict[str, pa.DataType], texts: tuple[str, ...]
+) -> Iterator[pa.RecordBatch]:
+    """Batches of some row groups of a file. A file that cannot be read to its end closes with a row
+    that says so in `_file_error`."""
+    fs, path = storage.filesystem(uri)
+    error = ""
+    try:
+        with pq.ParquetFile(path, filesystem=fs, pre_buffer=True) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=list(groups)):
+                yield _shaped(batch, uri, partition, wanted, texts)
+    except InputError as unlike:
+        error = str(unlike)
+    except (pa.ArrowException, OSError) as damage:
+        error = (
+            f"{uri}: a damaged Parquet file ({short(damage)}). Its footer is whole, its pages are"
+            " not; deliver it again."
+        )
+    if error:
+        told = {"_source_file": uri.rpartition("/")[2], "_partition": partition}
+        told |= {"_records": 0, "_file_error": error}
+        yield _batch({n: pa.array([v], _READER[n]) for n, v in told.items()}, 1, wanted, texts)
+
+
+_READER = {n: arrow_type(t) for n, t in READER_COLUMNS}
+
+
+def _batch(
+    columns: dict[str, pa.Array], rows: int, wanted: dict[str, pa.DataType], texts: tuple[str, ...]
+) -> pa.RecordBatch:
+    types = wanted | _READER | {_AS_TEXT.format(n): pa.string() for n in texts}
+    arrays = [columns[n] if n in columns else pa.nulls(rows, t) for n, t in types.items()]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(types.items())))
+
+
+def _shaped(
+    batch: pa.RecordBatch,
+    uri: str,
+    partition: str,
+    wanted: dict[str, pa.DataType],
+    texts: tuple[str, ...],
+) -> pa.RecordBatch:
+    """A batch of a file as one of the reader: a column of another type comes as the contract's
+    where Arrow loses nothing by that, and else as text; columns beyond the contract as JSON."""
+    columns: dict[str, pa.Array] = {}
+    for name in batch.schema.names:
+        if name not in wanted:
+            continue
+        value, type_ = batch.column(name), wanted[name]
+        try:
+            exact = _exact(value, type_)
+        except (pa.ArrowException, ValueError):
+            raise InputError(
+                f"{uri}: column {name} is {value.type}, the contract says {type_}, and not every"
+                " value can be written as that. Deliver it as the contract says, or change the"
+                " contract."
+            ) from None
+        if exact is None:
+            columns[_AS_TEXT.format(name)] = as_text(value)
+        else:
+            columns[name] = exact
+    if any(_AS_TEXT.format(n) in columns for n in texts):
+        columns["_raw"] = record(batch, batch.schema.names)
+    extra = [n for n in batch.schema.names if n not in wanted]
+    if extra:
+        columns["_rescued"] = record(batch, extra)
+    for name, text in (("_source_file", uri.rpartition("/")[2]), ("_partition", partition)):
+        columns[name] = pa.repeat(pa.scalar(text, pa.string()), batch.num_rows)
+    return _batch(columns, batch.num_rows, wanted, texts)
+
+
+def _exact(value: pa.Array, wanted: pa.DataType) -> pa.Array | None:
+    """The column as the wanted type; None if that is the engine's to try, by way of text."""
+    if pa.types.is_dictionary(value.type):
+        value = value.dictionary_decode()
+    if same(value.type, wanted) or pa.types.is_nested(wanted):
+        return value.cast(wanted)
+    if pa.types.is_string(wanted):
+        return as_text(value)
+    if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(value.type):
+        return pc.cast(value, options=pc.CastOptions(wanted, allow_time_truncate=True))
+    if pa.types.is_integer(wanted) and (
+        pa.types.is_integer(value.type)
+        or pa.types.is_floating(value.type)
+        or pa.types.is_decimal(value.type)
+    ):
+        try:
+            return value.cast(wanted)
+        except pa.ArrowException:
+            return None
+    return None
+
+
+def _converted(frame: DataFrame, contract: Contract, texts: tuple[str, ...]) -> DataFrame:
+    """Reads what came as text, on which engines agree. What is lost by that is a violation."""
     from pyspark.sql import functions as F
 
-    def one(delivery: Delivery, file: storage.File) -> DataFrame:
-        fs, path = storage.filesystem(file.uri)
-        types = {f.name: f.type for f in pq.read_schema(path, filesystem=fs)}
-        frame = spark.read.parquet(file.uri)
-        record = F.to_json(F.struct(*[_written(n, types[n]) for n in types]))
-        columns, failures = [], []
-        for c in contract.columns:
-            if c.name not in types:
-                columns.append(F.lit(None).cast(c.type).alias(c.name))
-            elif _same(types[c.name], c.type):
-                columns.append(F.col(c.name))
-            else:
-                value = _converted(F.col(c.name), types[c.name], c.type)
-                lost = F.col(c.name).isNotNull() & value.isNull()
-                failures.append(F.when(lost, F.lit(f"{c.name}_type")))
-                columns.append(value.alias(c.name))
-        violations = raw = F.lit(None)
-        if failures:
-            found = F.filter(F.array(*failures), lambda v: v.isNotNull())
-            violations = F.when(F.size(found) > 0, found)
-            raw = F.when(F.size(found) > 0, record)
-        extra = [_written(n, types[n]) for n in types if n not in contract.column]
-        return frame.select(
-            *columns,
-            (F.to_json(F.struct(*extra)) if extra else F.lit(None).cast("string")).alias(
-                "_rescued"
-            ),
-            F.lit(file.name).alias("_source_file"),
-            F.lit(delivery.partition).alias("_partition"),
-            F.lit(delivery.partition[:10]).cast("date").alias("_arrival_date"),
-            violations.cast("array<string>").alias("_violations"),
-            raw.cast("string").alias("_raw"),
-            F.lit(None).cast("bigint").alias("_records"),
-            F.lit(None).cast("string").alias("_file_error"),
-            F.lit(None).cast("string").alias("_drift"),
-        )
-
-    frames = [one(d, f) for d in deliveries for f in d.files]
-    if not frames:
-        return empty(spark, contract)
-    return reduce(lambda a, b: a.unionByName(b), frames)
+    failures, values = [], {}
+    for name in texts:
+        text = F.col(_AS_TEXT.format(name))
+        value = _read(text, contract.column[name].type)
+        failures.append(F.when(text.isNotNull() & value.isNull(), F.lit(f"{name}_type")))
+        values[name] = F.coalesce(F.col(name), value)
+    found = F.filter(F.array(*failures), lambda v: v.isNotNull())
+    values["_violations"] = F.when(F.size(found) > 0, found)
+    values["_raw"] = F.when(F.size(found) > 0, F.col("_raw"))
+    columns = [n for n in frame.columns if n not in {_AS_TEXT.format(t) for t in texts}]
+    return frame.select(*[values[n].alias(n) if n in values else F.col(n) for n in columns])
 
 
-def _converted(value: Column, found: pa.DataType, wanted: str) -> Column:
-    """A value of another type as the wanted one, null where that loses it. By way of text, on which
-    engines agree; 7.0 is the integer 7, and 7.5 is none."""
+def _read(text: Column, wanted: str) -> Column:
+    """Text as the wanted type, null if it is none of it; 7.0 is the integer 7, and 7.5 is none."""
     from pyspark.sql import functions as F
 
     from spark_jobs.columns import as_number
 
-    written = value.cast("string")
-    fraction = pa.types.is_floating(found) or pa.types.is_decimal(found)
-    if fraction and wanted in ("int", "bigint"):
-        exact = as_number(written, "decimal(38,10)")
+    if wanted in ("int", "bigint"):
+        exact = as_number(text, "decimal(38,10)")
         whole = exact.try_cast(wanted)
-        return F.when(whole.cast("decimal(38,10)") == exact, whole)
+        fraction = F.when(whole.cast("decimal(38,10)") == exact, whole)
+        return F.when(text.rlike(r"[.eE]"), fraction).otherwise(text.try_cast(wanted))
     if wanted.startswith("decimal"):
-        return as_number(written, wanted)
-    return written.try_cast(wanted)
-
-
-def _written(name: str, found: pa.DataType) -> Column:
-    """A column as text of one form: doubles have exponents at other sizes on other engines."""
-    from pyspark.sql import functions as F
-
-    from spark_jobs.columns import without_exponent
-
-    value = F.col(f"`{name}`").cast("string")
-    if pa.types.is_floating(found):
-        value = F.regexp_replace(without_exponent(value), r"^(-?)inf\z", "$1Infinity")
-    return value.alias(name)
-
-
-def _same(found: pa.DataType, physical: str) -> bool:
-    wanted = arrow_type(physical)
-    if pa.types.is_large_string(found) or pa.types.is_string_view(found):
-        found = pa.string()
-    # Any timestamp in UTC reads as the engine's timestamp, whatever its unit.
-    if pa.types.is_timestamp(found) and pa.types.is_timestamp(wanted):
-        return found.tz is not None and found.unit in ("us", "ms")
-    return found == wanted
+        return as_number(text, wanted)
+    return text.try_cast(wanted)

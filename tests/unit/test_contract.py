@@ -369,7 +369,11 @@ SPOILED = {
     "no columns": (feed(), "", ""),
     "a column twice": (
         feed(column("id", "bigint"), column("id", "bigint")), "- name: id",
-        "column id is declared twice",
+        "column id is declared twice (names are the same in any case)",
+    ),
+    "a column twice in other cases": (
+        feed(column("id", "bigint"), column("ID", "bigint")), "- name: ID",
+        "column ID is declared twice (names are the same in any case)",
     ),
     "a platform's column name": (
         feed(column("_id", "bigint")), "- name: _id",
