@@ -54,8 +54,10 @@ def record(batch: pa.RecordBatch, names: list[str]) -> pa.Array:
         value = _quoted(batch.column(name))
         key = pa.scalar(json.dumps(name, ensure_ascii=False) + ":")
         pairs.append(pc.binary_join_element_wise(key, value, ""))
-    nothing = pa.scalar(None, pa.string())  # the nulls of a column alone would not be skipped
-    inner = pc.binary_join_element_wise(*pairs, nothing, ",", null_handling="skip")
+    # Arrow leaves out a row of which it skips everything: the empty text is never skipped.
+    inner = pc.utf8_ltrim(
+        pc.binary_join_element_wise("", *pairs, ",", null_handling="skip"), characters=","
+    )
     return pc.binary_join_element_wise("{", inner, "}", "")
 
 
