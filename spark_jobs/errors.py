@@ -4,16 +4,7 @@
 never retries a permanent error.
 """
 
-from collections.abc import Iterable
-
 from spark_jobs import quoting
-
-
-def few(names: Iterable[str], limit: int = 10) -> str:
-    """Names for a message: some of them in order, and how many more there are."""
-    listed = sorted(set(names))
-    more = len(listed) - limit
-    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 class LakehouseError(Exception):

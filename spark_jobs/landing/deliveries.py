@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from spark_jobs import storage
+from spark_jobs import quoting, storage
 from spark_jobs.contract import Contract
-from spark_jobs.errors import few
 
 _AT_ONCE = 16
 _Asked, _Answer = TypeVar("_Asked"), TypeVar("_Answer")
@@ -71,9 +70,9 @@ def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]
         delivery = Delivery(partition, files, expected(contract, partition))
         if folders:
             delivery.error = (
-                f"{folder}: folders in a partition: {few(folders)}. What is in them would not be"
-                " read; deliver files into the partition's own folder, or begin the folder's name"
-                " with _ or . if it holds no data."
+                f"{folder}: folders in a partition: {quoting.names(folders)}. What is in"
+                " them would not be read; deliver files into the partition's own folder, or begin"
+                " the folder's name with _ or . if it holds no data."
             )
         elif delivery.expected and not delivery.files:
             delivery.error = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from spark_jobs import quoting
 from spark_jobs.contract import Contract
-from spark_jobs.errors import SchemaError, few
+from spark_jobs.errors import SchemaError
 
 SAMPLES = 3
 
@@ -18,8 +19,8 @@ def note(contract: Contract, drift: dict[str, Any], names: Iterable[str], where:
     required = [c.name for c in missing if c.required]
     if required:
         raise SchemaError(
-            f"{where}: required column(s) missing: {few(required)}. Found:"
-            f" {few(present) or 'none'}. Deliver them, or change the contract."
+            f"{where}: required column(s) missing: {quoting.names(required)}. Found:"
+            f" {quoting.names(sorted(present)) or 'none'}. Deliver them, or change the contract."
         )
     drift["missing"] = sorted({*drift["missing"], *(c.name for c in missing)})
     for name in present - contract.column.keys():

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_jobs import storage
+from spark_jobs import quoting, storage
 from spark_jobs.contract import Contract
 from spark_jobs.delta import arrow_type
-from spark_jobs.errors import InputError, few
+from spark_jobs.errors import InputError
 from spark_jobs.landing.deliveries import Delivery, Slice
 from spark_jobs.landing.rows import READER_COLUMNS, empty, schema
 from spark_jobs.landing.text import short
@@ -48,11 +48,12 @@ def footer(contract: Contract, file: storage.File, partition: str) -> tuple[list
             " or not what its name says; deliver it again."
         ) from error
     spelt = Counter(n.lower() for n in found.names)
-    twice = [n for n in found.names if spelt[n.lower()] > 1]
+    twice = sorted({n for n in found.names if spelt[n.lower()] > 1})
     if twice:
         raise InputError(
-            f"{file.uri}: column names that are equal, or differ only in case: {few(twice)}."
-            " Nobody can tell them apart; deliver the file with a name for each."
+            f"{file.uri}: column names that are equal, or differ only in case:"
+            f" {quoting.names(twice)}. Nobody can tell them apart; deliver the file"
+            " with a name for each."
         )
     converted = frozenset(
         c.name
