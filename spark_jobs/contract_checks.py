@@ -254,6 +254,7 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                         f" {ours.name}, {ours.type}, are replaced: they must be of one type"
                     )
                     yield c, where, what
+        yield from _windows(c, contracts)
         for column in c.columns:
             for source_column in column.sources:
                 if not _declared(contracts, source_column):
@@ -311,6 +312,26 @@ def _unknown_names(c: Contract, lookup: Contract, source: Input) -> str | None:
             f" {lookup.name}.id = {c.name}.id"
         )
     return None
+
+
+def _windows(
+    c: Contract, contracts: Mapping[str, Contract]
+) -> Iterator[tuple[Contract, Where, str]]:
+    """A partition is made of its driving input's windows inside it, so those must not be wider."""
+    driving = contracts.get(c.inputs[0].table) if c.inputs else None
+    if (
+        driving is None
+        or c.partitioning is None
+        or driving.partitioning in (c.partitioning, "hourly")
+    ):
+        return
+    what = (
+        f"{c.table} is {c.partitioning} and its first input {driving.table} is"
+        f" {driving.partitioning or 'without partitioning'}: a partition is made of the input's"
+        " windows inside it. Partition this table as its input is, or read that as a lookup, after"
+        " the input that drives it"
+    )
+    yield c, ("customProperties", "inputs", "value", 0), what
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable
 
-from spark_jobs import delta
+from spark_jobs import delta, window
 from spark_jobs.audit import origin_sum
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
@@ -55,6 +55,8 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
 
 # Beyond this many earlier versions to look at, every slice of the table counts as touched.
 _FEW_VERSIONS = 20
+# What a daily partition's key has of an hourly one's.
+_DAY = len("2026-10-05")
 
 
 def slices(
@@ -169,14 +171,20 @@ def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
 
 
 def origins(
-    spark: SparkSession, source: Upstream, partitions: list[str] | None = None
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    partitions: list[str] | None = None,
 ) -> DataFrame:
-    """`_origin` and `_partition` of the rows of a keyed table, or of those in some partitions."""
+    """`_origin` and `_partition` (by the contract's scheme) of the rows of a keyed table, or of
+    those that arrived in some partitions."""
     from pyspark.sql import functions as F
 
     rows = source.rows(spark)
     if partitions is not None:
         rows = _arrived(source.contract, rows, partitions)
+    elif contract.partitioning != source.contract.partitioning:
+        rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
     return rows.select(
         F.xxhash64(*[F.col(k) for k in source.contract.key]).alias("_origin"), "_partition"
     )
@@ -196,13 +204,18 @@ def whole_records(
 
 
 def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:
+    """The rows that arrived in these partitions, whose keys `_partition` then has: a coarser one is
+    made of the rows of the windows inside it."""
     from pyspark.sql import functions as F
 
-    low, high = min(partitions), max(partitions)
+    inside = [w for p in partitions for w in window.inside(p, contract.partitioning)]
+    low, high = min(inside), max(inside)
     rows = rows.where(F.col("_partition").between(low, high))
     if contract.physical_partition == "_arrival_date":
         days = [F.lit(p[:10]).cast("date") for p in (low, high)]
         rows = rows.where(F.col("_arrival_date").between(*days))
+    if len(inside) > len(partitions):
+        rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
     return rows.where(F.col("_partition").isin(*partitions))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from spark_jobs import (
     resolution,
     storage,
     superseded,
+    window,
 )
 from spark_jobs.contract import HISTORY_COLUMNS, Contract, load_contracts
 from spark_jobs.engine import Engine
@@ -45,13 +47,12 @@ from spark_jobs.errors import (
 )
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
 from spark_jobs.versions import transform_version
+from spark_jobs.window import WHOLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
-# The partition name of tables that have none.
-WHOLE = "all"
 _OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
 
@@ -103,19 +104,19 @@ def run_table(
 def _partitions(contract: Contract, wanted: list[str]) -> list[str]:
     if contract.partitioning is None:
         return [WHOLE]
-    shape = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%dT%H"}[contract.partitioning]
     if not wanted:
         raise InputError(f"{contract.table}: no partitions given; it is {contract.partitioning}")
     for partition in wanted:
         try:
-            parsed = datetime.strptime(partition, shape).replace(tzinfo=UTC)
-            valid = parsed.strftime(shape) == partition
+            valid = window.Window.of(partition).scheme == contract.partitioning
         except ValueError:
             valid = False
         if not valid:
+            example = datetime(2026, 10, 5, 13, tzinfo=UTC)
             raise InputError(
                 f"{contract.table}: partition {partition!r} does not exist; {contract.partitioning}"
-                f" partitions look like {datetime(2026, 10, 5, 13, tzinfo=UTC).strftime(shape)}"
+                " partitions look like"
+                f" {example.strftime(window.FORMATS[contract.partitioning])}"
             )
     return sorted(set(wanted))
 
@@ -276,20 +277,27 @@ class _Run:
             if row["status"] != "failed":
                 self.arrived.setdefault(row["table"], {})[row["partition"]] = row
                 self.batches.setdefault((row["table"], row["partition"]), []).append(row)
-                for window in row["revived_in"] or ():
-                    self.revivals.setdefault((row["table"], window), []).append(row)
+                for key in row["revived_in"] or ():
+                    self.revivals.setdefault((row["table"], key), []).append(row)
         if not self.contract.inputs or self.contract.partitioning is None:
             return
         source = self.contract.inputs[0].table
         states = self.arrived.get(source, {})
         for p in self.partitions:
-            if p not in states:
+            due = window.inside(p, self.contracts[source].partitioning)
+            missing = [w for w in due if w not in states]
+            if missing:
+                names, of = window.named(missing), f" ({len(missing)} of {len(due)})"
                 self._fail(
                     p,
-                    f"its input {source} has no published partition {p}. Materialize"
-                    f" {source} for {p} first, or mend what failed there.",
+                    f"its input {source} has no published partition"
+                    f" {names}{of if len(due) > 1 else ''}. Materialize"
+                    f" {source} for {names} first, or mend what failed there.",
                 )
-            elif states[p]["status"] == "empty" or self.contract.grain == "aggregate":
+            elif (
+                all(states[w]["status"] == "empty" for w in due)
+                or self.contract.grain == "aggregate"
+            ):
                 self.may_be_empty.add(p)
 
     def _fingerprint(self, partition: str) -> str:
@@ -300,20 +308,20 @@ class _Run:
         if partition in self.deliveries:
             digest.update("|".join(self.deliveries[partition].fingerprint).encode())
         for name in sorted(self.upstream):
-            for window in sorted(self.arrived.get(name, ())):
-                within = partition == WHOLE or window.startswith(f"{partition}T")
-                if within or window in (partition, WHOLE):
-                    for batch in self._decisive(name, window):
-                        digest.update(f"{name} {window} {batch}".encode())
+            ours = {WHOLE, *window.inside(partition, self.contracts[name].partitioning)}
+            for key in sorted(self.arrived.get(name, ())):
+                if partition == WHOLE or key in ours:
+                    for batch in self._decisive(name, key):
+                        digest.update(f"{name} {key} {batch}".encode())
         return digest.hexdigest()[:32]
 
-    def _decisive(self, table: str, window: str) -> list[str]:
+    def _decisive(self, table: str, key: str) -> list[str]:
         """The batches that made an upstream window what it is: the last one that changed anything,
         and those of other windows that brought records back into this one."""
-        batches = self.batches[table, window]
+        batches = self.batches[table, key]
         if self.contracts[table].keyed:
             batches = [b for b in batches if ledger.changes(b)] or batches[:1]
-        back = self.revivals.get((table, window), ())
+        back = self.revivals.get((table, key), ())
         return [batches[-1]["batch_id"], *(b["batch_id"] for b in back)]
 
     # -- read, transform, audit ----------------------------------------------------------------
@@ -379,7 +387,7 @@ class _Run:
         lost = None
         if former and contract.partitioning is not None:
             source = self._keyed_source()
-            present = inputs.origins(spark, source) if source else None
+            present = inputs.origins(spark, contract, source) if source else None
             lost = superseded.records(spark, contract, self.lake, self.newest, present)
         return resolution.standing(contract, to.rows(spark), former, lost)
 
@@ -398,11 +406,12 @@ class _Run:
 
     def _have_moved(self, todo: list[str]) -> bool:
         """Whether records of the driving table have come to these partitions from others."""
-        table = self.contract.inputs[0].table
+        source = self.contracts[self.contract.inputs[0].table]
         return any(
-            self.revivals.get((table, p))
-            or any(b["updated"] or b["deleted"] for b in self.batches.get((table, p), ()))
+            self.revivals.get((source.table, key))
+            or any(b["updated"] or b["deleted"] for b in self.batches.get((source.table, key), ()))
             for p in todo
+            for key in window.inside(p, source.partitioning)
         )
 
     def _read(
@@ -425,7 +434,7 @@ class _Run:
         frame = inputs.driving(spark, contract, source, todo, self.touched)
         keyed = self._keyed_source()
         has_moved = keyed is not None and self._have_moved(todo)
-        self.moved = inputs.origins(spark, keyed, todo) if has_moved else None
+        self.moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
         counted = self._with_origin(frame) if contract.grain == "row" else frame
         return frame, inputs.rows_by_partition(counted)
 
@@ -439,7 +448,9 @@ class _Run:
         out = []
         for p in todo:
             last = computed.get(p)
-            for nth, batch in enumerate(self.batches.get((source.table, p), ())):
+            inside = window.inside(p, source.partitioning)
+            arrived = (enumerate(self.batches.get((source.table, key), ())) for key in inside)
+            for nth, batch in itertools.chain.from_iterable(arrived):
                 gone = batch["withdrawn"] or batch["revived"]
                 replaced = gone or batch["updated"] or batch["deleted"] if source.keyed else nth
                 done = batch["started_at"] + timedelta(seconds=batch["seconds"])

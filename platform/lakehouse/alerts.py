@@ -23,7 +23,7 @@ from lakehouse.alert_topics import Alert, Severity, send
 from lakehouse.checks import NEVER
 from lakehouse.execution import name_of
 from lakehouse.failures import ANNOUNCED
-from lakehouse.partitions import RANGE_END, RANGE_START
+from lakehouse.partitions import run_range
 from lakehouse.settings import Settings
 from spark_jobs.contract import LAYERS
 
@@ -208,7 +208,7 @@ def finished_run(
         job=run.job_name,
         success=success,
         message=message,
-        partitions=_partitions(run),
+        partitions=run_range(run.tags),
         steps=tuple(
             FailedStep(
                 e.step_key or "",
@@ -220,12 +220,6 @@ def finished_run(
         checks=tuple(c for c in checks.values() if c is not None),
         planned=frozenset(key for keys in planned.values() for key in keys),
     )
-
-
-def _partitions(run: dg.DagsterRun) -> tuple[str, str] | None:
-    one = run.tags.get("dagster/partition")
-    first, last = run.tags.get(RANGE_START, one), run.tags.get(RANGE_END, one)
-    return (first, last) if first and last else None
 
 
 def _failed(made: dg.AssetCheckEvaluation) -> FailedCheck | None:

@@ -55,7 +55,7 @@ def _asset(
 
     @dg.multi_asset(
         name=f"{contract.layer}__{contract.name}",
-        specs=[asset_spec(contract, settings)],
+        specs=[asset_spec(contract, contracts, settings)],
         check_specs=check_specs(contract),
         backfill_policy=dg.BackfillPolicy.single_run() if contract.partitioning else None,
         pool=f"{contract.layer}__{contract.name}",  # one writer per table
@@ -96,7 +96,9 @@ def engine_of(contract: Contract, settings: Settings) -> Literal["sail", "spark"
     return engine
 
 
-def asset_spec(contract: Contract, settings: Settings) -> dg.AssetSpec:
+def asset_spec(
+    contract: Contract, contracts: Mapping[str, Contract], settings: Settings
+) -> dg.AssetSpec:
     """The asset of a contract, without the step that makes it."""
     metadata: dict[str, Any] = {
         "dagster/column_schema": column_schema(contract),
@@ -112,7 +114,7 @@ def asset_spec(contract: Contract, settings: Settings) -> dg.AssetSpec:
     personal = any(c.pii for c in contract.columns)
     return dg.AssetSpec(
         key=asset_key(contract.table),
-        deps=[asset_key(table) for table in contract.upstream],
+        deps=[_dep(contract, contracts[table]) for table in contract.upstream],
         description=contract.description,
         group_name=contract.layer,
         kinds={contract.layer, "deltalake", "pyspark"},
@@ -128,6 +130,13 @@ def asset_spec(contract: Contract, settings: Settings) -> dg.AssetSpec:
         freshness_policy=freshness_policy(contract),
         metadata=metadata,
     )
+
+
+def _dep(contract: Contract, upstream: Contract) -> dg.AssetDep:
+    """Where one has days and the other hours, a window maps to the windows inside it."""
+    schemes = {contract.partitioning, upstream.partitioning}
+    mapping = dg.TimeWindowPartitionMapping() if schemes == {"daily", "hourly"} else None
+    return dg.AssetDep(asset_key(upstream.table), partition_mapping=mapping)
 
 
 def column_schema(contract: Contract) -> dg.TableSchema:

@@ -15,6 +15,7 @@ from dagster._config.pythonic_config import ConfigurableResourceFactory
 from lakehouse.alerts import build_alert_sensors
 from lakehouse.assets import build_assets
 from lakehouse.data_plane import EmbeddedDataPlane
+from lakehouse.follow_up_sensor import build_follow_up_sensor
 from lakehouse.jobs import build_jobs, job_specs
 from lakehouse.landing_sensor import build_landing_sensor
 from lakehouse.schedules import build_schedules
@@ -52,6 +53,7 @@ def build_definitions(
         schedules=build_schedules(settings, contracts, jobs),
         sensors=[
             build_landing_sensor(settings, contracts, jobs, mart_deps),
+            build_follow_up_sensor(settings, contracts, jobs, mart_deps),
             *build_alert_sensors(settings, keys),
         ],
         resources={

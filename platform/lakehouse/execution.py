@@ -65,6 +65,10 @@ class RunOutcome:
     checks: list[CheckResult] = field(default_factory=list)
     failures: list[StepFailure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    # Of what was skipped, the partitions that no later run takes up.
+    held_back: dict[str, list[str]] = field(default_factory=dict)
+    rest_of: str | None = None
+    partitions: tuple[str, str] | None = None
     marts: list[MartResult] = field(default_factory=list)
 
 
@@ -109,7 +113,7 @@ def execute(
     A failed step does not raise: it is in the outcome. `reports` is left to the caller's
     ReportingDataPlane.
     """
-    outcome = RunOutcome(job, make_new_run_id())
+    outcome = RunOutcome(job, make_new_run_id(), partitions=partitions)
     if on_event is not None:
         instance.add_event_listener(outcome.run_id, on_event)
     result = definitions.resolve_job_def(job).execute_in_process(

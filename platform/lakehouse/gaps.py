@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
-from lakehouse.partitions import FORMATS, keys, window_start
+from lakehouse.partitions import keys, window_start
 from lakehouse.settings import PartitionSettings
 from spark_jobs.contract import Contract
+from spark_jobs.window import Scheme, Window, inside, named
 
 GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
 Delivered = Mapping[str, Iterable[str]]
@@ -76,7 +77,8 @@ def find_gaps(
             continue
         for partition in keys(contract.partitioning, *days):
             because = (stale or {}).get(contract.table, {}).get(partition)
-            gap = _gap(contract, partition, latest, arrived, gaps, because)
+            windows = _windows(contract, partition, contracts)
+            gap = _gap(contract, partition, windows, latest, arrived, gaps, because)
             if gap is not None:
                 gaps[contract.table, partition] = gap
     return list(gaps.values())
@@ -85,16 +87,18 @@ def find_gaps(
 def _gap(
     contract: Contract,
     partition: str,
+    windows: list[str],
     latest: Mapping[tuple[str, str], Mapping[str, Any]],
     arrived: Mapping[str, set[str]],
     gaps: Mapping[tuple[str, str], Gap],
     stale: str | None = None,
 ) -> Gap | None:
     row = latest.get((contract.table, partition))
+    sources = [i.table for i in contract.inputs[:1]]
+    inputs = [gaps[t, w] for t in sources for w in windows if (t, w) in gaps]
     if row is not None and row["status"] != "failed":
-        cause = gaps.get((contract.inputs[0].table, partition)) if contract.inputs else None
-        if not stale and cause is not None and cause.state == "stale":
-            stale = f"{cause.table} is stale"
+        if not stale and any(cause.state == "stale" for cause in inputs):
+            stale = f"{sources[0]} is stale"
         return Gap(contract.table, partition, "stale", "stale", stale) if stale else None
     if contract.source is not None:
         if partition not in arrived.get(contract.source.dataset, ()):
@@ -104,11 +108,11 @@ def _gap(
             if due(contract, partition):
                 return Gap(contract.table, partition, "not delivered", "not delivered", where)
     elif contract.inputs:
-        cause = gaps.get((contract.inputs[0].table, partition))
-        if cause is not None and cause.state != "stale":
-            detail = f"{cause.table} is {cause.state}"
-            return Gap(contract.table, partition, "blocked", cause.root, detail)
-        if row is None and _undue_source(contract, partition, latest):
+        causes = [c for c in inputs if c.state != "stale"]
+        if causes:
+            detail = _because(causes) if len(windows) > 1 else _is(causes[0])
+            return Gap(contract.table, partition, "blocked", causes[0].root, detail)
+        if row is None and _undue_source(contract, windows, latest):
             return None
     if row is None:
         return Gap(contract.table, partition, "missing", "missing", "never run")
@@ -118,12 +122,29 @@ def _gap(
     )  # fmt: skip
 
 
+def _windows(contract: Contract, partition: str, contracts: Mapping[str, Contract]) -> list[str]:
+    """The partitions of the driving input that a partition is made of."""
+    driving = contracts.get(contract.inputs[0].table) if contract.inputs else None
+    return inside(partition, driving.partitioning if driving else None)
+
+
+def _is(cause: Gap) -> str:
+    return f"{cause.table} is {cause.state}"
+
+
+def _because(causes: list[Gap]) -> str:
+    """What is missing of a coarser window, by state: `silver.readings is missing for …`."""
+    states: dict[str, list[str]] = {}
+    for cause in causes:
+        states.setdefault(_is(cause), []).append(cause.partition)
+    return "; ".join(f"{state} for {named(keys)}" for state, keys in states.items())
+
+
 def _undue_source(
-    contract: Contract, partition: str, latest: Mapping[tuple[str, str], Mapping[str, Any]]
+    contract: Contract, windows: list[str], latest: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> bool:
-    """Whether its input never ran for the partition either and has no gap there: on that day
-    nothing was due."""
-    return (contract.inputs[0].table, partition) not in latest
+    """Whether its input never ran for these windows either and has no gap there: nothing was due."""
+    return all((contract.inputs[0].table, w) not in latest for w in windows)
 
 
 def due(contract: Contract, partition: str) -> bool:
@@ -132,10 +153,9 @@ def due(contract: Contract, partition: str) -> bool:
     return _WEEKDAYS[window_start(partition).weekday()] in contract.source.days
 
 
-def well_formed(partition: str, scheme: Literal["daily", "hourly"]) -> bool:
+def well_formed(partition: str, scheme: Scheme) -> bool:
     """Whether a folder's name is a partition key of the scheme."""
     try:
-        parsed = datetime.strptime(partition, FORMATS[scheme])  # noqa: DTZ007  (a shape, no time)
+        return Window.of(partition).scheme == scheme
     except ValueError:
         return False
-    return parsed.strftime(FORMATS[scheme]) == partition

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import dagster as dg
 
 from lakehouse.assets import asset_key
-from lakehouse.partitions import Scheme
 from spark_jobs.contract import LAYERS, Contract
+from spark_jobs.window import Scheme
 
 DAILY, HOURLY = "lake_daily", "lake_hourly"
 MARTS = "all_marts"

@@ -21,10 +21,11 @@ import dagster as dg
 
 from lakehouse.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.landing import DIGEST_BYTES, Snapshot, snapshot
-from lakehouse.partitions import Scheme, partitions_def, range_tags, ranges
+from lakehouse.partitions import partitions_def, range_tags
 from lakehouse.settings import Settings
 from spark_jobs import quoting
 from spark_jobs.contract import Contract
+from spark_jobs.window import Scheme, ranges
 
 NAME = "landing_sensor"
 

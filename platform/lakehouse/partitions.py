@@ -6,17 +6,15 @@ here: which of them have data (gaps.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from typing import Literal
 
 import dagster as dg
 
 from lakehouse.settings import PartitionSettings
+from spark_jobs.window import FORMATS, Scheme, Window
 
-Scheme = Literal["daily", "hourly"]
-FORMATS: dict[Scheme, str] = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%dT%H"}
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 
@@ -68,29 +66,19 @@ def bounds(settings: PartitionSettings, now: datetime | None = None) -> tuple[da
 
 def window_start(key: str) -> datetime:
     """The beginning of an arrival window, UTC."""
-    shape = FORMATS["hourly"] if "T" in key else FORMATS["daily"]
-    return datetime.strptime(key, shape).replace(tzinfo=UTC)
-
-
-def follows(earlier: str, later: str) -> bool:
-    """Whether one partition begins where the other ends."""
-    step = timedelta(hours=1) if "T" in earlier else timedelta(days=1)
-    return window_start(earlier) + step == window_start(later)
-
-
-def ranges(partitions: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Splits partition keys into ranges without holes, as (first, last)."""
-    ordered = sorted(set(partitions))
-    start = 0
-    for i, key in enumerate(ordered):
-        if i + 1 == len(ordered) or not follows(key, ordered[i + 1]):
-            yield ordered[start], key
-            start = i + 1
+    return Window.of(key).start
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
     """The tags that make one run cover a range of partitions."""
     return {RANGE_START: first, RANGE_END: last}
+
+
+def run_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """The first and the last partition of a run, by its tags; None for a run without."""
+    one = tags.get("dagster/partition")
+    first, last = tags.get(RANGE_START, one), tags.get(RANGE_END, one)
+    return (first, last) if first and last else None
 
 
 def span(partitions: Sequence[str]) -> str:

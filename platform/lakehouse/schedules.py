@@ -19,10 +19,11 @@ from lakehouse.data_plane import DataPlane
 from lakehouse.gaps import Gap, find_gaps, horizon
 from lakehouse.jobs import LAKE_JOBS, run_tags
 from lakehouse.landing import snapshot
-from lakehouse.partitions import FORMATS, Scheme, partitions_def, range_tags, ranges
+from lakehouse.partitions import partitions_def, range_tags
 from lakehouse.settings import Settings
 from spark_jobs.contract import Contract
 from spark_jobs.versions import transform_version
+from spark_jobs.window import FORMATS, Scheme, ranges
 
 GAP_TAG = "lakehouse/gap_fill"
 
@@ -92,7 +93,8 @@ def _gap_filler(
 ) -> dg.ScheduleDefinition:
     name = LAKE_JOBS[scheme]
     ours = {t: c for t, c in contracts.items() if c.partitioning == scheme}
-    datasets = [c.source.dataset for c in ours.values() if c.source]
+    # A daily table may be made of hours: their gaps are looked for too, and left to their own job.
+    datasets = [c.source.dataset for c in contracts.values() if c.source]
 
     @dg.schedule(
         name=f"{name}_gap_fill",
@@ -115,13 +117,14 @@ def _gap_filler(
         if days is None:
             return dg.SkipReason("nothing has been delivered yet")
         first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
-        ledger = [row for table in ours for row in data_plane.history(table)]
+        ledger = data_plane.history()
         stale = data_plane.stale(contracts, list(ours), settings.engine.name)
         for table, partitions in stale.items():  # the run that makes it current says so itself
             context.instance.report_runless_asset_event(
                 lookups_evaluation(contracts[table], partitions)
             )
-        gaps = find_gaps(ours, ledger, delivered, (first, days[1]), stale)
+        every = find_gaps(contracts, ledger, delivered, (first, days[1]), stale)
+        gaps = [g for g in every if g.table in ours]
         versions = {t: transform_version(c) for t, c in ours.items()}
         found = list(gap_requests(gaps, versions, list(ours), at, scheme))
         return found or dg.SkipReason(f"no gap to fill from {first} to {days[1]}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from lakehouse import data_plane
+from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.data_plane import EmbeddedDataPlane
 from lakehouse.definitions import build_definitions
 from lakehouse.execution import name_of
+from lakehouse.follow_ups import REST_TAG
 from spark_jobs import engine as engines
 from spark_jobs.engine import Engine
 from tests.integration.dagster_lake import DAYS, DagsterLake, people
@@ -58,6 +61,38 @@ def test_one_bad_day_publishes_the_others_and_fails_naming_the_day(dagster: Dags
     assert outcome.skipped == ["silver.people"]
     assert dagster.materialized("bronze.people") == {MONDAY, WEDNESDAY}
     assert set(dagster.lake.rows("bronze.people", "id")) == {"0", "2", "99"}
+
+
+def test_the_command_line_runs_the_other_days_downstream_of_a_bad_one(
+    dagster: DagsterLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dagster.lake.land("people", TUESDAY, "people.csv", b"id,email,updated\n1,\xff\xfe,2026\n")
+    request = Request(MONDAY, WEDNESDAY)
+    assert not materialize_lake(dagster.settings, dagster.lake.parsed(), request)
+    said = capsys.readouterr().out
+    assert f"{TUESDAY}: " in said
+    assert "The rest for 2026-10-05, as a run of its own: silver.people" in said
+    assert "Held back for 2026-10-06, because something before them failed there" in said
+    assert dagster.materialized("silver.people") == {MONDAY, WEDNESDAY}
+    assert sorted(dagster.lake.rows("silver.people", "id")) == [0, 2, 99]
+    summary = json.loads((dagster.settings.home / "summary.json").read_text())
+    assert summary["success"] is False
+    assert summary["held_back"] == {"silver.people": [TUESDAY]}
+    assert summary["skipped"] == []
+    assert summary["tables"]["silver.people"]["partitions"] == 2
+    first, *rest = summary["runs"].values()
+    for run_id in rest:
+        assert dagster.instance.get_run_by_id(run_id).tags[REST_TAG] == first
+    assert len(rest) == 2, "a range without holes each"
+
+
+def test_a_single_bad_day_leaves_no_rest(dagster: DagsterLake) -> None:
+    dagster.lake.land("people", TUESDAY, "people.csv", b"\xff\xfe")
+    request = Request(TUESDAY, TUESDAY)
+    assert not materialize_lake(dagster.settings, dagster.lake.parsed(), request)
+    summary = json.loads((dagster.settings.home / "summary.json").read_text())
+    assert list(summary["runs"]) == ["lake_daily"]
+    assert summary["skipped"] == ["silver.people"]
 
 
 def test_a_mended_day_turns_its_check_green(dagster: DagsterLake) -> None:

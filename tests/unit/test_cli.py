@@ -117,11 +117,15 @@ def test_a_bad_day_is_named_and_the_exit_code_is_not_zero(
     assert said.exit_code == 1
     assert "1 of 3 partitions failed" in said.output
     assert "2026-10-06: nothing delivered: no files" in said.output
-    assert "silver.orders" in said.output.split("something before them failed:")[1]
+    held_back = said.output.split("Held back for 2026-10-06, because something before them")[1]
+    assert "silver.orders" in held_back
     done = json.loads((settings.home / "summary.json").read_text())
     assert done["tables"]["bronze.orders"]["partitions_failed"] == ["2026-10-06"]
     assert done["tables"]["bronze.products"]["status"] == "published"
-    assert done["skipped"] == ["silver.orders"]
+    assert done["skipped"] == []
+    assert done["held_back"] == {"silver.orders": ["2026-10-06"]}
+    asked = [s.partitions for s in plane.specs if s.table == "silver.orders"]
+    assert asked == [["2026-10-05"], ["2026-10-07"]]
 
 
 def test_an_hour_can_be_materialized(plane: FakePlane) -> None:

@@ -90,8 +90,8 @@ def _filled(
 
 
 def _show(found: list[Gap]) -> None:
-    from lakehouse.partitions import ranges
     from spark_jobs import quoting
+    from spark_jobs.window import ranges
 
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for gap in found:

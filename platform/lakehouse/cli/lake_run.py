@@ -7,6 +7,7 @@ Belongs here: choosing what runs in which order, and seeing it through. The comm
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -21,15 +22,17 @@ from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.data_plane import EmbeddedDataPlane, engine_kept_running
 from lakehouse.definitions import build_definitions
 from lakehouse.execution import ReportingDataPlane, RunOutcome, execute, name_of
+from lakehouse.follow_ups import REST_TAG, Ended, held_back, rest_of
 from lakehouse.gaps import horizon
 from lakehouse.instance import open_instance
 from lakehouse.jobs import LAKE_JOBS, MARTS, run_tags
 from lakehouse.landing import snapshot
-from lakehouse.partitions import Scheme, keys, partitions_def
+from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings import Settings
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport
+from spark_jobs.window import Scheme, windows
 
 MARTS_NAME = "marts"
 
@@ -71,12 +74,13 @@ def materialize_lake(
 @dataclass(frozen=True)
 class Work:
     """One run: a job, for a range of partitions (if its assets have any), of some of its tables
-    (all if there are none)."""
+    (all if there are none). `rest_of` is the run whose bad partitions stopped these."""
 
     job: str
     scheme: Scheme | None
     partitions: tuple[str, str] | None
     tables: tuple[str, ...] = ()
+    rest_of: str | None = None
 
 
 def plan(settings: Settings, contracts: Mapping[str, Contract], request: Request) -> Iterator[Work]:
@@ -172,13 +176,45 @@ def _runs(
         )
         display.expect(sum(len(_assets(definitions, w)) for w in work))
         with open_instance(settings) as instance:
-            for w in work:
+            due = deque(work)
+            while due:
+                w = due.popleft()
                 reports.clear()
                 outcome = _execute(definitions, instance, w, force, display)
-                outcome.reports = list(reports)
+                outcome.reports, outcome.rest_of = list(reports), w.rest_of
+                rest = (
+                    [] if outcome.interrupted else _rest(definitions, contracts, plane, w, outcome)
+                )
                 yield outcome
                 if outcome.interrupted:
                     return
+                for r in rest:
+                    display.on_rest(r.partitions, r.tables)
+                due.extendleft(reversed(rest))
+
+
+def _rest(
+    definitions: dg.Definitions,
+    contracts: Mapping[str, Contract],
+    plane: EmbeddedDataPlane,
+    work: Work,
+    outcome: RunOutcome,
+) -> list[Work]:
+    """The runs of what bad partitions stopped; notes which partitions have to wait for them."""
+    if not (outcome.skipped and work.partitions and work.scheme):
+        return []
+    failed = frozenset(name for f in outcome.failures for name in f.assets)
+    partitions, skipped = tuple(windows(*work.partitions)), tuple(outcome.skipped)
+    ended = Ended(outcome.run_id, work.scheme, partitions, failed, skipped)
+    graph = definitions.resolve_asset_graph()
+    parents = {a: [name_of(k) for k in graph.get(asset_key(a)).parent_keys] for a in skipped}
+    rows = [row for table in failed & contracts.keys() for row in plane.history(table)]
+    held = held_back(ended, contracts, parents, rows)
+    outcome.held_back = {a: sorted(held[a]) for a in skipped if held[a]}
+    return [
+        Work(f.job, f.scheme, f.partitions, f.assets, rest_of=outcome.run_id)
+        for f in rest_of(ended, held, contracts)
+    ]
 
 
 def _execute(
@@ -194,7 +230,11 @@ def _execute(
         instance,
         partitions=work.partitions,
         assets=[asset_key(t) for t in work.tables] or None,
-        tags={**run_tags(work.scheme), **({FORCE_TAG: "true"} if force else {})},
+        tags={
+            **run_tags(work.scheme),
+            **({FORCE_TAG: "true"} if force else {}),
+            **({REST_TAG: work.rest_of} if work.rest_of else {}),
+        },
         on_event=display.on_event,
     )
 

@@ -18,7 +18,8 @@ from lakehouse.cli.terminal import data
 from lakehouse.execution import CheckResult, RunOutcome
 from lakehouse.settings import Settings
 from spark_jobs.contract import LAYERS
-from spark_jobs.report import TableReport
+from spark_jobs.report import Counts, TableReport
+from spark_jobs.window import named
 
 
 class _Record(BaseModel):
@@ -53,7 +54,9 @@ class AssetSummary(_Record):
 
 
 class RunSummary(_Record):
-    """`failures` maps a table or step to the reason, as people read it."""
+    """`failures` maps a table or step to the reason, as people read it. `held_back` are partitions
+    that were not run, since something that they read failed there; the others of these tables were,
+    in a run of their own."""
 
     environment: str
     started_at: datetime
@@ -64,6 +67,7 @@ class RunSummary(_Record):
     tables: dict[str, AssetSummary]
     failures: dict[str, str]
     skipped: list[str]
+    held_back: dict[str, list[str]] = Field(default_factory=dict)
 
 
 def summarize(
@@ -73,7 +77,8 @@ def summarize(
     assets: dict[str, AssetSummary] = {}
     for outcome in outcomes:
         for report in outcome.reports:
-            assets[report.table] = _of_report(report)
+            before = assets.get(report.table)
+            assets[report.table] = _sum(before, _of_report(report))
         for mart in outcome.marts:
             assets[mart.asset] = AssetSummary(
                 kind="mart",
@@ -86,6 +91,7 @@ def summarize(
         for failure in outcome.failures:
             for name in failure.assets:
                 assets.setdefault(name, _unreported(name)).status = "failed"
+    ran = set(assets)
     failures = {
         ", ".join(f.assets) if len(f.assets) == 1 else f.step: f.reason
         for o in outcomes
@@ -97,11 +103,34 @@ def summarize(
         seconds=round(seconds, 2),
         success=all(o.success for o in outcomes),
         changed=any(a.status != "unchanged" for a in assets.values()),
-        runs={o.job: o.run_id for o in outcomes},
+        runs={_run_name(o): o.run_id for o in outcomes},
         tables=assets,
         failures=failures,
-        skipped=[name for o in outcomes for name in o.skipped],
+        skipped=[n for n in dict.fromkeys(n for o in outcomes for n in o.skipped) if n not in ran],
+        held_back={
+            name: sorted({p for o in outcomes for p in o.held_back.get(name, ())})
+            for name in dict.fromkeys(n for o in outcomes for n in o.held_back)
+        },
     )
+
+
+def _run_name(outcome: RunOutcome) -> str:
+    if outcome.rest_of is None:
+        return outcome.job
+    of = " to ".join(dict.fromkeys(outcome.partitions or ()))
+    return f"{outcome.job}, rest of {outcome.rest_of[:8]}{f', {of}' if of else ''}"
+
+
+def _sum(before: AssetSummary | None, now: AssetSummary) -> AssetSummary:
+    """A table that several runs worked on, one range of partitions each."""
+    if before is None or not before.partitions:
+        return now
+    counted = ("partitions", "partitions_failed", "published", "seconds", *Counts.model_fields)
+    added = {n: getattr(before, n) + getattr(now, n) for n in counted}
+    statuses = {before.status, now.status}
+    status = next(s for s in ("failed", "published", "unchanged") if s in statuses)
+    checks = {n: getattr(before, n) for n in ("checks_passed", "checks_warned", "checks_failed")}
+    return now.model_copy(update={**added, **checks, "status": status})
 
 
 def _unreported(name: str) -> AssetSummary:
@@ -155,6 +184,15 @@ def show(summary: RunSummary, settings: Settings, out: Console) -> None:
     if summary.skipped:
         names = ", ".join(summary.skipped)
         out.print(f"[yellow]Not run, because something before them failed:[/] {names}")
+    waiting: dict[str, list[str]] = {}
+    for name, partitions in summary.held_back.items():
+        if name not in summary.skipped:
+            waiting.setdefault(named(partitions), []).append(name)
+    for partitions, names in waiting.items():
+        out.print(
+            f"[yellow]Held back for {partitions}[/], because something before them failed there;"
+            f" the rest is published: {', '.join(names)}"
+        )
     out.print()
     for line in _next(summary, settings):
         out.print(line)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO
@@ -100,6 +100,11 @@ class RunDisplay:
             text += f" [red]{failed} of {len(report.partitions)} partitions failed[/]"
         self._line(f"{mark} {report.table:<28} {text}  {sum(report.seconds.values()):.1f} s")
         self._progress.advance(self._task)
+
+    def on_rest(self, partitions: tuple[str, str] | None, assets: Sequence[str]) -> None:
+        """A further run begins, of what bad partitions stopped."""
+        of = f" for {' to '.join(dict.fromkeys(partitions))}" if partitions else ""
+        self._line(f"[yellow]The rest{of}[/], as a run of its own: {', '.join(assets)}")
 
     def on_event(self, entry: EventLogEntry) -> None:
         """Steps that send no report: marts, and those that failed as a whole."""
