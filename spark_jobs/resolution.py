@@ -237,8 +237,9 @@ def _contested(contract: Contract, frame: DataFrame, repeated: pa.Table | None) 
 
 def settled(contract: Contract, contested: DataFrame) -> DataFrame:
     """Gives the winner of each contested key the outcome that it would have had alone. Of the other
-    rows, the greatest of each partition is superseded: it wins if the winner is withdrawn. The rest
-    are duplicates within their own partition. Only contested rows are sorted, not the whole batch.
+    rows, the greatest of each partition is superseded: it wins if the winner is withdrawn. So are
+    those that only the hash decided against: it changes with what a row looked up. The rest are
+    duplicates within their own partition. Only contested rows are sorted, not the whole batch.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -248,13 +249,19 @@ def settled(contract: Contract, contested: DataFrame) -> DataFrame:
     of_its_own = F.row_number().over(
         Window.partitionBy(*contract.key, "_partition").orderBy(*order[:-1])
     )
-    ranked = contested.drop("outcome").withColumns({"_of_all": of_all, "_of_its_own": of_its_own})
+    sequence = F.col(str(contract.publish.sequence))
+    own = Window.partitionBy(*contract.key, "_partition")
+    newest = sequence == F.max(sequence).over(own)
+    at_once = Window.partitionBy(*contract.key, "_partition", sequence)
+    tied = newest & (F.col("_row_hash") != F.max("_row_hash").over(at_once))
+    ranks = {"_of_all": of_all, "_of_its_own": of_its_own, "_tied": tied}
+    ranked = contested.drop("outcome").withColumns(ranks)
     outcome = (
         F.when(F.col("_of_all") == 1, F.col("_if_won"))
-        .when(F.col("_of_its_own") == 1, F.lit("superseded"))
+        .when((F.col("_of_its_own") == 1) | F.col("_tied"), F.lit("superseded"))
         .otherwise(F.lit("duplicate"))
     )
-    return ranked.withColumn("outcome", outcome).drop("_of_all", "_of_its_own")
+    return ranked.withColumn("outcome", outcome).drop(*ranks)
 
 
 def leaving(contract: Contract, table: Standing, winners: DataFrame | None) -> DataFrame:

@@ -41,7 +41,7 @@ _LATEST = """
         joined = feed.join(rate, F.col("ccy") == F.col("_ccy"), "left")
         value = (F.col("amount") * F.col("rate") * {factor}).cast("bigint")
         return joined.select(
-            *LINEAGE, "id", "at", "gone", "ref", "amount", value.alias("value"))
+            *LINEAGE, "id", "at", "gone", "ref", "ccy", "amount", value.alias("value"))
 """
 _FACTS = """
     from pyspark.sql import functions as F
@@ -64,6 +64,9 @@ _DAILY = """
             F.sum("value").cast("bigint").alias("total"),
         )
 """
+
+
+RATES = {"table": "silver.rates", "read": "lookup", "affects": "rates.ccy = latest.ccy"}
 
 
 def at(hour: int) -> dt.datetime:
@@ -117,10 +120,10 @@ class ChangingLake:
             assert p.counts.read == p.counts.accounted
             assert p.status != "failed" or "has no published partition" in p.error, p.error
 
-    def settle(self, *, force: bool) -> None:
+    def settle(self) -> None:
         """Runs whatever is stale."""
         for table in TABLES:
-            self.run(table, DAYS, force=force)
+            self.run(table, DAYS)
 
     def built_once(self) -> TinyLake:
         """A fresh lake of the same inputs and code."""
@@ -180,9 +183,9 @@ def _define(lake: TinyLake, code: Code) -> None:
     lake.define(
         contract(
             "silver.latest",
-            [column("id", "bigint", key=1), time, gone, ref, amount, value],
+            [column("id", "bigint", key=1), time, gone, ref, column("ccy"), amount, value],
             publish=upsert(delete_column="gone"),
-            inputs=[{"table": "bronze.feed"}, {"table": "silver.rates", "read": "lookup"}],
+            inputs=[{"table": "bronze.feed"}, RATES],
             gates=_OPEN,
         ),
         _LATEST.format(factor=code.factor),

@@ -10,6 +10,7 @@ LAKEHOUSE_EXAMPLES draws more examples.
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -97,7 +98,7 @@ def after(changing: ChangingLake, story: list[tuple[Any, ...]]) -> ChangingLake:
 @given(story=stories())
 def test_a_lake_equals_one_that_was_built_once_from_its_final_inputs_and_code(lake, story):
     changing = after(ChangingLake.new(lake), story)
-    changing.settle(force=True)
+    changing.settle()
     found = unlike(changing.lake, changing.built_once())
     for step in story:
         note(str(step))
@@ -118,7 +119,7 @@ ALTERED = {"silver.rates": "rate", "silver.refs": "gone", "silver.latest": "amou
 )
 def test_a_row_that_is_changed_by_hand_is_found(lake, story, table, hand):
     changing = after(ChangingLake.new(lake), story)
-    changing.settle(force=True)
+    changing.settle()
     tiny = changing.lake
     c, delta = tiny.parsed()[table], tiny.delta(table)
     rows = delta.to_pyarrow_table()
@@ -135,3 +136,19 @@ def test_a_row_that_is_changed_by_hand_is_found(lake, story, table, hand):
         else:
             delta.delete(one)
     assert reconciled(lake.engine, tiny.parsed(), c, tiny.lake) != []
+
+
+def test_a_record_that_lost_within_its_day_may_win_when_what_it_looked_up_changes(lake):
+    changing = ChangingLake.new(lake)
+    row = {"id": 1, "at": at(0), "gone": False, "ref": "r"}
+    changing.deliver("bronze.refs", DAYS[0], [{"ref": "r", "at": at(0), "gone": False}])
+    two = [row | {"ccy": "EUR", "amount": 1}, row | {"ccy": "JPY", "amount": 2}]
+    changing.deliver("bronze.feed", DAYS[1], two)
+    winners = set()
+    for eur, jpy in itertools.product(range(1, 5), (1, 2)):
+        rates = [{"ccy": "EUR", "at": at(0), "rate": eur}, {"ccy": "JPY", "at": at(0), "rate": jpy}]
+        changing.deliver("bronze.rates", DAYS[0], rates)
+        changing.settle()
+        winners.add(changing.lake.rows("silver.latest", "ccy")[0])
+        assert unlike(changing.lake, changing.built_once()) == []
+    assert winners == {"EUR", "JPY"}
