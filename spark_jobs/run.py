@@ -30,6 +30,7 @@ from spark_jobs import (
     lookups,
     publish,
     quarantine,
+    quoting,
     resolution,
     storage,
     superseded,
@@ -51,10 +52,12 @@ from spark_jobs.window import WHOLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame
 
 _OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
+_COLUMNS_TRIED = 100
 
 
 def _module(contract: Contract) -> Any:
@@ -187,7 +190,9 @@ class _Run:
             except OSError as error:
                 raise storage.describe(error, target.uri) from error
             except PySparkException as error:
-                raise self._explained(error, target.uri, todo) from error
+                closed = self._fail_evaluating(error, target, folder, todo)
+                if not closed:
+                    raise self._explained(error, target.uri, todo) from error
             finally:
                 publish.discard_leftovers(target, folder)
             todo = [p for p in todo if p not in closed] if closed else []
@@ -210,6 +215,51 @@ class _Run:
             return history
         ledger.append(lake, missing)
         return ledger.history(lake, name).to_pylist()
+
+    def _fail_evaluating(
+        self, error: PySparkException, to: publish.Target, folder: str, todo: list[str]
+    ) -> list[str]:
+        """Fails the partitions with rows on which an expression fails, and returns them: the others
+        can still be published. None if it was something else that failed."""
+        from spark_jobs import faults
+
+        what = faults.evaluation(error)
+        if what is None or self.step not in ("audit", "count"):
+            return []  # plans are evaluated in these steps, and in no other
+
+        def attempt(some: list[str]) -> None:
+            publish.discard_leftovers(to, folder)
+            self._stage(to, folder, some)
+
+        found = faults.isolated(attempt, todo, what)
+        columns = self._failing_columns(next(iter(found)))
+        where = f" in column {quoting.names(columns)}" if columns else ""
+        module = _module(self.contract)
+        code = f"{module.__name__.replace('.', '/')}.py: transform: " if module else ""
+        for p, why in found.items():
+            self._fail(
+                p,
+                f"{code}{self.contract.table} {p}: {why}{where}, on the {self.engine.name} engine."
+                " Use try_cast, or another expression that gives null for what it cannot take, and"
+                " let a rule judge that. Nothing of the partition was published.",
+            )
+        return list(found)
+
+    def _failing_columns(self, partition: str) -> list[str]:
+        """The columns of the transform that fail by themselves; none if all do, since what fails
+        then is common to them."""
+        from pyspark.errors import PySparkException
+        from pyspark.sql import functions as F
+
+        names = [c.name for c in self.contract.columns][:_COLUMNS_TRIED]
+        failing = []
+        for name in names:
+            try:
+                frame = self._transformed(self._read([partition])[0])
+                frame.agg(F.max(F.xxhash64(F.col(f"`{name}`")))).toArrow()
+            except PySparkException:
+                failing.append(name)
+        return failing if len(failing) < len(names) else []
 
     def _explained(self, error: Exception, uri: str, todo: list[str]) -> LakehouseError:
         """What a person should read about an exception of the engine."""

@@ -1,0 +1,63 @@
+"""Expressions that fail on some rows: which partitions hold them, and what may be said of that.
+
+Belongs here: telling such a failure from one of the engine, its text without the value that it quotes,
+and finding its partitions. Does not belong here: what becomes of a partition that fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pyspark.errors import PySparkException
+
+# A run looks for so many failing partitions one by one; more are no matter of single rows.
+_SOUGHT = 20
+_CAST = re.compile(r"""(?:to value of|to type|cannot be cast to) "?([A-Za-z]\w*(?:\([\d, ]+\))?)""")
+_CONDITION = re.compile(r"\[([A-Z]+_[A-Z_.]+)\]")
+_RAISED = re.compile(r"^\s*(?:\w+\.)*(\w+(?:Error|Exception))\b", re.MULTILINE)
+_OTHERS = {
+    r"(?i)divi(sion|de) by zero": "a division by zero",
+    r"(?i)overflow": "a number beyond its type",
+    r"(?i)cast error|parser error|datetime field": "a value that cannot be converted",
+}
+
+
+def evaluation(error: PySparkException) -> str | None:
+    """What failed, if an expression did on a value; None for any other failure. Engines quote the
+    value: nothing of their text but names of types, conditions and exceptions is passed on."""
+    text = str(error).partition("JVM stacktrace")[0]
+    if "Python worker" in text:
+        raised = _RAISED.findall(text)
+        return f"Python code raised {raised[-1]}" if raised else "Python code failed"
+    cast = _CAST.search(text)
+    if cast and re.search(r"(?i)cast", text):
+        return f"a value cannot be cast to {cast[1]}"
+    for pattern, meaning in _OTHERS.items():
+        if re.search(pattern, text):
+            return meaning
+    if "SQLSTATE: 22" in text or "USER_RAISED" in text:
+        condition = _CONDITION.search(text)
+        return f"an expression failed ({condition[1]})" if condition else "an expression failed"
+    return None
+
+
+def isolated(attempt: Callable[[list[str]], object], group: list[str], what: str) -> dict[str, str]:
+    """The partitions of a failing group that fail, and why, by halves. `attempt` evaluates some."""
+    if len(group) == 1:
+        return {group[0]: what}
+    found: dict[str, str] = {}
+    middle = len(group) // 2
+    for half in (group[:middle], group[middle:]):
+        if len(found) >= _SOUGHT:
+            rest = f"{what} in {len(found)} partitions before this one, which was not tried"
+            found |= dict.fromkeys(half, rest)
+            continue
+        try:
+            attempt(half)
+        except PySparkException as error:
+            why = evaluation(error)
+            if why is None:
+                raise
+            found |= isolated(attempt, half, why)
+    return found or dict.fromkeys(group, what)
