@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from spark_jobs import quoting, resolution, storage, uniqueness
 from spark_jobs.contract import Contract, Rule
 from spark_jobs.errors import ContractError, SchemaError
+from spark_jobs.landing.summaries import delivered
 from spark_jobs.report import Counts
 from spark_jobs.resolution import ASIDE
 from spark_jobs.rules import REFERENCE_MARK, broken, broken_names, row_rules
@@ -80,6 +81,10 @@ def technical_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
 def table_columns(contract: Contract) -> list[tuple[str, str]]:
     """Names and types of all columns of the table, in order."""
     return [(c.name, c.type) for c in contract.columns] + list(technical_columns(contract))
+
+
+# Columns that a message names; the rest it counts.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -346,7 +351,7 @@ def count(
             _add(staged, row, names)
         staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
-        _count_files(spark, staged, uri)
+        _count_files(spark, contract, staged, uri)
     if contract.grain == "aggregate" and rows is not None:
         _count_repeated_keys(contract, staged, rows)
     return staged
@@ -417,27 +422,30 @@ def _add(staged: Staged, row: dict, names: dict) -> None:
             failing[name] = failing.get(name, 0) + (row[name] or 0)
 
 
-def _count_files(spark: SparkSession, staged: Staged, uri: str) -> None:
-    import json
-
+def _count_files(spark: SparkSession, contract: Contract, staged: Staged, uri: str) -> None:
     rows = staged_frame(spark, uri, staged.folder, "file")
     if rows is None:
         return
-    columns = ("_partition", "_records", "_file_error", "_drift")
-    for row in rows.select(*columns).toArrow().to_pylist():
-        partition = row["_partition"]
-        staged.records[partition] = staged.records.get(partition, 0) + row["_records"]
-        if row["_file_error"]:
-            staged.file_errors[partition] = row["_file_error"]
-        if row["_drift"]:
-            drift = json.loads(row["_drift"])
-            staged.drift.setdefault(partition, []).extend(drift_text(drift))
+    columns = ("_partition", "_source_file", "_records", "_file_error", "_drift")
+    found = delivered(contract, rows.select(*columns).toArrow().to_pylist())
+    for partition, of in found.items():
+        staged.records[partition] = of.records
+        if of.error:
+            staged.file_errors[partition] = of.error
+        drift = {"extra": sorted(of.extra), "missing": sorted(of.missing)}
+        staged.drift.setdefault(partition, []).extend(drift_text(drift))
 
 
 def drift_text(drift: dict) -> list[str]:
-    """Says which columns a delivery has beyond the contract, and which it lacks."""
-    extra = [f"new column {quoting.name(n)}" for n in drift["extra"]]
-    return extra + [f"column {n} missing, read as null" for n in drift["missing"]]
+    """Says which columns a delivery has beyond the contract, and which it lacks: some of them, and
+    how many more there are."""
+    extra = sorted(drift["extra"])
+    told = [f"new column {quoting.name(n)}" for n in extra[:_NAMED]]
+    told += [f"{len(extra) - _NAMED} more new columns"] if len(extra) > _NAMED else []
+    missing = sorted(drift["missing"])
+    told += [f"column {n} missing, read as null" for n in missing[:_NAMED]]
+    more = len(missing) - _NAMED
+    return told + ([f"{more} more columns missing, read as null"] if more > 0 else [])
 
 
 def _count_repeated_keys(contract: Contract, staged: Staged, rows: DataFrame) -> None:

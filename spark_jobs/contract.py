@@ -61,6 +61,30 @@ class Source(_Strict):
         "sat",
         "sun",
     )
+    # How a CSV file is written, where it differs from RFC 4180; None is no quoting at all.
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    quote: str | None = Field('"', min_length=1, max_length=1)
+    header: bool = True
+    encoding: str = "utf-8"
+    # Columns that hold text of several lines, each of which may look like a record.
+    multiline: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _readable(self) -> Source:
+        told = self.model_fields_set & {"delimiter", "quote", "header", "encoding", "multiline"}
+        if told and self.format != "csv":
+            raise ValueError(f"{', '.join(sorted(told))}: only for format csv, not {self.format}")
+        marks = self.delimiter + (self.quote or "")
+        if not marks.isascii() or set(marks) & set("\r\n\x00") or self.delimiter == self.quote:
+            raise ValueError(
+                "delimiter and quote: two different ASCII characters, and neither ends a line"
+            )
+        try:
+            "".encode(self.encoding)
+            b"".decode(self.encoding)
+        except (LookupError, ValueError):
+            raise ValueError(f"encoding: {self.encoding!r} is no text encoding") from None
+        return self
 
 
 class Input(_Strict):

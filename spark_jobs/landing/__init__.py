@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spark_jobs import storage
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError, SchemaError
-from spark_jobs.landing.csv import csv_header, parse_csv
+from spark_jobs.landing.csv import header, parse_csv
 from spark_jobs.landing.deliveries import Delivery, Slice, deliveries, expected, side_by_side
 from spark_jobs.landing.drift import note
 from spark_jobs.landing.json import parse_json
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "READER_COLUMNS",
     "Delivery",
-    "csv_header",
     "deliveries",
     "expected",
     "inspect",
@@ -71,15 +70,14 @@ def _opened(
         return [], None
     if kind == "parquet":
         return footer(contract, file, delivery.partition)
-    fs, path = storage.filesystem(file.uri)
-    return [], csv_header(fs.open_input_stream(path).read(1 << 16), file.uri)
+    return [], header(contract, file, delivery.partition)
 
 
 def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:
     """Rows of all files: the contract's columns and READER_COLUMNS.
 
     The files must have been inspected. Shape: one row per record, and for text files one summary
-    row per file (`_records` set) that carries the count taken at the source.
+    row per part of a file (`_records` set) that carries the count taken at the source.
     """
     kind = contract.source.format  # type: ignore[union-attr]
     if kind == "parquet":

@@ -1,4 +1,8 @@
-"""Parses files of JSON objects, one a line (RFC 8259)."""
+"""Parses files of JSON objects, one a line (RFC 8259).
+
+Belongs here: what one line says, exactly. Does not belong here: lines that are all alike, of which
+many are read at once (json_lines.py).
+"""
 
 from __future__ import annotations
 
@@ -8,56 +12,56 @@ from typing import Any
 
 import pyarrow as pa
 
-from spark_jobs import storage
-from spark_jobs.errors import InputError
-from spark_jobs.landing.drift import SAMPLES
-from spark_jobs.landing.rows import batch_of, failed
-from spark_jobs.landing.text import ensure_text, wrong_encoding
+from spark_jobs.landing import json_lines
+from spark_jobs.landing.rows import batch_of, unparsable
+from spark_jobs.landing.text import Batches, Found, Layout, Part, whole_lines
 
 
-def parse_json(
-    uri: str, partition: str, columns: tuple[str, ...], required: frozenset[str]
-) -> pa.RecordBatch:
-    """One file of JSON objects, one per line (RFC 8259, UTF-8); blank lines are not records.
+def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
+    """JSON objects, one per line (RFC 8259, UTF-8); blank lines are not records.
 
     Scalars are kept as the text they were delivered as, nested values as compact JSON. A line
     that is not one object becomes a row with `_raw` and the violation `parsable`; keys beyond the
     contract go to `_rescued`.
     """
-    fs, path = storage.filesystem(uri)
-    data = fs.open_input_stream(path).read()
-    try:
-        ensure_text(data, uri)
-        lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
-    except InputError as error:
-        return failed(columns, uri, partition, str(error))
-    except UnicodeDecodeError as error:
-        return failed(columns, uri, partition, str(wrong_encoding(uri, error.start)))
-    rows: dict[str, list[Any]] = {n: [] for n in (*columns, "_rescued", "_violations", "_raw")}
-    known, seen, samples = set(columns), set(), {}
+    where = {"uri": part.uri, "partition": part.partition}
+    known, seen = frozenset(layout.columns), set()
+    for block in whole_lines(part):
+        alike, others = json_lines.split(block, is_object=lambda line: _object(line) is not None)
+        for group in alike:
+            rows = group.rows(known)
+            found.records += group.length
+            seen.update(group.keys)
+            yield batch_of(layout.columns, rows, group.length, **where)
+        lines = [line for line in others.decode().split("\n") if line.strip(" \t\r")]
+        found.records += len(lines)
+        yield from _one_by_one(lines, layout, seen, where)
+        found.seen = bool(seen)
+        found.extra = tuple(sorted(seen - known))
+        found.missing = tuple(sorted(known - seen))
+
+
+def _one_by_one(
+    lines: list[str], layout: Layout, seen: set[str], where: dict[str, str]
+) -> Iterable[pa.RecordBatch]:
+    rows: dict[str, list[Any]] = {n: [] for n in (*layout.columns, "_rescued")}
+    bad, known = [], frozenset(layout.columns)
     for line in lines:
         record = _object(line)
-        for name in columns:
-            rows[name].append((record or {}).get(name))
-        extra = {k: v for k, v in (record or {}).items() if k not in known}
-        for key, value in extra.items():
-            samples.setdefault(key, [])
-            if len(samples[key]) < SAMPLES:
-                samples[key].append(value)
-        seen.update(record or ())
-        rows["_rescued"].append(_rescued(line, extra) if extra else None)
-        rows["_violations"].append(None if record is not None else ["parsable"])
-        rows["_raw"].append(None if record is not None else line)
-    if seen and required - seen:
-        absent = ", ".join(sorted(required - seen))
-        text = (
-            f"{uri}: required column(s) missing: {absent}. Found: {', '.join(sorted(seen))}."
-            " Deliver them, or change the contract."
+        if record is None:
+            bad.append(line)
+            continue
+        for name in layout.columns:
+            rows[name].append(record.get(name))
+        extra = record.keys() - known
+        seen.update(record)
+        rows["_rescued"].append(
+            _rescued(line, [n for n in record if n in extra]) if extra else None
         )
-        return failed(columns, uri, partition, text)
-    drift = {"extra": samples, "missing": sorted(known - seen) if seen else []}
-    summary = {"_records": len(lines), "_drift": json.dumps(drift)}
-    return batch_of(columns, rows, len(lines), uri=uri, partition=partition, summary=summary)
+    if good := len(rows["_rescued"]):
+        yield batch_of(layout.columns, rows, good, **where)
+    if bad:
+        yield unparsable(layout.columns, bad, **where)
 
 
 class _Number(str):
@@ -77,20 +81,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _load(line: str) -> Any:
-    return json.loads(
-        line,
-        parse_float=_Number,
-        parse_int=_Number,
-        parse_constant=_no_number,
-        object_pairs_hook=_unique,
-    )
+_DECODER = json.JSONDecoder(
+    parse_float=_Number,
+    parse_int=_Number,
+    parse_constant=_no_number,
+    object_pairs_hook=_unique,
+)
 
 
 def _object(line: str) -> dict[str, str | None] | None:
     """The values of a JSON object as text; None if the line is anything else."""
     try:
-        value = _load(line)
+        value = _DECODER.decode(line)
         if not isinstance(value, dict):
             return None
         record = {k: _scalar(v) for k, v in value.items()}
@@ -102,7 +104,7 @@ def _object(line: str) -> dict[str, str | None] | None:
 
 
 def _rescued(line: str, names: Iterable[str]) -> str:
-    value = _load(line)
+    value = _DECODER.decode(line)
     return compact({name: value[name] for name in names})
 
 

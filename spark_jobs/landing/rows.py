@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,9 +13,8 @@ from spark_jobs.delta import arrow_type
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-
 # What a reader adds to the contract's columns. `_raw` holds the original record of rows that
-# break a reader rule (`_violations`); a row with `_records` set is a file's summary, not data.
+# break a reader rule (`_violations`); a row with `_records` set sums up a file, or a part of one.
 READER_COLUMNS = (
     ("_rescued", "string"),
     ("_source_file", "string"),
@@ -38,30 +38,38 @@ def empty(spark: SparkSession, contract: Contract) -> DataFrame:
 
 def batch_of(
     columns: tuple[str, ...],
-    rows: dict[str, list[Any] | pa.Array],
+    rows: Mapping[str, list[Any] | pa.Array],
     length: int,
     *,
     uri: str,
     partition: str,
-    summary: dict[str, Any],
 ) -> pa.RecordBatch:
-    """Rows of one file and its summary row as one batch; absent columns are null."""
+    """Rows of one file; columns that are not given are null."""
     fields = [pa.field(c, pa.string()) for c in columns]
     fields += [pa.field(n, arrow_type(t)) for n, t in READER_COLUMNS]
-    name = uri.rsplit("/", 1)[-1]
+    same = {"_source_file": uri.rsplit("/", 1)[-1], "_partition": partition}
     arrays = []
     for f in fields:
-        if f.name in ("_source_file", "_partition"):
-            value = name if f.name == "_source_file" else partition
-            arrays.append(pa.array([value] * (length + 1), f.type))
-            continue
         data = rows.get(f.name)
-        head = pa.nulls(length, f.type) if data is None else pa.array(data, f.type)
-        tail = pa.array([summary.get(f.name)], f.type)
-        arrays.append(pa.concat_arrays([head, tail]))
+        if f.name in same:
+            arrays.append(pa.repeat(pa.scalar(same[f.name], f.type), length))
+        elif data is None:
+            arrays.append(pa.nulls(length, f.type))
+        else:
+            arrays.append(data if isinstance(data, pa.Array) else pa.array(data, f.type))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def failed(columns: tuple[str, ...], uri: str, partition: str, error: str) -> pa.RecordBatch:
-    summary = {"_records": 0, "_file_error": error}
-    return batch_of(columns, {}, 0, uri=uri, partition=partition, summary=summary)
+def unparsable(
+    columns: tuple[str, ...], records: list[str], *, uri: str, partition: str
+) -> pa.RecordBatch:
+    """Records that are not what their format says, each kept as it was delivered."""
+    rows = {"_violations": [["parsable"]] * len(records), "_raw": records}
+    return batch_of(columns, rows, len(records), uri=uri, partition=partition)
+
+
+def summary(
+    columns: tuple[str, ...], *, uri: str, partition: str, **values: int | str
+) -> pa.RecordBatch:
+    rows = {name: [value] for name, value in values.items()}
+    return batch_of(columns, rows, 1, uri=uri, partition=partition)

@@ -15,8 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from spark_jobs.audit import drift_text
 from spark_jobs.landing import Delivery, inspect, parse_csv, parse_json
 from spark_jobs.landing.parquet import rows_of
+from spark_jobs.landing.text import Layout, Part, parsed
 from spark_jobs.storage import files
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
 
@@ -26,15 +28,16 @@ COLUMNS = ("a", "b")
 class Read:
     """What one text file was read as."""
 
-    def __init__(self, path: Path, content: str | bytes, parse: Any) -> None:
+    def __init__(self, path: Path, content: str | bytes, parse: Any, **layout: Any) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        found = parse(str(path), MONDAY, COLUMNS, frozenset({"a"})).to_pylist()
-        *records, summary = found
-        assert all(r["_records"] is None for r in records), "one summary a file, and it is last"
+        shape = Layout(**({"columns": COLUMNS, "required": frozenset({"a"})} | layout))
+        batches = list(parsed(parse, Part(str(path), MONDAY), shape))
+        *records, summary = [row for batch in batches for row in batch.to_pylist()]
+        assert all(r["_records"] is None for r in records), "one summary a part, and it is last"
         self.records: int = summary["_records"]
         self.error: str | None = summary["_file_error"]
-        self.drift = json.loads(summary["_drift"] or '{"extra": {}, "missing": []}')
-        self.rows = [(r["a"], r["b"]) for r in records if not r["_violations"]]
+        self.drift = json.loads(summary["_drift"] or '{"extra": [], "missing": []}')
+        self.rows = [tuple(r[c] for c in shape.columns) for r in records if not r["_violations"]]
         self.rescued = [r["_rescued"] for r in records if not r["_violations"]]
         self.raw = [r["_raw"] for r in records if r["_violations"]]
         assert {tuple(r["_violations"]) for r in records if r["_violations"]} <= {("parsable",)}
@@ -43,7 +46,7 @@ class Read:
 
 @pytest.fixture
 def csv(tmp_path):
-    return lambda content: Read(tmp_path / "f.csv", content, parse_csv)
+    return lambda content, **layout: Read(tmp_path / "f.csv", content, parse_csv, **layout)
 
 
 @pytest.fixture
@@ -102,8 +105,89 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_after_it(csv):
     assert "a quoted field is never closed, so the rows after it are lost in it" in found.error
 
 
-def test_an_odd_quote_inside_a_value_is_only_a_character(csv):
-    assert csv('a,b\n1,5" disk\n2,y\n').rows == [("1", '5" disk'), ("2", "y")]
+@pytest.mark.parametrize(
+    "record",
+    ['1,5" disk', '1,"Hey, I missed " it"', '1,This "quotes" must be escaped', '1,"a"b', '1, "a"'],
+)
+def test_a_record_whose_quotes_are_not_well_formed_is_kept_as_it_was(csv, record):
+    found = csv(f'a,b\n0,x\n{record}\n2,"y, z"\n3,w\n')
+    assert (found.rows, found.raw) == ([("0", "x"), ("2", "y, z"), ("3", "w")], [record])
+    assert (found.records, found.error) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    {
+        "a stray quote at each end": '1,"x\n2,y\n3,z"\n4,w\n',
+        "the next quote opens": '1,"x\n2,y\n3,"z"\n4,w\n',
+        "one line": '1,"x\n2,y"\n3,z\n',
+        "a hundred lines": '1,"x\n' + "2,y\n" * 100 + '3,z"\n',
+    }.items(),
+)
+def test_a_quote_that_swallows_records_closes_the_gate(csv, case, text):
+    found = csv(f"a,b\n{text}")
+    assert "a quote in column b swallows" in found.error
+    assert found.records == 0
+
+
+def test_a_column_may_hold_lines_of_text_that_look_like_records(csv):
+    found = csv('a,b\n1,"Dear Ann,\nyours, Bob\n"\n2,y\n', multiline=("b",))
+    assert found.rows == [("1", "Dear Ann,\nyours, Bob\n"), ("2", "y")]
+
+
+@pytest.mark.parametrize(
+    ("case", "text", "layout"),
+    [
+        ("tabs", "a\tb\n1\t2\n3\t4\n", {"delimiter": "\t"}),
+        ("spaces", "a b\n1 2\n3 4\n", {"delimiter": " "}),
+        ("semicolons and apostrophes", "a;b\n'1';2\n3;'4'\n", {"delimiter": ";", "quote": "'"}),
+        ("no header", "1,2\n3,4\n", {"header": False}),
+        ("Latin 1", "a,b\n1,2\n3,4\n".encode("latin-1"), {"encoding": "latin-1"}),
+        ("UTF-16", "a,b\n1,2\n3,4\n".encode("utf-16"), {"encoding": "utf-16"}),
+        ("no quotes", "a,b\n1,2\n3,4\n", {"quote": None}),
+    ],
+)
+def test_one_table_however_the_contract_lays_out_the_text(csv, case, text, layout):
+    found = csv(text, **layout)
+    assert (found.rows, found.raw, found.error) == ([("1", "2"), ("3", "4")], [], None)
+
+
+def test_text_of_another_encoding_is_read_as_it_was_meant(csv):
+    text = "a,b\n1,caf\u00e9\n"
+    assert csv(text.encode("cp1252"), encoding="cp1252").rows == [("1", "caf\u00e9")]
+    assert csv(text.encode("utf-16-le"), encoding="utf-16-le").rows == [("1", "caf\u00e9")]
+
+
+def test_a_quote_is_a_character_where_the_contract_knows_none(csv):
+    assert csv('a,b\n1,5" disk\n', quote=None).rows == [("1", '5" disk')]
+
+
+def test_a_file_without_the_header_it_should_have_is_not_quoted(csv):
+    found = csv("Ann,ann@example.com,7\nBob,bob@example.com,8\n")
+    assert "The first line has 3 fields, names none of the contract's columns" in found.error
+    assert "2 columns were expected" in found.error
+    assert "ann" not in found.error.lower()
+
+
+def test_a_header_of_many_columns_is_read_whole_and_named_in_part(csv):
+    names = [f"column_with_a_long_name_{i}" for i in range(10_000)]
+    found = csv(f"a,{','.join(names)},b\n{','.join(map(str, range(10_002)))}\n")
+    assert (found.rows, found.error) == ([("0", "10001")], None)
+    assert len(found.drift["extra"]) == 10_000
+    (told,) = [drift_text(found.drift)]
+    assert told[-1] == "9990 more new columns" and len(told) == 11
+
+
+@pytest.mark.parametrize("size", [7, 16, 64, 1000])
+def test_a_file_is_the_same_in_blocks_of_any_size(csv, monkeypatch, size):
+    text = "a,b\n" + "".join(
+        f'{i},"x, ""{i}""\r\ny"\r\n{i},caf\u00e9\n{i},5" disk\n' for i in range(50)
+    )
+    whole = csv(text)
+    assert len(whole.rows) == 100 and len(whole.raw) == 50
+    monkeypatch.setattr("spark_jobs.landing.text.BLOCK", size)
+    found = csv(text)
+    assert (found.rows, found.raw, found.records) == (whole.rows, whole.raw, 150)
 
 
 def test_values_stay_the_text_that_was_delivered(csv):
@@ -114,13 +198,13 @@ def test_values_stay_the_text_that_was_delivered(csv):
 def test_an_extra_column_is_rescued_and_reported(csv):
     found = csv("a,b,c\n1,2,x\n3,4,y\n")
     assert [json.loads(r) for r in found.rescued] == [{"c": "x"}, {"c": "y"}]
-    assert found.drift == {"extra": {"c": ["x", "y"]}, "missing": []}
+    assert found.drift == {"extra": ["c"], "missing": []}
 
 
 def test_a_missing_optional_column_is_null_and_reported(csv):
     found = csv("a\n1\n2\n")
     assert found.rows == [("1", None), ("2", None)]
-    assert found.drift == {"extra": {}, "missing": ["b"]}
+    assert found.drift == {"extra": [], "missing": ["b"]}
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff", "a,b\n"])
@@ -219,16 +303,33 @@ def test_a_line_that_is_not_one_object_is_kept_as_it_was(jsonl, case, line):
 def test_extra_keys_are_rescued_and_reported(jsonl):
     found = jsonl('{"a":"1","c":{"d":1.50}}\n{"a":"2","e":null,"c":7}\n{"a":"3"}\n')
     assert found.rescued == ['{"c":{"d":1.50}}', '{"e":null,"c":7}', None]
-    assert found.drift == {"extra": {"c": ['{"d":1.50}', "7"], "e": [None]}, "missing": ["b"]}
+    assert found.drift == {"extra": ["c", "e"], "missing": ["b"]}
 
 
-def test_a_required_key_that_no_record_has_fails_the_file(jsonl, tmp_path):
-    found = jsonl('{"b":"1"}\n{"b":"2","c":"3"}\n')
-    assert found.records == 0
-    assert found.error == (
-        f"{tmp_path}/f.json: required column(s) missing: a. Found: b, c. Deliver them, or change the"
-        " contract."
+def test_a_required_key_that_no_record_has_fails_the_partition(lake):
+    lake.define(bronze("feed", "json", column("a", required=True), column("b")))
+    lake.land("feed", MONDAY, "f.json", '{"b":"1"}\n{"b":"2","c":"3"}\n')
+    (failure,) = lake.run("bronze.feed", MONDAY).partitions
+    assert "f.json: required column(s) missing: a. Deliver them, or change the contract." in str(
+        failure
     )
+
+
+@pytest.mark.parametrize("split", [1, 7, 20, 33, 1000])
+def test_every_line_is_in_one_part_of_its_file(tmp_path, split):
+    path = tmp_path / "f.json"
+    path.write_text("".join(f'{{"a":"{"x" * (i % 30)}{i}"}}\n' for i in range(50)))
+    size, layout = path.stat().st_size, Layout(COLUMNS)
+    rows = [
+        row["a"]
+        for start in range(0, size, split)
+        for batch in parsed(
+            parse_json, Part(str(path), MONDAY, start, min(start + split, size)), layout
+        )
+        for row in batch.to_pylist()
+        if row["_records"] is None
+    ]
+    assert rows == [f"{'x' * (i % 30)}{i}" for i in range(50)]
 
 
 def test_a_required_key_that_one_record_lacks_is_a_null(jsonl):
