@@ -426,7 +426,7 @@ def _count_files(spark: SparkSession, contract: Contract, staged: Staged, uri: s
     rows = staged_frame(spark, uri, staged.folder, "file")
     if rows is None:
         return
-    columns = ("_partition", "_source_file", "_records", "_file_error", "_drift")
+    columns = ("_partition", "_records", "_file_error", "_drift")
     found = delivered(contract, rows.select(*columns).toArrow().to_pylist())
     for partition, of in found.items():
         staged.records[partition] = of.records

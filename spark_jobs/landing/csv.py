@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from spark_jobs import storage
+from spark_jobs import quoting, storage
 from spark_jobs.contract import Contract
-from spark_jobs.errors import InputError, few
+from spark_jobs.errors import InputError
 from spark_jobs.landing.csv_records import Records, first_record, records
 from spark_jobs.landing.rows import batch_of, unparsable
 from spark_jobs.landing.text import Batches, Found, Layout, Part, blocks
@@ -91,8 +91,8 @@ def _ensure_header(names: list[str], layout: Layout, where: str) -> None:
     known = set(names) & set(layout.columns)
     lacking = [n for n in layout.columns if n in layout.required and n not in known]
     if not known or lacking:
-        lacks = f"required column(s) missing: {few(lacking)}. " if lacking else ""
-        found = f"names {few(known)} and" if known else "names"
+        lacks = f"required column(s) missing: {quoting.names(lacking)}. " if lacking else ""
+        found = f"names {quoting.names(sorted(known))} and" if known else "names"
         none = "others" if known else "none of the contract's columns"
         raise InputError(
             f"{where}: {lacks}The first line has {len(names)} fields, {found} {none};"
@@ -102,7 +102,10 @@ def _ensure_header(names: list[str], layout: Layout, where: str) -> None:
     twice = [n for n, times in Counter(names).items() if times > 1]
     if twice:
         unknown = sum(n not in known for n in twice)
-        shown = few(n for n in twice if n in known) or f"{unknown} that the contract does not know"
+        shown = (
+            quoting.names([n for n in twice if n in known])
+            or f"{unknown} that the contract does not know"
+        )
         raise InputError(
             f"{where}: column(s) named twice in the header: {shown}. Nobody can tell them apart;"
             " deliver the file with a name for each."

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from spark_jobs import quoting
 from spark_jobs.contract import Contract
-from spark_jobs.errors import few
 
 
 @dataclass
@@ -36,9 +36,8 @@ def delivered(contract: Contract, rows: Iterable[Mapping[str, Any]]) -> dict[str
         if row["_drift"]:
             drift = json.loads(row["_drift"])
             of.extra.update(drift["extra"])
-            lacks = missing.setdefault(
-                (row["_partition"], row["_source_file"]), set(drift["missing"])
-            )
+            where = (row["_partition"], drift["file"])
+            lacks = missing.setdefault(where, set(drift["missing"]))
             lacks &= set(drift["missing"])
     required = {c.name for c in contract.columns if c.required}
     for (partition, file), lacks in missing.items():
@@ -46,7 +45,7 @@ def delivered(contract: Contract, rows: Iterable[Mapping[str, Any]]) -> dict[str
         of.missing |= lacks
         if lacks & required and not of.error:
             of.error = (
-                f"{file}: required column(s) missing: {few(lacks & required)}. Deliver them, or"
+                f"{file}: required column(s) missing: {quoting.names(sorted(lacks & required))}. Deliver them, or"
                 " change the contract."
             )
     return found

@@ -205,7 +205,8 @@ def parsed(parse: Parse, part: Part, layout: Layout) -> Batches:
     except InputError as error:
         told["_file_error"] = str(error)
     if found.seen:
-        told["_drift"] = json.dumps({"extra": found.extra, "missing": found.missing})
+        drift = {"file": part.uri, "extra": found.extra, "missing": found.missing}
+        told["_drift"] = json.dumps(drift)
     where = {"uri": part.uri, "partition": part.partition}
     yield summary(layout.columns, **where, _records=found.records, **told)
 

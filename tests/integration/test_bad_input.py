@@ -346,7 +346,7 @@ def test_a_bad_redelivery_leaves_the_published_day_as_it_was(binaries):
         (b"PAR1\x00\x00PAR1",
          "{file}: a Parquet file, whatever its name says. Deliver it as text, in UTF-8."),
         (b'{"name":"x"}\n',
-         "{file}: required column(s) missing: id. Found: name. Deliver them, or change the contract."),
+         "{file}: required column(s) missing: id. Deliver them, or change the contract."),
     ],
 )  # fmt: skip
 def test_a_bad_text_file_fails_its_day_and_no_other(texts, content, message):

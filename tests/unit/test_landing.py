@@ -16,8 +16,11 @@ import pyarrow as pa
 import pytest
 
 from spark_jobs.audit import drift_text
+from spark_jobs.audit import drift_text
 from spark_jobs.landing import Delivery, inspect, parse_csv, parse_json
+from spark_jobs.landing.json_lines import split
 from spark_jobs.landing.parquet import rows_of
+from spark_jobs.landing.text import Layout, Part, parsed
 from spark_jobs.landing.text import Layout, Part, parsed
 from spark_jobs.storage import files
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
@@ -33,9 +36,11 @@ class Read:
         shape = Layout(**({"columns": COLUMNS, "required": frozenset({"a"})} | layout))
         batches = list(parsed(parse, Part(str(path), MONDAY), shape))
         *records, summary = [row for batch in batches for row in batch.to_pylist()]
+        assert {r["_source_file"] for r in records} <= {path.name}
         assert all(r["_records"] is None for r in records), "one summary a part, and it is last"
         self.records: int = summary["_records"]
         self.error: str | None = summary["_file_error"]
+        self.uri = str(path)
         self.drift = json.loads(summary["_drift"] or '{"extra": [], "missing": []}')
         self.rows = [tuple(r[c] for c in shape.columns) for r in records if not r["_violations"]]
         self.rescued = [r["_rescued"] for r in records if not r["_violations"]]
@@ -198,13 +203,13 @@ def test_values_stay_the_text_that_was_delivered(csv):
 def test_an_extra_column_is_rescued_and_reported(csv):
     found = csv("a,b,c\n1,2,x\n3,4,y\n")
     assert [json.loads(r) for r in found.rescued] == [{"c": "x"}, {"c": "y"}]
-    assert found.drift == {"extra": ["c"], "missing": []}
+    assert found.drift == {"file": found.uri, "extra": ["c"], "missing": []}
 
 
 def test_a_missing_optional_column_is_null_and_reported(csv):
     found = csv("a\n1\n2\n")
     assert found.rows == [("1", None), ("2", None)]
-    assert found.drift == {"extra": [], "missing": ["b"]}
+    assert found.drift == {"file": found.uri, "extra": [], "missing": ["b"]}
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff", "a,b\n"])
@@ -303,7 +308,7 @@ def test_a_line_that_is_not_one_object_is_kept_as_it_was(jsonl, case, line):
 def test_extra_keys_are_rescued_and_reported(jsonl):
     found = jsonl('{"a":"1","c":{"d":1.50}}\n{"a":"2","e":null,"c":7}\n{"a":"3"}\n')
     assert found.rescued == ['{"c":{"d":1.50}}', '{"e":null,"c":7}', None]
-    assert found.drift == {"extra": ["c", "e"], "missing": ["b"]}
+    assert found.drift == {"file": found.uri, "extra": ["c", "e"], "missing": ["b"]}
 
 
 def test_a_required_key_that_no_record_has_fails_the_partition(lake):
@@ -315,16 +320,24 @@ def test_a_required_key_that_no_record_has_fails_the_partition(lake):
     )
 
 
-@pytest.mark.parametrize("split", [1, 7, 20, 33, 1000])
-def test_every_line_is_in_one_part_of_its_file(tmp_path, split):
+def test_lines_that_are_alike_are_all_read_at_once():
+    lines = [f'{{"a":"x{i}","b":{i}.50,"c":null}}\n'.encode() for i in range(500)]
+    other = b'{"a":"\\u0031","b":2}\n'
+    alike, others = split(b"".join([*lines[:250], other, *lines[250:]]), lambda _: True)
+    assert ([g.length for g in alike], others) == ([500], other)
+    assert alike[0].rows(frozenset("ab"))["_rescued"][0].as_py() == '{"c":null}'
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 33, 1000])
+def test_every_line_is_in_one_part_of_its_file(tmp_path, size):
     path = tmp_path / "f.json"
     path.write_text("".join(f'{{"a":"{"x" * (i % 30)}{i}"}}\n' for i in range(50)))
-    size, layout = path.stat().st_size, Layout(COLUMNS)
+    end, layout = path.stat().st_size, Layout(COLUMNS)
     rows = [
         row["a"]
-        for start in range(0, size, split)
+        for start in range(0, end, size)
         for batch in parsed(
-            parse_json, Part(str(path), MONDAY, start, min(start + split, size)), layout
+            parse_json, Part(str(path), MONDAY, start, min(start + size, end)), layout
         )
         for row in batch.to_pylist()
         if row["_records"] is None
