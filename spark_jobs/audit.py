@@ -84,7 +84,7 @@ def table_columns(contract: Contract) -> list[tuple[str, str]]:
 
 
 # Columns that a message names; the rest it counts.
-_NAMED = 10
+_NAMED = quoting.NAMES
 
 
 @dataclass(frozen=True)

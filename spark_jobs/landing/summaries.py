@@ -44,8 +44,6 @@ def delivered(contract: Contract, rows: Iterable[Mapping[str, Any]]) -> dict[str
         of = found[partition]
         of.missing |= lacks
         if lacks & required and not of.error:
-            of.error = (
-                f"{file}: required column(s) missing: {quoting.names(sorted(lacks & required))}. Deliver them, or"
-                " change the contract."
-            )
+            names = quoting.names(sorted(lacks & required))
+            of.error = f"{file}: required column(s) missing: {names}. Deliver them, or change the contract."
     return found

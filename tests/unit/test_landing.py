@@ -16,11 +16,9 @@ import pyarrow as pa
 import pytest
 
 from spark_jobs.audit import drift_text
-from spark_jobs.audit import drift_text
 from spark_jobs.landing import Delivery, inspect, parse_csv, parse_json
 from spark_jobs.landing.json_lines import split
 from spark_jobs.landing.parquet import rows_of
-from spark_jobs.landing.text import Layout, Part, parsed
 from spark_jobs.landing.text import Layout, Part, parsed
 from spark_jobs.storage import files
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
