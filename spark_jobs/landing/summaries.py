@@ -45,5 +45,6 @@ def delivered(contract: Contract, rows: Iterable[Mapping[str, Any]]) -> dict[str
         of.missing |= lacks
         if lacks & required and not of.error:
             names = quoting.names(sorted(lacks & required))
-            of.error = f"{file}: required column(s) missing: {names}. Deliver them, or change the contract."
+            advice = "Deliver them, or change the contract."
+            of.error = f"{file}: required column(s) missing: {names}. {advice}"
     return found
