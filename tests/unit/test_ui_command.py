@@ -12,6 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
+
+from lakehouse.cli import ui
+
+PROJECT = Path(__file__).parents[2]
 
 # A child with a child of its own, as `dagster dev` has code servers; both note who they are.
 FAMILY = """
@@ -76,3 +81,22 @@ def test_a_command_that_fails_leaves_nothing_and_passes_its_code_on(tmp_path: Pa
     process, pids = start(tmp_path, body=body)
     assert process.wait(20) == 3
     assert running(pids) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)]
+)
+def test_a_server_that_others_reach_is_announced_with_a_warning(
+    host: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(ui, "serve", lambda command: started.append(command) or 0)
+    monkeypatch.chdir(PROJECT)
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "LAKEHOUSE_ENV", "LAKEHOUSE_HOME"):
+        monkeypatch.setenv(name, "")  # so that they are put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    done = CliRunner().invoke(ui.ui, ["--host", host, "--name", "lake.example.com"])
+    assert done.exit_code == 0, done.output
+    assert ("Dagster has no login" in done.stderr) == warned
+    assert started[0][-6:] == ["--host", host, "--port", "3000", "--name", "lake.example.com"]

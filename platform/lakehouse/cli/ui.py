@@ -6,6 +6,7 @@ they serve.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import subprocess
@@ -20,13 +21,18 @@ from lakehouse.settings import load_settings
 GRACE_SECONDS = 10.0
 """For a run in progress to note that it was interrupted; without one they end in some 4 s."""
 
+EXPOSED = """\
+warning: whoever reaches {host}:{port} sees everything and can run everything: Dagster has no login.
+Put a proxy with a login before it (docs/concepts/security.md)."""
+
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
 @click.option("--port", default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
-def ui(port: int, host: str) -> None:
+@click.option("--name", "names", multiple=True, help="A name under which a proxy serves it.")
+def ui(port: int, host: str, names: tuple[str, ...]) -> None:
     """Serve the Dagster UI with its daemon, until interrupted."""
     from lakehouse.instance import prepare_home
 
@@ -36,13 +42,20 @@ def ui(port: int, host: str) -> None:
     os.environ["LAKEHOUSE_ENV"] = settings.environment
     os.environ["LAKEHOUSE_HOME"] = str(settings.home)
     os.chdir(settings.project)
+    if not is_loopback(host):
+        click.echo(EXPOSED.format(host=host, port=port), err=True)
     click.echo(f"Dagster UI: http://{host}:{port}")
     sys.stdout.flush()
-    where = ["-m", "lakehouse.definitions"]
-    if (settings.project / "workspace.yaml").is_file():
-        where = ["-w", "workspace.yaml"]
-    arguments = ["dev", *where, "-h", host, "-p", str(port)]
-    sys.exit(serve([sys.executable, "-m", "dagster", *arguments]))
+    arguments = ["--host", host, "--port", str(port)]
+    arguments += [part for name in names for part in ("--name", name)]
+    sys.exit(serve([sys.executable, "-m", "lakehouse.webserver", *arguments]))
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anything
+        return False
 
 
 def serve(command: list[str], grace: float = GRACE_SECONDS) -> int:

@@ -1,0 +1,78 @@
+"""What others can do to the server that `lakehouse ui` starts, with all its processes running.
+
+Here: that the guard and the refusals of run config are really before the served lake. Not here:
+each request that is refused (tests/unit/test_webserver.py).
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.dagster_ui import Ui, served
+from tests.integration.test_permissions import readable
+
+pytestmark = pytest.mark.slow
+
+LAUNCH = """mutation Launch($params: ExecutionParams!) {
+    launchRun(executionParams: $params) {
+        __typename ... on RunConfigValidationInvalid {errors {message}}}}"""
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    with served(tmp_path_factory.mktemp("home")) as found:
+        yield found
+
+
+def launch(resource: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The variables of a run with config for a resource."""
+    place = {"repositoryLocationName": "lakehouse", "repositoryName": "__repository__"}
+    return {
+        "params": {
+            "selector": place | {"pipelineName": "all_marts"},
+            "runConfigData": {"resources": {resource: {"config": config}}},
+            "mode": "default",
+        }
+    }
+
+
+def status(url: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_run_that_names_its_program_is_refused(ui: Ui, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o700)
+    answer = ui.query(LAUNCH, **launch("dbt", {"dbt_executable": str(program)}))["launchRun"]
+    assert answer["__typename"] == "RunConfigValidationInvalid"
+    assert "unexpected config entr" in answer["errors"][0]["message"]
+    assert ui.query("{runsOrError {... on Runs {count}}}")["runsOrError"]["count"] == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_link_launches_nothing_and_another_name_sees_nothing(ui: Ui) -> None:
+    variables = json.dumps(launch("dbt", {}))
+    link = urllib.parse.urlencode({"query": LAUNCH, "variables": variables})
+    assert status(f"{ui.url}/graphql?{link}") == 405
+    assert status(f"{ui.url}/") == 200
+    assert status(f"{ui.url}/", host="evil.example") == 421
+    assert status(f"{ui.url}/", origin="http://evil.example") == 403
+
+
+def test_what_the_served_lake_writes_is_for_its_user_alone(ui: Ui) -> None:
+    made = ui.home / "dagster"
+    assert (made / "history" / "runs.db").exists()
+    assert list(readable(made)) == []
