@@ -17,7 +17,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from spark_jobs import storage
+from spark_jobs import quoting, storage
 from spark_jobs.engine import Engine
 from spark_jobs.errors import LakehouseError
 from spark_jobs.permissions import keep_files_private
@@ -41,8 +41,8 @@ def run(spec: str) -> None:
             report = run_table(wanted, engine)
             if pipes is not None:
                 pipes.report_custom_message(report.model_dump(mode="json"))
-    except LakehouseError as error:
-        click.echo(f"error: {error}", err=True)
+    except (LakehouseError, OSError) as error:
+        click.echo(f"error: {quoting.said(error)}", err=True)
         sys.exit(2)
     click.echo(report.model_dump_json())
     for partition in report.failed:
@@ -53,11 +53,14 @@ def run(spec: str) -> None:
 def read_spec(text: str) -> RunSpec:
     """A RunSpec from JSON text, or from the file or object that `text` names."""
     if not text.lstrip().startswith("{"):
-        fs, path = storage.filesystem(text)
+        where, (fs, path) = quoting.name(text), storage.filesystem(text)
         try:
             text = fs.open_input_stream(path).read().decode()
-        except OSError as error:
-            raise LakehouseError(f"--spec {text}: cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise LakehouseError(
+                f"--spec {where}: no JSON object, and no file that can be read"
+                f" ({quoting.said(error)})"
+            ) from error
     try:
         return RunSpec.model_validate_json(text)
     except ValidationError as error:

@@ -417,6 +417,8 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(
             f"{path}: contract not found; every table needs one: create the file"
         ) from None
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ContractError(f"{path}:1: not UTF-8 text ({error.reason})") from None
     try:

@@ -203,10 +203,16 @@ def active_files(table: DeltaTable) -> list[ActiveFile]:
 
 
 def describe_files(
-    uri: str, folder: str, schema: Schema, partition_by: Iterable[str]
+    uri: str,
+    folder: str,
+    schema: Schema,
+    partition_by: Iterable[str],
+    concealed: frozenset[str] = frozenset(),
 ) -> list[AddAction]:
     """Add actions for every Parquet file below `uri/folder`; row counts and bounds come from the
-    files' footers, partition values from their `column=value` folders."""
+    files' footers, partition values from their `column=value` folders. Of `concealed` texts the
+    log gets the bounds of all texts: the true ones are values of rows. Other types keep theirs: an
+    engine takes them for the least and the greatest value without a look at the rows."""
     fs, root = storage.filesystem(uri)
     types = {f.name: f.type for f in pa.schema(schema)}
     partition_by = list(partition_by)
@@ -225,13 +231,15 @@ def describe_files(
                 partition_values={k: None if v == NULL_PARTITION else v for k, v in values.items()},
                 modification_time=int(time.time() * 1000),
                 data_change=True,
-                stats=_stats(metadata, types),
+                stats=_stats(metadata, types, concealed),
             )
         )
     return actions
 
 
-def _stats(metadata: pq.FileMetaData, types: Mapping[str, pa.DataType]) -> str:
+def _stats(
+    metadata: pq.FileMetaData, types: Mapping[str, pa.DataType], concealed: frozenset[str]
+) -> str:
     """Delta's per-file statistics, with bounds for every column that has a value: delta-rs takes a
     bound that is not there for one that no value meets, and filters rows away."""
     low: list[str] = []
@@ -245,7 +253,9 @@ def _stats(metadata: pq.FileMetaData, types: Mapping[str, pa.DataType]) -> str:
         if name not in types or any(s is None or not s.has_null_count for s in groups):
             continue
         nulls[name] = sum(s.null_count for s in groups)
-        if bounds := _bounds([s for s in groups if s.num_values], types[name]):
+        valued = [s for s in groups if s.num_values]
+        told = name not in concealed or types[name] != pa.string()
+        if bounds := _bounds(valued, types[name], told=told):
             low.append(f"{json.dumps(name)}: {_lower(bounds[0])}")
             high.append(f"{json.dumps(name)}: {_upper(bounds[1])}")
     return (
@@ -254,12 +264,15 @@ def _stats(metadata: pq.FileMetaData, types: Mapping[str, pa.DataType]) -> str:
     )
 
 
-def _bounds(groups: list[pq.Statistics], type_: pa.DataType) -> tuple[Any, Any] | None:
-    """The least and the greatest value of a column; those of its type where a footer does not
-    tell, as with very long text. None if there is no value, or one of a year unknown to Python."""
+def _bounds(
+    groups: list[pq.Statistics], type_: pa.DataType, *, told: bool
+) -> tuple[Any, Any] | None:
+    """The least and the greatest value of a column; those of its type where they are not to be
+    `told`, or a footer does not tell them, as with very long text. None if there is no value, or
+    one of a year unknown to Python."""
     if not groups:
         return None
-    if all(s.has_min_max for s in groups):
+    if told and all(s.has_min_max for s in groups):
         try:
             return min(s.min for s in groups), max(s.max for s in groups)
         except OverflowError:

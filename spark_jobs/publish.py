@@ -48,12 +48,14 @@ class Published:
 @dataclass(frozen=True)
 class Target:
     """A table that is being written: its location, its log at the version the batch was computed
-    from, its columns and its physical partition columns."""
+    from, its columns, its physical partition columns, and the columns that the log says nothing
+    of."""
 
     uri: str
     table: DeltaTable
     columns: tuple[str, ...]
     by: tuple[str, ...]
+    concealed: frozenset[str] = frozenset()
 
     def rows(self, spark: SparkSession) -> DataFrame:
         reader = spark.read.format("delta").option("versionAsOf", self.table.version())
@@ -91,7 +93,7 @@ def target(contract: Contract, uri: str, options: dict[str, str]) -> Target:
     else:
         delta.ensure_layout(table, by)
         delta.add_columns(table, columns)
-    return Target(uri, table, tuple(n for n, _ in columns), by)
+    return Target(uri, table, tuple(n for n, _ in columns), by, contract.concealed)
 
 
 def publish(
@@ -279,7 +281,7 @@ def commit(
     adds = [
         action
         for folder in folders
-        for action in delta.describe_files(to.uri, folder, to.table.schema(), to.by)
+        for action in delta.describe_files(to.uri, folder, to.table.schema(), to.by, to.concealed)
     ]
     if not adds and not replaced:
         return Published()

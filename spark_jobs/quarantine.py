@@ -130,7 +130,7 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
             options=options,
         )
     delta.add_columns(table, COLUMNS)
-    return Target(location, table, tuple(n for n, _ in COLUMNS), ())
+    return Target(location, table, tuple(n for n, _ in COLUMNS), (), frozenset({"record"}))
 
 
 def _without_moved(

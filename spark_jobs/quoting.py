@@ -53,6 +53,11 @@ def some(found: list[str], separator: str = ", ") -> str:
     return separator.join(found[:NAMES]) + more
 
 
+def said(error: BaseException) -> str:
+    """The message of an error in one line."""
+    return plain(" ".join(str(error).split()))
+
+
 def markdown(text: str) -> str:
     """Text as it reads, within a line or a table cell of Markdown: no markup, link, image or HTML
     of it is taken for such."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from spark_jobs import quoting
+from spark_jobs import credentials, quoting
 
+ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
 # Words about data, which may hold names that a source chose.
 Words = Annotated[str, AfterValidator(quoting.plain)]
 Status = Literal["published", "unchanged", "empty", "failed"]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class RunSpec(_Record):
@@ -32,6 +33,22 @@ class RunSpec(_Record):
     engine: Literal["sail", "spark"] = "sail"
     run_id: str
     force: bool = False
+
+    @field_validator("zones")
+    @classmethod
+    def _every_zone(cls, zones: dict[str, str]) -> dict[str, str]:
+        missing = [z for z in ZONES if not zones.get(z)]
+        unknown = sorted(zones.keys() - set(ZONES))
+        if missing or unknown:
+            said = f"missing: {', '.join(missing)}" if missing else ""
+            said += f" unknown: {quoting.names(unknown)}" if unknown else ""
+            raise ValueError(f"{said.strip()}; the zones are {', '.join(ZONES)}")
+        return dict(credentials.refused(zones))
+
+    @field_validator("storage_options")
+    @classmethod
+    def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
+        return dict(credentials.refused(options))
 
 
 class Counts(_Record):

@@ -14,9 +14,9 @@ from datetime import datetime
 
 import pyarrow.fs as pafs
 
+from spark_jobs import quoting
 from spark_jobs.errors import StorageError
-
-ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
+from spark_jobs.report import ZONES
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,13 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), path
     # Only the store is parsed as a URI: a name may hold what means something in one, such as %.
     store, _, key = path.partition("/")
-    fs, root = pafs.FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{store}")
+    try:
+        fs, root = pafs.FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{store}")
+    except (OSError, ValueError) as error:  # it looks for the bucket at once
+        raise StorageError(
+            f"{uri}: the store cannot be reached ({quoting.said(error)}). Check the location, the"
+            " network, and the store's endpoint and region."
+        ) from error
     return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
 
 

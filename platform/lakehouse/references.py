@@ -47,16 +47,20 @@ def resolve(value: Any, key: tuple[str, ...], problems: list[str]) -> Any:
     if isinstance(value, list):
         return [resolve(v, (*key, str(i)), problems) for i, v in enumerate(value)]
     if isinstance(value, str) and _PLACEHOLDER.search(value):
-        problems.append(f"{'.'.join(key)}: {value!r} is a placeholder; put the real value there")
+        problems.append(f"{'.'.join(key)}: the value is a placeholder; put the real one there")
     return value
 
 
 def _referenced(reference: Mapping[str, Any], key: str, problems: list[str]) -> Any:
     kind = "secret" if "secret" in reference else "env"
     name, what = reference[kind], {"secret": "secret", "env": "environment variable"}[kind]
+    if not isinstance(name, str):
+        problems.append(f"{key}: {kind} takes the name of a variable")
+        return None
     value = os.environ.get(name) or reference.get("default")
     if not value:
         problems.append(f"{key}: {what} {name} is not set; set it, then load again")
-    elif _PLACEHOLDER.search(str(value)):  # a secret's value is not repeated
+    # A secret may look like anything, a placeholder too: nobody looks at it.
+    elif kind == "env" and _PLACEHOLDER.search(str(value)):
         problems.append(f"{key}: {what} {name} holds a placeholder; put the real value there")
     return Secret(name) if kind == "secret" else value

@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lakehouse.names import bucket_name
 from lakehouse.references import Secret, SettingsError, resolve
+from spark_jobs import credentials
+from spark_jobs.report import ZONES
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
 BUCKET_OF = {
     "landing": "raw",
     "bronze": "raw",
@@ -36,7 +37,6 @@ BUCKET_OF = {
 }
 _TARGETS = ("duckdb", "redshift", "sns", "file")
 _SNS_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
-_SECRET_KEY = re.compile(r"secret|token|password|access_key_id|private", re.IGNORECASE)
 
 
 class _Model(BaseModel):
@@ -62,12 +62,7 @@ class LakeSettings(_Model):
     @field_validator("storage_options")
     @classmethod
     def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
-        for key in options:
-            if _SECRET_KEY.search(key):
-                raise ValueError(
-                    f"{key} is a credential: leave it out, the default credential chain finds it"
-                )
-        return options
+        return dict(credentials.refused(options))
 
     @model_validator(mode="after")
     def _one_of(self) -> LakeSettings:
@@ -294,8 +289,16 @@ def load_settings(
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path}: settings file not found; create it") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text ({error.reason})") from None
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+        # Its own text quotes the line, which may be a secret that somebody wrote there.
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unexpected characters"
+        raise SettingsError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: settings are a mapping that begins with environment")
     problems: list[str] = []

@@ -90,7 +90,7 @@ def test_a_lake_is_shared_by_a_setting_only(lake: TinyLake) -> None:
 @pytest.mark.parametrize("given", ["7", "0o77", "777", "0177", "rw-------"])
 def test_a_umask_that_cannot_be_meant_stops_every_command(given: str) -> None:
     done = lakehouse("check", LAKEHOUSE_UMASK=given)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "LAKEHOUSE_UMASK" in done.stderr
     assert "077" in done.stderr
 

@@ -85,7 +85,7 @@ def test_an_unknown_environment_is_an_error_without_a_traceback(
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_ENV", "qa")
     said = lakehouse("check")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert said.output.startswith("Error: LAKEHOUSE_ENV is 'qa'")
 
 
@@ -136,7 +136,7 @@ def test_an_hour_can_be_materialized(plane: FakePlane) -> None:
 
 def test_a_partition_that_does_not_exist_is_an_error_that_says_which_do(plane: FakePlane) -> None:
     said = lakehouse("materialize", "bronze.orders", "--partition", "2031-01-01")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "there is no daily partition 2031-01-01" in said.output
     assert "2026-10-05 to 2026-10-29" in said.output
     assert plane.specs == []
@@ -144,7 +144,7 @@ def test_a_partition_that_does_not_exist_is_an_error_that_says_which_do(plane: F
 
 def test_a_table_that_does_not_exist_is_an_error_that_says_which_do(plane: FakePlane) -> None:
     said = lakehouse("materialize", "silver.order", "--partition", "2026-10-05")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "there is no table, layer or domain silver.order" in said.output
     assert "silver.orders" in said.output
 
@@ -181,13 +181,13 @@ def test_the_sample_stays_out_of_environments_with_real_data(
     other = real.model_copy(update={"sample": sample, "environment": "dev"})
     monkeypatch.setattr("lakehouse.cli.deliver.load_settings", lambda: other)
     said = lakehouse("deliver")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "the dev environment takes no sample data" in said.output
 
 
 def test_a_delivery_beyond_the_partitions_is_refused() -> None:
     said = lakehouse("deliver", "--days", "40")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "40 days from 2026-10-05 go beyond 2026-10-30" in said.output
 
 

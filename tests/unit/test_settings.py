@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 from lakehouse import settings as module
 from lakehouse.names import bucket_name
+from lakehouse.references import resolve
 from lakehouse.settings import ENVIRONMENTS, Secret, SettingsError, SnsTopic, load_settings
 
 FOLDER = Path(module.__file__).parent / "settings"
@@ -139,12 +141,9 @@ def test_a_placeholder_fails_at_load(tmp_path: Path, value: str) -> None:
 def test_a_placeholder_in_an_environment_variable_fails_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    provide(monkeypatch, LAKEHOUSE_REDSHIFT_PASSWORD="<password>")
-    with pytest.raises(
-        SettingsError, match=r"warehouse\.password: .* holds a placeholder"
-    ) as caught:
+    provide(monkeypatch, LAKEHOUSE_REDSHIFT_HOST="<host>")
+    with pytest.raises(SettingsError, match=r"warehouse\.host: .* holds a placeholder"):
         load_settings("prod")
-    assert "<password>" not in str(caught.value)
 
 
 def test_an_unknown_key_fails_and_is_named(tmp_path: Path) -> None:
@@ -229,3 +228,41 @@ def test_bucket_names_go_through_one_normaliser(name: str, normal: str) -> None:
 def test_a_name_that_can_be_no_bucket_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a bucket name"):
         bucket_name(name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "<changeme>",
+        "todo",
+        "true",
+        "0123",
+        "null",
+        "a: {b}",
+        "two\nlines",
+        " \"quoted' ",
+        "{env: X}",
+    ],
+)
+def test_a_secret_may_look_like_anything(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("A_SECRET", value)
+    problems: list[str] = []
+    secret = resolve({"password": {"secret": "A_SECRET"}}, (), problems)["password"]
+    assert (problems, secret.reveal()) == ([], value)
+    assert value not in repr(secret)
+
+
+def test_settings_that_are_not_yaml_are_refused_without_quoting_them(tmp_path: Path) -> None:
+    (tmp_path / "local.yaml").write_text("environment: local\npassword: hunter2: [")
+    with pytest.raises(SettingsError, match=r"local\.yaml:\d: not valid YAML") as caught:
+        load_settings("local", folder=tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda p: p.write_bytes(b"\xff\xfe\x00")])
+def test_a_settings_file_that_cannot_be_read_is_named(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    spoil(tmp_path / "local.yaml")
+    with pytest.raises(SettingsError, match=r"local\.yaml"):
+        load_settings("local", folder=tmp_path)

@@ -26,6 +26,12 @@ COMMANDS = {
 }
 
 
+class _CannotRun(click.ClickException):
+    """Nothing was begun, as opposed to 1: something was, and failed."""
+
+    exit_code = 2
+
+
 class _Commands(click.Group):
     """Imports a subcommand when it is needed: none of them waits for the libraries of another."""
 
@@ -43,7 +49,7 @@ class _Commands(click.Group):
             keep_files_private()
             return super().invoke(ctx)
         except LakehouseError as error:  # says what to do: no traceback
-            raise click.ClickException(str(error)) from error
+            raise _CannotRun(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
