@@ -16,6 +16,12 @@ def note(contract: Contract, drift: dict[str, Any], names: Iterable[str], where:
     """Adds what the columns of one file say. Raises SchemaError if a required one is missing."""
     present = set(names)
     missing = [c for c in contract.columns if c.name not in present]
+    if len(missing) == len(contract.columns):
+        # Without a header the names are the values of the first row: none of them is shown.
+        raise SchemaError(
+            f"{where}: none of its {len(present)} columns has a name of the contract. Deliver it"
+            f" with a header that names {quoting.names(c.name for c in contract.columns)}."
+        )
     required = [c.name for c in missing if c.required]
     if required:
         raise SchemaError(
