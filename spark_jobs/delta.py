@@ -15,11 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema
@@ -28,6 +27,9 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from spark_jobs import storage
 from spark_jobs.errors import ConflictError, SchemaError, StorageError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads  # brings pandas, which most commands do without
 
 # Bounds of longer strings are cut, the upper one made greater than whatever begins like it.
 _LONGEST_STAT = 64

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from lakehouse.settings import PartitionSettings
 from spark_jobs.window import FORMATS, Scheme, Window
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -26,6 +28,8 @@ def partitions_def(
     """The partitions definition of a scheme; all assets of a scheme share one object."""
     if scheme is None:
         return None
+    import dagster as dg
+
     start = settings.start.strftime(FORMATS[scheme]) if scheme == "daily" else _hour(settings.start)
     if settings.end is None:
         end = None
@@ -42,6 +46,8 @@ def _hour(day: date) -> str:
 
 def scheme_of(partitions: dg.PartitionsDefinition | None) -> Scheme | None:
     """The scheme of a definition made here; None for assets without partitions."""
+    import dagster as dg
+
     if isinstance(partitions, dg.HourlyPartitionsDefinition):
         return "hourly"
     return "daily" if isinstance(partitions, dg.DailyPartitionsDefinition) else None

@@ -27,8 +27,8 @@ def gaps(tables: str, fill: bool) -> None:
 
     Exit code 1 if there are any.
     """
-    from lakehouse.cli.lake_run import select
     from lakehouse.data_plane import engine_kept_running
+    from lakehouse.selection import select
     from spark_jobs.contract import load_contracts
 
     settings = load_settings()

@@ -28,6 +28,7 @@ from lakehouse.instance import open_instance
 from lakehouse.jobs import LAKE_JOBS, MARTS, run_tags
 from lakehouse.landing import snapshot
 from lakehouse.partitions import keys, partitions_def
+from lakehouse.selection import select
 from lakehouse.settings import Settings
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
@@ -123,19 +124,6 @@ def _range(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, s
                 " (partitions.start and partitions.end)"
             )
     return wanted
-
-
-def select(contracts: Mapping[str, Contract], names: Sequence[str]) -> list[str]:
-    """Tables by name (`silver.orders`), layer (`silver`) or domain (`crm`), upstream first."""
-    chosen: set[str] = set()
-    for name in names:
-        found = {t for t, c in contracts.items() if name in (t, c.layer, c.domain)}
-        if not found:
-            raise InputError(
-                f"there is no table, layer or domain {name}; tables: {', '.join(contracts)}"
-            )
-        chosen |= found
-    return [t for t in contracts if t in chosen]
 
 
 def delivered_days(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[date, date]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.table import Table
 
-from lakehouse.cli.terminal import console, data
 from lakehouse.settings import load_settings
 from spark_jobs.contract import load_contracts
 from spark_jobs.storage import Lake
@@ -19,7 +17,10 @@ from spark_jobs.storage import Lake
 def reconcile(tables: str, quick: bool) -> None:
     """Recount rows, files, keys and quarantine, compute every table again from its inputs, and say
     where the lake differs."""
-    from lakehouse.cli.lake_run import select
+    from rich.table import Table
+
+    from lakehouse.cli.terminal import console, data
+    from lakehouse.selection import select
     from spark_jobs.engine import Engine
     from spark_jobs.recompute import reconciled
     from spark_jobs.reconcile import reconcile as recount

@@ -10,19 +10,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from dagster import DagsterEventType
-from dagster._core.events.log import EventLogEntry
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
-from lakehouse.execution import name_of, reason_of
 from lakehouse.partitions import span
 from spark_jobs import quoting
-from spark_jobs.report import RunSpec, TableReport
+
+if TYPE_CHECKING:
+    from dagster._core.events.log import EventLogEntry
+
+    from spark_jobs.report import RunSpec, TableReport
 
 
 @contextmanager
@@ -108,6 +109,10 @@ class RunDisplay:
 
     def on_event(self, entry: EventLogEntry) -> None:
         """Steps that send no report: marts, and those that failed as a whole."""
+        from dagster import DagsterEventType
+
+        from lakehouse.execution import name_of, reason_of
+
         if not entry.is_dagster_event:
             return
         event = entry.get_dagster_event()
