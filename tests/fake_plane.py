@@ -87,6 +87,7 @@ class FakePlane:
                     "run_id": report.run_id,
                     "status": p.status,
                     "started_at": datetime.now(UTC),
+                    "seconds": 0.0,
                     "transform_version": report.transform_version,
                     **p.counts.model_dump(),
                     "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -140,7 +140,7 @@ def coarser(contracts: Mapping[str, Contract], scheme: Scheme) -> dict[str, str]
 
 def due_windows(ended: Ended, table: Contract, driving: str, rows: Rows) -> dict[str, datetime]:
     """The partitions of a coarser table that are made of windows of this run and are due: all
-    their windows are published, one of them later than the partition itself ran. With the time of
+    their windows are published, one of them after the partition itself began to run. With the time of
     that one. `rows` are those of both tables."""
     assert table.partitioning is not None
     newest: dict[str, datetime] = {}
@@ -149,7 +149,7 @@ def due_windows(ended: Ended, table: Contract, driving: str, rows: Rows) -> dict
         if row["table"] == table.table:
             newest[row["partition"]] = row["started_at"]
         elif row["status"] != "failed":
-            published[row["partition"]] = row["started_at"]
+            published[row["partition"]] = row["started_at"] + timedelta(seconds=row["seconds"])
     out = {}
     for key in sorted({Window.of(p).around(table.partitioning).key for p in ended.partitions}):
         due = inside(key, ended.scheme)

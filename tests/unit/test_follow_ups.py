@@ -6,6 +6,7 @@ The runs are Dagster's own, over a data plane that runs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lakehouse.assets import asset_key
 from lakehouse.definitions import build_definitions
 from lakehouse.execution import QUIET
 from lakehouse.follow_up_sensor import NAME
-from lakehouse.follow_ups import REST_TAG, WINDOWS_TAG, Ended, held_back, rest_of
+from lakehouse.follow_ups import REST_TAG, WINDOWS_TAG, Ended, due_windows, held_back, rest_of
 from lakehouse.gaps import find_gaps
 from lakehouse.instance import PROCESS_TAG
 from lakehouse.partitions import range_tags, run_range
@@ -233,6 +234,34 @@ def test_a_failed_hour_holds_its_day_back(sensed: Sensed, switch: AnyPlane) -> N
     assert sensed.look() == []
 
 
+@pytest.mark.parametrize(
+    ("day", "hours_last", "is_due"),
+    [
+        pytest.param(None, 0, True, id="a day that never ran"),
+        pytest.param(("failed", 5), 10, True, id="a day that failed before its last hour came"),
+        pytest.param(("failed", 60), 0, False, id="a day that failed with all its hours there"),
+        pytest.param(("published", 60), 0, False, id="a day that has seen its hours"),
+        pytest.param(("published", 5), 30, True, id="an hour that was being published meanwhile"),
+    ],
+)
+def test_a_day_is_due_while_an_hour_is_newer(
+    contracts: Any, day: tuple[str, int] | None, hours_last: float, is_due: bool
+) -> None:
+    start = datetime(2026, 10, 7, tzinfo=UTC)
+    rows = [
+        {"table": "silver.readings", "partition": hour, "status": "published",
+         "started_at": start, "seconds": float(hours_last)}
+        for hour in HOURS
+    ]  # fmt: skip
+    if day is not None:
+        began = start + timedelta(seconds=day[1])
+        own = {"table": "gold.readings_daily", "partition": "2026-10-06", "status": day[0]}
+        rows.append({**own, "started_at": began, "seconds": 1.0})
+    ended = Ended("run", "hourly", (HOURS[7],))
+    found = due_windows(ended, contracts["gold.readings_daily"], "silver.readings", rows)
+    assert list(found) == (["2026-10-06"] if is_due else [])
+
+
 def test_dagster_shows_which_hours_a_day_is_made_of(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     key = dg.AssetKey(["gold", "readings_daily"])
@@ -249,8 +278,6 @@ def test_dagster_shows_which_hours_a_day_is_made_of(definitions: dg.Definitions)
 
 
 def test_a_blocked_day_says_which_hours_it_waits_for(contracts: Any) -> None:
-    from datetime import date
-
     chosen = {t: contracts[t] for t in (*READINGS, "gold.readings_daily")}
     row = {"status": "published", "error": "", "transform_version": "v"}
     ledger = [
