@@ -136,6 +136,9 @@ def start_server(
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
     }
     conf = {
+        # The driver's other two ports, for executors that a local master has not, ask for a secret
+        # that Spark makes up itself.
+        "spark.authenticate": "true",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": "0",
         "spark.driver.bindAddress": "127.0.0.1",

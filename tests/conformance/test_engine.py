@@ -136,6 +136,13 @@ def test_classic_sessions_are_possible_again_after_the_last_engine():
 
 
 @pytest.mark.jvm
+def test_the_jvm_asks_for_a_secret_on_its_other_ports_too():
+    with Engine.start("spark", jvm_options=("-XX:TieredStopAtLevel=1",)) as engine:
+        assert engine.spark.conf.get("spark.authenticate") == "true"
+        assert engine.spark.range(3).mapInArrow(_with_answer, "id long, answer string").count() == 3
+
+
+@pytest.mark.jvm
 def test_the_jvm_ends_with_a_process_that_is_killed():
     killed = run_python(
         "import os, signal; from spark_jobs.engine import Engine\n"
