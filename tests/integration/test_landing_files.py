@@ -9,8 +9,13 @@ import datetime as dt
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 
+from spark_jobs import storage
+from spark_jobs.landing.parquet import rows_of
 from tests.lakes import MONDAY, TUESDAY, bronze, column, only
 
 ID = column("id", "bigint", required=True)
@@ -113,3 +118,30 @@ def test_ten_thousand_files_are_one_partition(lake, kind):
     report = only(lake.run("bronze.feed", MONDAY))
     assert report.status == "published" and report.counts.inserted == 10_000
     assert sorted(map(int, lake.rows("bronze.feed", "id"))) == list(range(10_000))
+
+
+def test_every_name_in_an_object_store_is_taken_literally(monkeypatch):
+    for name, value in (
+        ("ACCESS_KEY_ID", "x"),
+        ("SECRET_ACCESS_KEY", "x"),
+        ("REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    names = [n for n in NAMES if "\n" not in n]  # the stand-in for S3 has no such keys
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        requests.put(f"http://{host}:{port}/lake", timeout=9).raise_for_status()
+        folder = "s3a://lake/landing/100%/a#b"
+        for n, name in enumerate(names):
+            fs, path = storage.filesystem(f"{folder}/{name}.parquet")
+            pq.write_table(one(n), path, filesystem=fs)
+        found = {}
+        for file in storage.files(folder):
+            (batch,) = rows_of(file.uri, MONDAY, range(1), {"id": pa.int64()}, ())
+            found[file.name] = batch.column("id").to_pylist()
+        assert found == {f"{name}.parquet": [n] for n, name in enumerate(names)}
+    finally:
+        server.stop()
