@@ -10,6 +10,7 @@ from os.path import relpath
 from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.checks import (
     LOOKUPS_CURRENT,
@@ -21,7 +22,7 @@ from lakehouse.checks import (
 from lakehouse.data_plane import DataPlane
 from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
 from lakehouse.masking import Masking
-from lakehouse.partitions import partitions_def
+from lakehouse.partitions import partitions_def, span
 from lakehouse.reporting import column_lineage, in_one_line, partition_metadata, table_metadata
 from lakehouse.settings import Settings
 from spark_jobs.contract import Contract
@@ -200,6 +201,8 @@ def _events(
     if not failed:
         if contract.partitioning is None:
             yield dg.MaterializeResult(asset_key=key, metadata=metadata[good[-1].partition])
+        elif _known(context, report):
+            yield from _nothing_new(context, report)
         else:
             for partition, entries in metadata.items():
                 context.add_asset_metadata(entries, asset_key=key, partition_key=partition)
@@ -224,6 +227,27 @@ def _events(
         # An alert has the reasons from the failed checks, where they are masked.
         announced = text.partition("\n")[0]
         raise dg.Failure(description=text, metadata={ANNOUNCED: announced}, allow_retries=False)
+
+
+def _known(context: dg.AssetExecutionContext, report: TableReport) -> bool:
+    """Whether nothing changed and Dagster has every partition as materialized. It may not, where
+    another instance ran the table."""
+    if any(p.status != "unchanged" for p in report.partitions):
+        return False
+    said = context.instance.get_materialized_partitions(asset_key(report.table))
+    return all(p.partition in said for p in report.partitions)
+
+
+def _nothing_new(context: dg.AssetExecutionContext, report: TableReport) -> Iterator[Any]:
+    """One observation for all partitions. Steps downstream wait for the output, and Dagster makes a
+    materialization per partition of it unless it is marked as that of an observed asset is."""
+    key = asset_key(report.table)
+    partitions = span([p.partition for p in report.partitions])
+    yield dg.AssetObservation(key, metadata={"status": "unchanged", "partitions": partitions})
+    (output,) = (name for name, k in context.assets_def.keys_by_output_name.items() if k == key)
+    yield dg.Output(
+        None, output_name=output, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+    )
 
 
 def failure_text(table: str, failed: list[PartitionReport], of: int) -> str:

@@ -112,7 +112,28 @@ def test_a_second_run_changes_nothing_and_says_so(dagster: DagsterLake) -> None:
     versions = [dagster.lake.versions(t) for t in ("bronze.people", "silver.people")]
     assert dagster.run(MONDAY, WEDNESDAY).success
     assert [dagster.lake.versions(t) for t in ("bronze.people", "silver.people")] == versions
-    assert dagster.metadata("silver.people", TUESDAY)["status"] == "unchanged"
+    assert dagster.metadata("silver.people", TUESDAY)["status"] == "published"
+
+
+def test_a_run_with_nothing_to_do_has_no_event_per_partition(dagster: DagsterLake) -> None:
+    first = dagster.run(MONDAY, WEDNESDAY)
+    again = dagster.run(MONDAY, WEDNESDAY)
+    assert (again.success, again.skipped) == (True, [])
+    kinds = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
+    made, observed = (dagster.instance.all_logs(again.run_id, of_type=k) for k in kinds)
+    assert not made
+    assert [e.get_dagster_event().asset_key.path[-2] for e in observed] == ["bronze", "silver"]
+    said, before = ({(c.asset, c.name): c.passed for c in r.checks} for r in (again, first))
+    assert said == before
+
+
+def test_what_another_instance_did_is_recorded_as_materialized(dagster: DagsterLake) -> None:
+    dagster.run(MONDAY, WEDNESDAY)
+    with dg.instance_for_test() as other:
+        elsewhere = DagsterLake(dagster.lake, dagster.settings, other)
+        assert elsewhere.run(MONDAY, WEDNESDAY).success
+        assert elsewhere.materialized("silver.people") == set(DAYS)
+        assert elsewhere.metadata("silver.people", TUESDAY)["status"] == "unchanged"
 
 
 def test_a_run_with_nothing_to_do_starts_no_engine(
