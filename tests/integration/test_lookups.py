@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,18 @@ import pytest
 
 from spark_jobs import lookups, quarantine
 from spark_jobs.errors import ContractError
-from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake, bronze, column, contract, only, rule
+from tests.lakes import (
+    MONDAY,
+    TUESDAY,
+    WEDNESDAY,
+    TinyLake,
+    bronze,
+    column,
+    contract,
+    copied,
+    only,
+    rule,
+)
 
 DAYS = (MONDAY, TUESDAY, WEDNESDAY)
 RATE = pa.decimal128(10, 2)
@@ -332,3 +343,65 @@ def test_a_declaration_that_the_engine_cannot_evaluate_stops_the_first_run(shop)
     shop.define(orders(affects="rates.ccy = orders.ccy and no_such(rates.day)", version="1.0.1"))
     with pytest.raises(ContractError, match=r"silver/orders\.yaml: affects cannot be evaluated"):
         shop.run("silver.orders", MONDAY)
+
+
+def test_a_dimension_version_that_arrives_late_counts_for_the_days_that_it_is_valid_on(shop):
+    """Its coming ends the version before it, whose old and new form both count."""
+    at = ("valid_from", "timestamp")
+    shop.define(bronze("people", "parquet", column("id", "bigint"), column(*at)))
+    dim = contract(
+        "silver.people",
+        [
+            column("id", "bigint", key=1, of="bronze.people.id"),
+            column(*at, key=2, of="bronze.people.valid_from"),
+            column("valid_to", "timestamp"),
+            column("is_current", "boolean", required=True),
+        ],
+        inputs=[{"table": "bronze.people"}],
+        publish={"mode": "scd2", "sequence": "valid_from"},
+        physicalPartition="none",
+    )
+    shop.define(dim, copied("id", "valid_from", table="people"))
+    affects = (
+        "people.id = visits.customer and people.valid_from <= cast(visits.day as timestamp)"
+        " and coalesce(people.valid_to > cast(visits.day as timestamp), true)"
+    )
+    lookup = {"table": "silver.people", "read": "lookup", "affects": affects}
+    visits = contract(
+        "silver.visits",
+        [column("id", "bigint"), column("customer", "bigint"), column("day", "date")],
+        inputs=[{"table": "bronze.orders"}, lookup],
+    )
+    through = 'orders.select(*LINEAGE, "id", "customer", "day")'
+    shop.define(
+        visits,
+        f"""
+        from spark_jobs.columns import LINEAGE
+
+        def transform(orders, people):
+            return {through}
+        """,
+    )
+
+    def people(day: str, since: str) -> None:
+        when = pa.array(
+            [datetime.fromisoformat(f"{since}T00:00:00+00:00")], pa.timestamp("us", "UTC")
+        )
+        shop.land("people", day, "p.parquet", pa.table({"id": pa.array([1]), "valid_from": when}))
+        for table in ("bronze.people", "silver.people"):
+            assert not shop.run(table, day).failed
+
+    people(MONDAY, "2026-10-01")
+    assert not shop.run("silver.visits", *DAYS).failed
+    people(TUESDAY, TUESDAY)
+    found = lookups.stale_partitions(
+        shop.parsed(), shop.lake, shop.ledger("silver.visits"), shop.engine, ["silver.visits"]
+    )
+    # Monday used the first version, whose end is another now.
+    assert set(found["silver.visits"]) == set(DAYS)
+    assert not shop.run("silver.visits", *DAYS).failed
+    people(WEDNESDAY, WEDNESDAY)
+    found = lookups.stale_partitions(
+        shop.parsed(), shop.lake, shop.ledger("silver.visits"), shop.engine, ["silver.visits"]
+    )
+    assert set(found["silver.visits"]) == {TUESDAY, WEDNESDAY}
