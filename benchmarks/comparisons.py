@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import measure
+from benchmarks import measure, text_lines
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
 from benchmarks.table import Row
@@ -46,6 +46,7 @@ class Bench:
     b_scale: float = 0.1
     c_scale: float = 0.1
     d_scale: float = 1
+    g_lines: int = 2_000_000
     held: dict[tuple[float, str], Cost] = field(default_factory=dict)
 
     def compared(self, letters: Sequence[str]) -> list[Row]:
@@ -208,6 +209,24 @@ class Bench:
                 str(commits["new"]), target="= 0", met=commits["new"] == 0),
             Row("f", "the run before it, once", first),
         ]  # fmt: skip
+
+    # -- (g) reading text ------------------------------------------------------------------------
+
+    def _g(self) -> list[Row]:
+        rows = []
+        for kind in ("csv", "json"):
+            path = text_lines.written(self.work, kind, self.g_lines)
+            names = (f"the reader of {kind} files", f"Polars, all {kind} columns as text")
+            entrants = [
+                Contender(n, f"{CONTENDERS}.text_reader", (who, kind, str(path)))
+                for n, who in zip(names, ("platform", "polars"), strict=True)
+            ]
+            costs = race(entrants, self.runs, self.work, self.tell)
+            ours, other = (costs[n] for n in names)
+            size = f"{self.g_lines:,} lines, {path.stat().st_size / GIB:.2f} GiB"
+            rows.append(Row("g", f"{names[0]}, {size}", ours, *_ratios(ours, other, 2)))
+            rows.append(Row("g", names[1], other))
+        return rows
 
 
 def _ratios(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from spark_jobs.landing.rows import empty, schema, summary
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 # Bytes of one task, where lines are records.
 SPLIT = 64 << 20
 # The longest record, so that a quote that is never closed does not take the rest of a file with it.
@@ -227,4 +228,6 @@ def read_text(
 
     rows = [(p.uri, p.partition, p.start, p.end) for p in listed]
     paths = spark.createDataFrame(rows, "uri string, partition string, start bigint, end bigint")
+    if len(rows) > 1:  # Sail gives the paths to one task, however many they are
+        paths = paths.repartition(min(len(rows), os.cpu_count() or 1))
     return paths.mapInArrow(parse_files, schema(contract))
