@@ -217,15 +217,17 @@ def content_hash(contract: Contract, frame: DataFrame) -> Column:
     """xxHash64 of the contract's columns that the transform made: equal rows have equal hashes."""
     from pyspark.sql import functions as F
 
-    def hashable(name: str, type_: str) -> Column:
-        # Engines hash decimals beyond 64 bits differently, and write them alike.
-        wide = type_.startswith("decimal") and int(type_[8:].partition(",")[0]) > 18
-        return F.col(name).cast("string") if wide else F.col(name)
-
     made = [c for c in contract.columns if c.name in frame.columns]
     # The hash passes over nulls: without their places, (null, x) and (x, null) would be one row.
     nulls = [F.col(c.name).isNull() for c in made if not c.required]
-    return F.xxhash64(*[hashable(c.name, c.type) for c in made], *nulls)
+    return F.xxhash64(*[hashable(F.col(c.name), c.type) for c in made], *nulls)
+
+
+def hashable(value: Column, type_: str) -> Column:
+    """A value in the form that every engine hashes alike: decimals beyond 64 bits have the same text
+    everywhere, and not the same hash."""
+    wide = type_.startswith("decimal") and int(type_[8:].partition(",")[0]) > 18
+    return value.cast("string") if wide else value
 
 
 def stage(contract: Contract, frame: DataFrame, uri: str, folder: str) -> None:

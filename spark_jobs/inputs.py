@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from spark_jobs import delta, window
-from spark_jobs.audit import origin_sum
+from spark_jobs.audit import hashable, origin_sum
 from spark_jobs.contract import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.storage import Lake
@@ -166,8 +166,8 @@ def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
     others."""
     from pyspark.sql import functions as F
 
-    names = columns or frame.schema["_input"].dataType.fieldNames()
-    return F.xxhash64(*[F.col(f"_input.`{n}`") for n in names])
+    types = {f.name: f.dataType.simpleString() for f in frame.schema["_input"].dataType.fields}
+    return F.xxhash64(*[hashable(F.col(f"_input.`{n}`"), types[n]) for n in columns or types])
 
 
 def origins(
@@ -185,9 +185,8 @@ def origins(
         rows = _arrived(source.contract, rows, partitions)
     elif contract.partitioning != source.contract.partitioning:
         rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
-    return rows.select(
-        F.xxhash64(*[F.col(k) for k in source.contract.key]).alias("_origin"), "_partition"
-    )
+    key = [hashable(F.col(k), source.contract.column[k].type) for k in source.contract.key]
+    return rows.select(F.xxhash64(*key).alias("_origin"), "_partition")
 
 
 def whole_records(

@@ -170,11 +170,12 @@ def _slices() -> Story:
 def _of_keys() -> Story:
     """Rows that are turned away are found again, whole, by a key of odd values."""
     upstream = _table("latest", "upsert", "id", "part", layout="none", sequence="seen_at")
-    columns = [column(n, t) for n, t in TYPES.items()]
+    keys = {"id": 1, "part": 2}
+    columns = [column(n, t, required=n == "seen_at", key=keys.get(n, 0)) for n, t in TYPES.items()]
     columns[4]["quality"] = [rule("range", min=100)]
     document = contract(
-        "gold.checked", columns, inputs=[{"table": "silver.latest"}],
-        gates={"max_quarantine_rate": 1.0},
+        "gold.checked", columns, inputs=[{"table": "silver.latest"}], physicalPartition="none",
+        publish={"mode": "upsert", "sequence": "seen_at"}, gates={"max_quarantine_rate": 1.0},
     )  # fmt: skip
     known = {
         MONDAY: [change(1, 8), change(1, 9, "e\u0301"), change(2, 9, 'a "b"\\', note='"c"\n🦊')],
