@@ -10,6 +10,7 @@ Importing this module is cheap: PySpark, Sail and gRPC are imported when an engi
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -59,6 +60,13 @@ PER_CORE = [
     "spark.sql.shuffle.partitions",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism",
 ]
+
+# Loggers of the client that write errors of expressions to stderr, with the value that caused them.
+_TALKATIVE = (
+    "pyspark.sql.connect.logging",
+    "DataFrameQueryContextLogger",
+    "SQLQueryContextLogger",
+)
 
 _running: list[Engine] = []
 
@@ -188,11 +196,14 @@ def _open_session(
 ) -> SparkSession:
     """Connect to a URL, or by a channel, and apply the settings; `patient` rides out a remote
     server's restart."""
+    from pyspark.logger import PySparkLogger
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
     # PySpark's functions choose between the classic and the Connect API by this variable.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    for name in _TALKATIVE:  # by level, since others may enable loggers that are disabled
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder
     if isinstance(server, str):
         spark = builder.remote(server).create()

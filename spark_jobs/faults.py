@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 
 # A run looks for so many failing partitions one by one; more are no matter of single rows.
 _SOUGHT = 20
@@ -24,8 +24,9 @@ _OTHERS = {
 
 
 def evaluation(error: PySparkException) -> str | None:
-    """What failed, if an expression did on a value; None for any other failure. Engines quote the
-    value: nothing of their text but names of types, conditions and exceptions is passed on."""
+    """What failed, if an expression did on a value; None for any other failure. The plan must have
+    been analysed before. Engines quote the value: nothing of their text but names of types,
+    conditions and exceptions is passed on."""
     text = str(error).partition("JVM stacktrace")[0]
     if "Python worker" in text:
         raised = _RAISED.findall(text)
@@ -39,7 +40,8 @@ def evaluation(error: PySparkException) -> str | None:
     if "SQLSTATE: 22" in text or "USER_RAISED" in text:
         condition = _CONDITION.search(text)
         return f"an expression failed ({condition[1]})" if condition else "an expression failed"
-    return None
+    # The plan has been analysed before: what the embedded engine calls so now, a value has caused.
+    return "an expression failed" if isinstance(error, AnalysisException) else None
 
 
 def isolated(attempt: Callable[[list[str]], object], group: list[str], what: str) -> dict[str, str]:

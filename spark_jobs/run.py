@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 _OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
+# The steps in which plans, analysed before, meet rows.
+_EVALUATING = ("audit", "count")
 _COLUMNS_TRIED = 100
 
 
@@ -192,7 +194,8 @@ class _Run:
             except PySparkException as error:
                 closed = self._fail_evaluating(error, target, folder, todo)
                 if not closed:
-                    raise self._explained(error, target.uri, todo) from error
+                    # Without its cause, whose text would go wherever errors are written.
+                    raise self._explained(error, target.uri, todo) from None
             finally:
                 publish.discard_leftovers(target, folder)
             todo = [p for p in todo if p not in closed] if closed else []
@@ -224,8 +227,8 @@ class _Run:
         from spark_jobs import faults
 
         what = faults.evaluation(error)
-        if what is None or self.step not in ("audit", "count"):
-            return []  # plans are evaluated in these steps, and in no other
+        if what is None or self.step not in _EVALUATING:
+            return []
 
         def attempt(some: list[str]) -> None:
             publish.discard_leftovers(to, folder)
@@ -269,10 +272,13 @@ class _Run:
         if known is not None:
             return known
         code = f"spark_jobs/tables/{self.contract.layer}/{self.contract.name}.py: "
+        said = " ".join(str(error).split())[:500]
+        if self.step in (*_EVALUATING, "quarantine", "publish"):  # it may quote values of rows
+            said = f"{type(error).__name__}; its message may hold values and is not repeated"
         return EngineError(
             f"{code if self.step == 'transform' else ''}{self.contract.table} {_span(todo)}, run"
             f" {self.spec.run_id}: the {self.engine.name} engine failed in step {self.step}:"
-            f" {' '.join(str(error).split())[:500]}. Nothing of it was published.",
+            f" {said}. Nothing of it was published.",
             permanent=isinstance(
                 error, (AnalysisException, IllegalArgumentException, PythonException)
             ),
@@ -389,8 +395,8 @@ class _Run:
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
             frame = self._with_origin(frame)
-            repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
         with self._timed("audit"):
+            repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
             references = {
                 r.name: inputs.reference_keys(spark, self.upstream[r.spec.table], r.spec.column)
                 for r in contract.rules
