@@ -338,6 +338,17 @@ class Contract:
         tables = {r.spec.table for r in self.rules if r.kind == "reference"}
         return tuple(sorted(tables - declared - {self.table}))
 
+    def uses(self, lookup: Input) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The columns of a lookup that this table's rows are made of, by their declared sources, and
+        those that its `affects` compares. None where that is not declared: then any may count."""
+        made_of = {s.rpartition(".")[2] for c in self.columns for s in c.sources
+                   if s.rpartition(".")[0] == lookup.table}  # fmt: skip
+        if not lookup.affects or not made_of:
+            return None
+        name = re.escape(lookup.table.partition(".")[2])
+        compared = re.findall(rf"\b{name}\.`?(\w+)", lookup.affects)
+        return tuple(sorted(made_of)), tuple(sorted(set(compared)))
+
     @property
     def lookups(self) -> tuple[str, ...]:
         """Tables whose rows a partition looks up or refers to, beside those that arrived in it. A

@@ -5,6 +5,7 @@ Belongs here: slicing Delta tables for a batch. Does not belong here: landing fi
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,15 +219,18 @@ def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> Data
     return rows.where(F.col("_partition").isin(*partitions))
 
 
-def lookup(spark: SparkSession, source: Upstream) -> DataFrame:
-    """All rows of a table that readers see, with its contract's columns."""
+def lookup(
+    spark: SparkSession, source: Upstream, columns: Collection[str] | None = None
+) -> DataFrame:
+    """All rows of a table that readers see, with its contract's columns, or some of them."""
     from pyspark.sql import functions as F
 
     rows = source.rows(spark)
     deleted = source.contract.publish.delete_column
     if deleted:
         rows = rows.where(~F.coalesce(F.col(deleted), F.lit(False)))
-    return rows.select(*[c.name for c in source.contract.columns])
+    names = [c.name for c in source.contract.columns]
+    return rows.select(*[n for n in names if columns is None or n in columns])
 
 
 def reference_keys(spark: SparkSession, source: Upstream, column: str) -> DataFrame:

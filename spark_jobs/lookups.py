@@ -25,7 +25,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from spark_jobs import delta, ledger, storage
-from spark_jobs.contract import Contract
+from spark_jobs.contract import Contract, Input
 from spark_jobs.errors import ContractError, InputError
 from spark_jobs.inputs import Upstream, upstream
 from spark_jobs.storage import Lake
@@ -244,13 +244,14 @@ class _Difference:
     files: list[delta.ActiveFile]
 
     def rows(self, *columns: str) -> DataFrame:
-        """The rows that only one of the versions has, the old and the new form of a changed one."""
+        """The rows that only one of the versions has, or has more often: `_n` tells how much more
+        often the older one. A row of which one of the `columns` changed has an old and a new form."""
         from pyspark.sql import functions as F
 
         before, after = self._rows(self.since, 1), self._rows(self.source.version, -1)
         both = before.unionByName(after)
         names = list(columns) or [n for n in both.columns if n != "_n"]
-        return both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0").drop("_n")
+        return both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0")
 
     def keys(self, column: str) -> DataFrame:
         """The values of a referenced column that only one of the versions has."""
@@ -296,8 +297,8 @@ def _using(contract: Contract, diff: _Difference, lake: Lake, partitions: list[s
     from pyspark.sql import functions as F
 
     name = diff.source.contract.table
-    declared = [i.affects for i in contract.inputs[1:] if i.table == name]
-    if declared and None in declared and diff.rows().limit(1).toArrow().num_rows:
+    declared = [i for i in contract.inputs[1:] if i.table == name]
+    if any(i.affects is None for i in declared) and diff.rows().limit(1).toArrow().num_rows:
         return set(partitions)
     found: set[str] = set()
     rows = None
@@ -306,9 +307,7 @@ def _using(contract: Contract, diff: _Difference, lake: Lake, partitions: list[s
     if rows is None:
         return found
     hits = []
-    for affects in filter(None, declared):
-        ours, theirs = rows.alias(contract.name), diff.rows().alias(diff.source.contract.name)
-        hits.append(_matching(contract, ours, theirs, affects))
+    hits += [_altered(contract, rows, diff, i) for i in declared if i.affects]
     for rule in contract.rules:
         if rule.kind == "reference" and rule.spec.table == name:
             keys = diff.keys(rule.spec.column).withColumnRenamed(rule.spec.column, "_key")
@@ -318,6 +317,24 @@ def _using(contract: Contract, diff: _Difference, lake: Lake, partitions: list[s
     for hit in hits:
         found |= set(hit.select("_partition").distinct().toArrow().column(0).to_pylist())
     return found
+
+
+def _altered(contract: Contract, rows: DataFrame, diff: _Difference, lookup: Input) -> DataFrame:
+    """The rows for which the rows that they match of a lookup are others than before, in what they
+    take from it: a version that merely ends later alters nothing before its end."""
+    from pyspark.sql import functions as F
+
+    theirs = diff.source.contract
+    taken, compared = contract.uses(lookup) or (tuple(theirs.column), ())
+    changed = diff.rows(*sorted({*taken, *compared})).alias(theirs.name)
+    own = [*(contract.key or contract.column), "_partition"]
+    matched = rows.alias(contract.name).join(changed, F.expr(str(lookup.affects)))
+    names = [F.col(f"{contract.name}.`{n}`").alias(f"own_{n}") for n in own]
+    names += [F.col(f"{theirs.name}.`{n}`").alias(f"taken_{n}") for n in taken]
+    by = [f"own_{n}" for n in own] + [f"taken_{n}" for n in taken]
+    sums = matched.select(*names, F.col(f"{theirs.name}._n").alias("_n"))
+    sums = sums.groupBy(*by).agg(F.sum("_n").alias("_n")).where("_n != 0")
+    return sums.select(F.col("own__partition").alias("_partition"))
 
 
 def ensure_evaluable(contract: Contract, sources: Mapping[str, Upstream], rows: DataFrame) -> None:

@@ -526,7 +526,10 @@ class _Run:
             arguments = {first.table.partition(".")[2]: frame}
             for other in others:
                 name = other.table.partition(".")[2]
-                arguments[name] = inputs.lookup(spark, self.upstream[other.table])
+                used = contract.uses(other)
+                # A column that is not declared would change unnoticed, so it is not there to be used.
+                columns = None if used is None else {*used[0], *used[1]}
+                arguments[name] = inputs.lookup(spark, self.upstream[other.table], columns)
             frame = module.transform(**arguments)
         if contract.layer == "bronze":
             return frame.withColumn("_source_system", F.lit(contract.source.system)).withColumn(
