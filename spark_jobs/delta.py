@@ -164,7 +164,7 @@ def dataset(table: DeltaTable) -> pads.Dataset:
     Through Arrow's own file system: by default delta-rs gives Arrow files that are Python objects,
     which its threads still hold when the interpreter ends, and that aborts the process.
     """
-    fs, root = storage.filesystem(table.table_uri)
+    fs, root = storage.filesystem(unquote(table.table_uri))  # delta-rs names tables by encoded URIs
     return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(root, fs))
 
 
