@@ -9,8 +9,6 @@ from spark_jobs import quoting
 from spark_jobs.contract import Contract
 from spark_jobs.errors import SchemaError
 
-SAMPLES = 3
-
 
 def note(contract: Contract, drift: dict[str, Any], names: Iterable[str], where: str) -> None:
     """Adds what the columns of one file say. Raises SchemaError if a required one is missing."""
