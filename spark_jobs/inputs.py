@@ -54,6 +54,14 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
     return out
 
 
+def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
+    """The rows of a Delta table at its newest version; None if there is no table, or no row."""
+    table = delta.open_table(uri, dict(lake.storage_options))
+    if table is None or not delta.active_files(table):
+        return None
+    return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
+
+
 # Beyond this many earlier versions to look at, every slice of the table counts as touched.
 _FEW_VERSIONS = 20
 # What a daily partition's key has of an hourly one's.

@@ -27,7 +27,7 @@ from deltalake.exceptions import DeltaError
 from spark_jobs import delta, ledger, storage
 from spark_jobs.contract import Contract, Input
 from spark_jobs.errors import ContractError, InputError
-from spark_jobs.inputs import Upstream, upstream
+from spark_jobs.inputs import Upstream, present, upstream
 from spark_jobs.storage import Lake
 
 if TYPE_CHECKING:
@@ -376,12 +376,12 @@ def _rows_of(
     if contract.keyed:
         places.append(lake.superseded(contract.table))
     for uri in places:
-        rows = _read(spark, uri, lake)
+        rows = present(spark, uri, lake)
         if rows is not None:
             rows = rows.where(F.col("_partition").isin(*partitions))
             columns = _written(contract, rows)
             yield rows.select(*columns, "_partition", F.lit(False).alias("_unknown"))
-    rows = _read(spark, lake.quarantine(contract.table), lake)
+    rows = present(spark, lake.quarantine(contract.table), lake)
     if rows is not None:
         rows = rows.where(F.col("partition").isin(*partitions))
         text = F.col("computed") if "computed" in rows.columns else F.lit(None).cast("string")
@@ -394,13 +394,6 @@ def _rows_of(
         ]
         partition = F.col("partition").alias("_partition")
         yield rows.select(*columns, partition, text.isNull().alias("_unknown"))
-
-
-def _read(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
-    table = delta.open_table(uri, dict(lake.storage_options))
-    if table is None or not delta.active_files(table):
-        return None
-    return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
 
 
 # -- the record --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from spark_jobs import delta, ledger
 from spark_jobs.audit import technical_columns
 from spark_jobs.contract import Contract
 from spark_jobs.errors import LakehouseError
+from spark_jobs.inputs import present
 from spark_jobs.reconcile import Finding, reconcile
 from spark_jobs.report import RunSpec
 from spark_jobs.run import run_table
@@ -90,7 +91,7 @@ def _of_rows(
         dropped |= {"_partition", "_arrival_date"}
     names = [c.name for c in contract.columns]
     names += [n for n, _ in technical_columns(contract) if n not in dropped]
-    ours, anew = (_rows(spark, lake_.table(contract.table), lake_) for lake_ in (lake, aside))
+    ours, anew = (present(spark, lake_.table(contract.table), lake_) for lake_ in (lake, aside))
     if ours is None or anew is None:
         if ours is not None and (n := ours.count()):
             yield Finding(contract.table, "rows that its inputs do not make", 0, n)
@@ -114,20 +115,13 @@ def _of_quarantine(
 
     frames = []
     for lake_ in (lake, aside):
-        rows = _rows(spark, lake_.quarantine(contract.table), lake_)
+        rows = present(spark, lake_.quarantine(contract.table), lake_)
         if rows is None:
             rows = spark.createDataFrame([], "partition string, rules array<string>, record string")
         if left_out:
             rows = rows.where(~F.col("partition").isin(*left_out))
         frames.append(rows.select(*_QUARANTINE))
     yield from _unequal(contract.table, "quarantined rows", *frames, "partition")
-
-
-def _rows(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
-    table = delta.open_table(uri, dict(lake.storage_options))
-    if table is None or not delta.active_files(table):
-        return None
-    return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
 
 
 def _unequal(
