@@ -21,8 +21,8 @@ from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
 from benchmarks.table import Row
 from benchmarks.workload import DAYS, LONG_START, TABLES, Delivery, deliver
-from spark_jobs import delta
-from spark_jobs.engine import SAIL_PROCESS
+from spark_jobs.engines.session import SAIL_PROCESS
+from spark_jobs.lake import delta
 
 CONTENDERS = "benchmarks.contenders"
 PLATFORM, JVM = "platform on sail", "platform on local JVM Spark"
@@ -239,7 +239,7 @@ def _ratios(
 
 
 def _java() -> bool:
-    from spark_jobs.jvm import EngineUnavailable, find_java
+    from spark_jobs.engines.jvm import EngineUnavailable, find_java
 
     try:
         return bool(find_java())

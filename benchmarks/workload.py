@@ -81,7 +81,7 @@ def deliver(work: Path, scale: float, start: dt.date = START, days: int = DAYS) 
     or less or of another type, CSV records of another width) is repaired, since a one-off script
     that copes with it would be no one-off script any more.
     """
-    from lakehouse.standins.delivery import deliver as deliver_samples
+    from lakehouse.standins.data.delivery import deliver as deliver_samples
 
     delivery = Delivery(work / f"scale-{scale:g}-{start}-{days}", start, days)
     done = delivery.folder / "delivery.json"
@@ -127,7 +127,7 @@ def _repair(dataset: str, file: Path, target: Path) -> None:
 
 
 def _physical_schema(dataset: str) -> pa.Schema:
-    from spark_jobs.delta import arrow_type
+    from spark_jobs.lake.delta import arrow_type
 
     return pa.schema([(n, arrow_type(t)) for n, t in columns(f"bronze.{dataset}")])
 
@@ -139,6 +139,6 @@ def columns(table: str) -> list[tuple[str, str]]:
 
 @cache
 def _contracts() -> dict:
-    from spark_jobs.contract import load_contracts
+    from spark_jobs.contract.model import load_contracts
 
     return load_contracts(str(CONTRACTS))

@@ -42,7 +42,7 @@ def code(value: Any) -> str:
 
 
 def contracts() -> Mapping[str, Any]:
-    from spark_jobs.contract import load_contracts
+    from spark_jobs.contract.model import load_contracts
 
     return load_contracts(PROJECT / "contracts")
 
@@ -82,7 +82,7 @@ def _table_index(loaded: Mapping[str, Any]) -> str:
 
 def table_page(contract: Any, loaded: Mapping[str, Any]) -> str:
     """One table: its facts, columns, checks and neighbours."""
-    from spark_jobs.audit import technical_columns
+    from spark_jobs.batch.audit import technical_columns
 
     columns = [
         [
@@ -147,7 +147,7 @@ def _facts(contract: Any) -> Iterator[tuple[str, str]]:
 
 
 def _checks(contract: Any) -> list[list[str]]:
-    from lakehouse.checks import check_specs
+    from lakehouse.assets.checks import check_specs
 
     return [
         [code(spec.name), "yes" if spec.blocking else "", spec.description]
@@ -279,7 +279,7 @@ def _option(option: click.Option, context: click.Context) -> list[str]:
 
 def settings_keys() -> str:
     """Every key that a settings file may have, from the model that checks it."""
-    from lakehouse.settings import Settings
+    from lakehouse.settings.model import Settings
 
     given = ("home", "project")
     rows = [row for row in _keys(Settings, "") if row[0].strip("`").split(".")[0] not in given]
@@ -337,7 +337,7 @@ def _type(annotation: Any) -> str:
 
 def environments() -> str:
     """Every setting that a settings file gives, side by side."""
-    folder = PROJECT / "platform/lakehouse/settings"
+    folder = PROJECT / "platform/lakehouse/settings/environments"
     given = {
         name: dict(_leaves(yaml.safe_load((folder / f"{name}.yaml").read_text()), ""))
         for name in ("local", "dev", "staging", "prod")
@@ -364,7 +364,7 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def layer_gates() -> str:
     """The thresholds of each layer."""
-    from spark_jobs.contract import LAYER_GATES
+    from spark_jobs.contract.model import LAYER_GATES
 
     names = list(next(iter(LAYER_GATES.values())).model_dump())
     rows = [[code(n), *(f"{getattr(gates, n):g}" for gates in LAYER_GATES.values())] for n in names]

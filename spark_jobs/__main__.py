@@ -17,9 +17,10 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from spark_jobs import quoting, storage
-from spark_jobs.engine import Engine
+from spark_jobs import quoting
+from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
+from spark_jobs.lake import storage
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import RunSpec
 from spark_jobs.run import run_table

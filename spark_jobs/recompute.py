@@ -14,20 +14,20 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from spark_jobs import delta, ledger
-from spark_jobs.audit import technical_columns
-from spark_jobs.contract import Contract
+from spark_jobs.batch.audit import technical_columns
+from spark_jobs.batch.inputs import present
+from spark_jobs.batch.reconcile import Finding, reconcile
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import LakehouseError
-from spark_jobs.inputs import present
-from spark_jobs.reconcile import Finding, reconcile
+from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.storage import Lake
 from spark_jobs.report import RunSpec
 from spark_jobs.run import run_table
-from spark_jobs.storage import Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    from spark_jobs.engine import Engine
+    from spark_jobs.engines.session import Engine
 
 # Columns that tell of the run, or of how days were batched, and not of the row.
 _OF_A_RUN = {"_batch_id", "_run_ts", "_row_hash", "_origin"}

@@ -19,25 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from spark_jobs import (
+from spark_jobs import quoting, window
+from spark_jobs.batch import (
     audit,
-    compatibility,
-    delta,
     gate,
     inputs,
     landing,
-    ledger,
     lookups,
     publish,
     quarantine,
-    quoting,
     resolution,
-    storage,
     superseded,
-    window,
 )
-from spark_jobs.contract import HISTORY_COLUMNS, Contract, load_contracts
-from spark_jobs.engine import Engine
+from spark_jobs.contract import compatibility
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts
+from spark_jobs.contract.versions import transform_version
+from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
     ConflictError,
     ContractError,
@@ -46,8 +43,8 @@ from spark_jobs.errors import (
     LakehouseError,
     SchemaError,
 )
+from spark_jobs.lake import delta, ledger, storage
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
-from spark_jobs.versions import transform_version
 from spark_jobs.window import WHOLE
 
 if TYPE_CHECKING:
@@ -224,7 +221,7 @@ class _Run:
     ) -> list[str]:
         """Fails the partitions with rows on which an expression fails, and returns them: the others
         can still be published. None if it was something else that failed."""
-        from spark_jobs import faults
+        from spark_jobs.batch import faults
 
         what = faults.evaluation(error)
         if what is None or self.step not in _EVALUATING:

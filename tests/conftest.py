@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_jobs.engine import Engine
+from spark_jobs.engines.session import Engine
 from tests.lakes import TinyLake, transforms_in
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from spark_jobs.contract import Contract
+from spark_jobs.contract.model import Contract
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
 
 

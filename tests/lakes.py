@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from spark_jobs import audit, delta, ledger, quarantine
-from spark_jobs.contract import Contract, load_contracts
-from spark_jobs.engine import Engine
+from spark_jobs.batch import audit, quarantine
+from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.engines.session import Engine
+from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.storage import ZONES, Lake
 from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 from spark_jobs.run import run_table
-from spark_jobs.storage import ZONES, Lake
 
 MONDAY, TUESDAY, WEDNESDAY = "2026-10-05", "2026-10-06", "2026-10-07"
 _LOGICAL = {"int": "integer", "bigint": "integer", "decimal": "number", "array": "array"}

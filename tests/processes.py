@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from spark_jobs.engine import Engine
+from spark_jobs.engines.session import Engine
 from spark_jobs.report import TableReport
 from tests.lakes import TinyLake, transforms_in
 

@@ -20,11 +20,11 @@ def run(
 
     Raises RuntimeError if a partition fails: a contender does all of the work, or none.
     """
-    from spark_jobs.contract import load_contracts
-    from spark_jobs.engine import Engine
+    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.engines.session import Engine
+    from spark_jobs.lake.storage import Lake
     from spark_jobs.report import RunSpec
     from spark_jobs.run import run_table
-    from spark_jobs.storage import Lake
 
     zones = {**Lake.at(str(lake)).zones, "landing": str(landing)}
     contracts = load_contracts(str(CONTRACTS))

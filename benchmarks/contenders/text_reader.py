@@ -10,8 +10,8 @@ from benchmarks.text_lines import COLUMNS
 
 
 def platform(kind: str, path: str) -> int:
-    from spark_jobs.landing import parse_csv, parse_json
-    from spark_jobs.landing.text import Layout, Part, parsed
+    from spark_jobs.batch.landing import parse_csv, parse_json
+    from spark_jobs.batch.landing.text import Layout, Part, parsed
 
     parse = {"csv": parse_csv, "json": parse_json}[kind]
     batches = parsed(parse, Part(path, "2026-10-05"), Layout(COLUMNS))

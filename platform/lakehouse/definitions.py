@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 
-from lakehouse.alerts import build_alert_sensors
-from lakehouse.assets import build_assets
-from lakehouse.data_plane import EmbeddedDataPlane
-from lakehouse.follow_up_sensor import build_follow_up_sensor
-from lakehouse.jobs import build_jobs, job_specs
-from lakehouse.landing_sensor import build_landing_sensor
-from lakehouse.schedules import build_schedules
-from lakehouse.settings import Settings, load_settings
-from spark_jobs.contract import Contract, load_contracts
+from lakehouse.assets.tables import build_assets
+from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
+from lakehouse.automation.jobs import build_jobs, job_specs
+from lakehouse.automation.landing_sensor import build_landing_sensor
+from lakehouse.automation.schedules import build_schedules
+from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.settings.model import Settings, load_settings
+from lakehouse.signals.alerts import build_alert_sensors
+from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.permissions import keep_files_private
 
 
@@ -87,7 +87,7 @@ def _closed(resource: Any) -> dg.ResourceDefinition:
 def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
     if not (settings.dbt_project / "dbt_project.yml").is_file():
         return [], {}
-    from lakehouse.marts import build_marts
+    from lakehouse.marts.assets import build_marts
 
     return build_marts(settings)
 
@@ -95,7 +95,7 @@ def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any
 def _sessions(settings: Settings) -> dict[str, Any]:
     if settings.engine.name != "spark":
         return {}
-    from lakehouse.spark_session import engine_session
+    from lakehouse.engines.session import engine_session
 
     return {"pyspark": engine_session(settings.engine)}
 

@@ -10,7 +10,7 @@ import random
 
 import dagster as dg
 
-from lakehouse.settings import RetrySettings
+from lakehouse.settings.model import RetrySettings
 from spark_jobs.errors import EngineError, LakehouseError
 
 # Of libraries that the control plane does not import: told apart by where they come from.

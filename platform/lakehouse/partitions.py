@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lakehouse.settings import PartitionSettings
+from lakehouse.settings.model import PartitionSettings
 from spark_jobs.window import FORMATS, Scheme, Window
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from spark_jobs import audit, quarantine
+from spark_jobs.batch import audit, quarantine
 from spark_jobs.report import TableReport
 from tests.lakes import TinyLake
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spark_jobs.engine import Engine
+from spark_jobs.engines.session import Engine
 
 # Tables of a few rows are compared hundreds of times: what makes large ones fast costs more here
 # than it gives. Expressions are compared compiled as well (test_expressions.py).

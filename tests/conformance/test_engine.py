@@ -20,9 +20,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from spark_jobs import engine as engines
-from spark_jobs import jvm
-from spark_jobs.engine import Engine, EngineUnavailable
+from spark_jobs.engines import jvm
+from spark_jobs.engines import session as engines
+from spark_jobs.engines.session import Engine, EngineUnavailable
 
 ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.jvm)]
 PROJECT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def _with_answer(batches):
 def test_a_forgotten_engine_ends_with_its_process_and_says_nothing(name, tmp_path):
     last_line = tmp_path / "last-line"
     ended = run_python(
-        "import os, pathlib; from spark_jobs.engine import Engine\n"
+        "import os, pathlib; from spark_jobs.engines.session import Engine\n"
         f"engine = Engine.start({name!r})\n"
         "assert engine.spark.range(3).count() == 3\n"
         "pathlib.Path(os.environ['LAST_LINE']).touch()",
@@ -145,7 +145,7 @@ def test_the_jvm_asks_for_a_secret_on_its_other_ports_too():
 @pytest.mark.jvm
 def test_the_jvm_ends_with_a_process_that_is_killed():
     killed = run_python(
-        "import os, signal; from spark_jobs.engine import Engine\n"
+        "import os, signal; from spark_jobs.engines.session import Engine\n"
         "engine = Engine.start('spark')\n"
         "server = engine._stop_server.__self__\n"
         "print(server._process.pid, server._folder, flush=True)\n"
@@ -239,7 +239,7 @@ def test_an_engine_to_which_somebody_else_connected_while_it_started_is_refused(
 
 def test_importing_the_module_imports_no_engine():
     ended = run_python(
-        "import sys, spark_jobs.engine\n"
+        "import sys, spark_jobs.engines.session\n"
         "print({'pyspark', 'pysail', 'grpc', 'pandas', 'pyarrow'} & set(sys.modules))"
     )
     assert ended.stdout.strip() == "set()", ended.stderr

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.standins.delivery import DEFAULT_START, deliver
-from spark_jobs.contract import load_contracts
-from spark_jobs.delta import open_table
-from spark_jobs.engine import Engine
+from lakehouse.standins.data.delivery import DEFAULT_START, deliver
+from spark_jobs.contract.model import load_contracts
+from spark_jobs.engines.session import Engine
+from spark_jobs.lake.delta import open_table
+from spark_jobs.lake.storage import ZONES
 from spark_jobs.report import TableReport
 from spark_jobs.run import run_table
-from spark_jobs.storage import ZONES
 from tests.conformance.agreement import accounted, differences, published, rejected
 from tests.lakes import TinyLake
 

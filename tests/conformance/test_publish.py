@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from spark_jobs.engine import Engine
-from spark_jobs.storage import ZONES
+from spark_jobs.engines.session import Engine
+from spark_jobs.lake.storage import ZONES
 from tests.conformance.agreement import accounted, content, differences, published, rejected
 from tests.conformance.stories import STORIES, Story
 from tests.lakes import TinyLake, transforms_in

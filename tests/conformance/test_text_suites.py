@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.landing import parse_csv, parse_json
-from spark_jobs.landing.text import Layout, Part, parsed
+from spark_jobs.batch.landing import parse_csv, parse_json
+from spark_jobs.batch.landing.text import Layout, Part, parsed
 from tests.lakes import MONDAY
 
 SUITES = Path(__file__).with_name("suites")
@@ -47,7 +47,7 @@ def read(path: Path, content: bytes, parse: Any, **layout: Any) -> tuple[list, l
 @pytest.fixture(params=["one by one", "many at once"])
 def path(request, tmp_path, monkeypatch) -> Path:
     if request.param == "many at once":
-        monkeypatch.setattr("spark_jobs.landing.json_lines._FEWEST", 1)
+        monkeypatch.setattr("spark_jobs.batch.landing.json_lines._FEWEST", 1)
     return tmp_path / "f"
 
 
@@ -181,7 +181,7 @@ def test_lines_read_at_once_are_what_they_are_one_by_one(
     results = []
     for fewest in (1, 1 << 30):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("spark_jobs.landing.json_lines._FEWEST", fewest)
+            patch.setattr("spark_jobs.batch.landing.json_lines._FEWEST", fewest)
             path.write_bytes(b"".join(line + b"\n" for line in written))
             batches = parsed(parse_json, Part(str(path), MONDAY), Layout(("a", "b", "c")))
             results.append(sorted(map(repr, (r for b in batches for r in b.to_pylist()))))

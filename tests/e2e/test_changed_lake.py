@@ -22,9 +22,9 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from spark_jobs import quarantine
-from spark_jobs.contract import Contract, load_contracts
-from spark_jobs.storage import Lake
+from spark_jobs.batch import quarantine
+from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.lake.storage import Lake
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from deltalake import DeltaTable
 
-from spark_jobs import ledger, quarantine
-from spark_jobs.storage import Lake
+from spark_jobs.batch import quarantine
+from spark_jobs.lake import ledger
+from spark_jobs.lake.storage import Lake
 from tests import documents
 from tests.documents import DRILLS, RUNBOOK
 

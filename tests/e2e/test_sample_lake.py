@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from spark_jobs import ledger
-from spark_jobs.storage import Lake
+from spark_jobs.lake import ledger
+from spark_jobs.lake.storage import Lake
 
 pytestmark = pytest.mark.slow
 

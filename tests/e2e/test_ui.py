@@ -17,8 +17,8 @@ import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Browser, Page, expect
 
-from spark_jobs import ledger
-from spark_jobs.storage import Lake
+from spark_jobs.lake import ledger
+from spark_jobs.lake.storage import Lake
 from tests.e2e.dagster_ui import PATIENCE, PROJECT, Ui, chromium, page_of, picture, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -14,9 +14,9 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.definitions import build_definitions
-from lakehouse.execution import RunOutcome, execute
-from lakehouse.instance import open_instance
-from lakehouse.settings import RetrySettings, Settings, load_settings
+from lakehouse.local.execution import RunOutcome, execute
+from lakehouse.local.instance import open_instance
+from lakehouse.settings.model import RetrySettings, Settings, load_settings
 from tests.lakes import (
     MONDAY,
     TUESDAY,

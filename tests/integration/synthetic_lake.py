@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from spark_jobs.contract import Contract
-from spark_jobs.delta import arrow_type
+from spark_jobs.contract.model import Contract
+from spark_jobs.lake.delta import arrow_type
 
 FIRST_DAY = date(2026, 9, 28)
 CURRENCIES = {"USD": "1", "EUR": "1.1", "GBP": "1.3", "JPY": "0.0065", "RON": "0.22"}

@@ -16,10 +16,10 @@ import dagster as dg
 import pytest
 from moto.server import ThreadedMotoServer
 
-from lakehouse.alert_topics import AlertError
-from lakehouse.alerts import NAME
 from lakehouse.definitions import build_definitions
-from lakehouse.settings import AlertSettings, AlertTopics, FileTopic, SnsTopic
+from lakehouse.settings.model import AlertSettings, AlertTopics, FileTopic, SnsTopic
+from lakehouse.signals.alerts import NAME
+from lakehouse.signals.topics import AlertError
 from tests.integration.dagster_lake import DagsterLake, people
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY
 

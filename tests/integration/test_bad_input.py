@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.errors import (
     ContractError,
     EngineError,
@@ -25,7 +26,6 @@ from spark_jobs.errors import (
     SchemaError,
     StorageError,
 )
-from spark_jobs.reconcile import reconcile
 from spark_jobs.report import TableReport
 from tests.lakes import (
     MONDAY,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from spark_jobs import delta
+from spark_jobs.lake import delta
 from tests.lakes import MONDAY, TinyLake, bronze, column, contract
 
 INTERNAL = {"classification": "internal"}

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from spark_jobs import audit, delta, ledger, publish, quarantine, resolution, storage, superseded
+from spark_jobs.batch import audit, publish, quarantine, resolution, superseded
+from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.errors import LakehouseError
-from spark_jobs.reconcile import reconcile
+from spark_jobs.lake import delta, ledger, storage
 from tests import processes
 from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, contract, copied, rule
 from tests.processes import die

@@ -8,14 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse import data_plane
+from lakehouse.automation.follow_ups import REST_TAG
 from lakehouse.cli.lake_run import Request, materialize_lake
-from lakehouse.data_plane import EmbeddedDataPlane
 from lakehouse.definitions import build_definitions
-from lakehouse.execution import name_of
-from lakehouse.follow_ups import REST_TAG
-from spark_jobs import engine as engines
-from spark_jobs.engine import Engine
+from lakehouse.engines import embedded as data_plane
+from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.local.execution import name_of
+from spark_jobs.engines import session as engines
+from spark_jobs.engines.session import Engine
 from tests.integration.dagster_lake import DAYS, DagsterLake, people
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, copied
 

@@ -19,8 +19,8 @@ from deltalake import write_deltalake
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
+from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.recompute import reconciled
-from spark_jobs.reconcile import reconcile
 from tests.integration.changing_lake import DAYS, TABLES, ChangingLake, at, unlike
 from tests.integration.test_publish_properties import examples
 

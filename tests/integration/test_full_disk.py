@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.engine import Engine
+from spark_jobs.batch.reconcile import reconcile
+from spark_jobs.engines.session import Engine
 from spark_jobs.errors import StorageError
-from spark_jobs.reconcile import reconcile
 from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, transforms_in
 
 PROJECT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from spark_jobs import storage
-from spark_jobs.landing.parquet import rows_of
+from spark_jobs.batch.landing.parquet import rows_of
+from spark_jobs.lake import storage
 from tests.lakes import MONDAY, TUESDAY, bronze, column, only
 
 ID = column("id", "bigint", required=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_jobs import lookups, quarantine
+from spark_jobs.batch import lookups, quarantine
 from spark_jobs.errors import ContractError
 from tests.lakes import (
     MONDAY,
@@ -248,7 +248,7 @@ def test_a_mark_outlives_a_run_that_dies(shop, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("spark_jobs.publish.publish", dying)
+        patched.setattr("spark_jobs.batch.publish.publish", dying)
         with pytest.raises(KeyboardInterrupt):
             shop.run("silver.orders", *DAYS)
     assert set(shop.stale(Untouchable())) == {TUESDAY, WEDNESDAY}

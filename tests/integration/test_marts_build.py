@@ -15,12 +15,12 @@ import dagster as dg
 import duckdb
 import pytest
 
-from lakehouse import mart_builds
-from lakehouse.dbt_process import Dbt
-from lakehouse.mart_builds import WarehouseBusyError, opened, read_builds
-from lakehouse.marts import build_marts
-from lakehouse.settings import Settings, load_settings
-from spark_jobs.contract import load_contracts
+from lakehouse.marts import builds
+from lakehouse.marts.assets import build_marts
+from lakehouse.marts.builds import WarehouseBusyError, opened, read_builds
+from lakehouse.marts.dbt import Dbt
+from lakehouse.settings.model import Settings, load_settings
+from spark_jobs.contract.model import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake, at
 
 PROJECT = Path(__file__).parents[2]
@@ -295,7 +295,7 @@ def test_a_warehouse_that_is_open_elsewhere_is_said_to_be(
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     hold = f"import duckdb, sys; c = duckdb.connect({str(path)!r}); print(1, flush=True); input()"
-    monkeypatch.setattr(mart_builds.time, "sleep", lambda _: None)
+    monkeypatch.setattr(builds.time, "sleep", lambda _: None)
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

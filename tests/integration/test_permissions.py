@@ -99,7 +99,7 @@ def test_a_umask_that_cannot_be_meant_stops_every_command(given: str) -> None:
     "program",
     [
         "from lakehouse.definitions import defs; defs()",
-        "from lakehouse.event_log import LocalStorage; LocalStorage.from_local('history')",
+        "from lakehouse.local.event_log import LocalStorage; LocalStorage.from_local('history')",
     ],
     ids=["a code server", "a webserver or daemon"],
 )

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from spark_jobs.reconcile import reconcile
+from spark_jobs.batch.reconcile import reconcile
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake, bronze, column, contract, copied
 
 DAYS = (MONDAY, TUESDAY, WEDNESDAY)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from spark_jobs import quarantine
-from spark_jobs.storage import Lake
+from spark_jobs.batch import quarantine
+from spark_jobs.lake.storage import Lake
 
 CANARY = "canary-of-a-record"
 

@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 from deltalake import write_deltalake
 
 from lakehouse.cli import main
-from lakehouse.settings import load_settings
-from spark_jobs import delta, quarantine
-from spark_jobs.storage import Lake
+from lakehouse.settings.model import load_settings
+from spark_jobs.batch import quarantine
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Lake
 
 PROJECT = Path(__file__).parents[2]
 TABLE, ROWS, FILES = "bronze.products", 200_000, 4

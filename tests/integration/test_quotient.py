@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from spark_jobs.columns import quotient
-from spark_jobs.engine import Engine
+from spark_jobs.engines.session import Engine
 
 
 def numbers(digits: int, scale: int) -> st.SearchStrategy[Decimal]:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.recompute import differences, reconciled
-from spark_jobs.reconcile import reconcile
 from tests.integration.test_publish_properties import change, delivered, feed_lake
 from tests.integration.test_recomputed_rows import chain
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs import superseded
+from spark_jobs.batch import superseded
 from tests.integration.test_publish_properties import (
     CHANGES,
     DAYS,

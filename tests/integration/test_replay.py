@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs import quarantine
+from spark_jobs.batch import quarantine
+from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.errors import ConflictError, LakehouseError
-from spark_jobs.reconcile import reconcile
 from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, contract, copied, only, rule
 
 COPY = """
@@ -261,7 +261,7 @@ def test_a_commit_that_conflicts_again_and_again_gives_up_and_may_be_retried(fee
         attempts.append(1)
         raise ConflictError("silver.feed: another run committed after version 3")
 
-    monkeypatch.setattr("spark_jobs.publish.publish", conflicting)
+    monkeypatch.setattr("spark_jobs.batch.publish.publish", conflicting)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(ConflictError) as caught:
         feed.run("silver.feed", MONDAY)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from lakehouse.cli import gaps as command
 from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
-from spark_jobs import quarantine
+from spark_jobs.batch import quarantine
 from tests.integration.dagster_lake import DAYS, DagsterLake
 from tests.lakes import MONDAY, TUESDAY, bronze, column, contract, copied, rule
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs import audit
-from spark_jobs.engine import Engine
-from spark_jobs.reconcile import reconcile
+from spark_jobs.batch import audit
+from spark_jobs.batch.reconcile import reconcile
+from spark_jobs.engines.session import Engine
 from tests import processes
 from tests.lakes import (
     MONDAY,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.engine import Engine
-from spark_jobs.reconcile import reconcile
+from spark_jobs.batch.reconcile import reconcile
+from spark_jobs.engines.session import Engine
 from tests.lakes import (
     MONDAY,
     TUESDAY,

@@ -9,11 +9,17 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.alert_topics import Alert, AlertError, send
-from lakehouse.alerts import FailedCheck, FailedStep, FinishedRun, alerts_of, build_alert_sensors
-from lakehouse.checks import NEVER
-from lakehouse.settings import AlertSettings, FileTopic, load_settings
-from spark_jobs.contract import load_contracts
+from lakehouse.assets.checks import NEVER
+from lakehouse.settings.model import AlertSettings, FileTopic, load_settings
+from lakehouse.signals.alerts import (
+    FailedCheck,
+    FailedStep,
+    FinishedRun,
+    alerts_of,
+    build_alert_sensors,
+)
+from lakehouse.signals.topics import Alert, AlertError, send
+from spark_jobs.contract.model import load_contracts
 
 PROJECT = Path(__file__).parents[2]
 DAY = ("2026-10-07", "2026-10-07")

@@ -15,17 +15,17 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lakehouse.assets import asset_key
-from lakehouse.checks import LOOKUPS_CURRENT
+from lakehouse.assets.checks import LOOKUPS_CURRENT
+from lakehouse.assets.tables import asset_key
 from lakehouse.definitions import build_definitions
-from lakehouse.execution import QUIET
 from lakehouse.failures import delay
-from lakehouse.instance import instance_config
+from lakehouse.local.execution import QUIET
+from lakehouse.local.instance import instance_config
 from lakehouse.partitions import range_tags
-from lakehouse.settings import EngineSettings, RetrySettings, Settings, load_settings
-from spark_jobs.contract import Contract, load_contracts
+from lakehouse.settings.model import EngineSettings, RetrySettings, Settings, load_settings
+from spark_jobs.batch.gate import check_names
+from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError
-from spark_jobs.gate import check_names
 from spark_jobs.report import Check
 from tests.fake_plane import AnyPlane, FakePlane
 
@@ -251,7 +251,7 @@ def test_the_jvm_engine_lends_its_session_as_dagster_pyspark_does(
 ) -> None:
     from dagster_pyspark import LazyPySparkResource
 
-    from lakehouse import spark_session
+    from lakehouse.engines import session as spark_session
 
     jvm = settings.model_copy(update={"engine": EngineSettings(name="spark", memory="1g")})
     definition = build_definitions(jvm, contracts=contracts, marts=False).resources["pyspark"]

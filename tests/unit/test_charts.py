@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lakehouse.charts import IN_PLACE, Bar, rows_chart, rows_image
+from lakehouse.assets.charts import IN_PLACE, Bar, rows_chart, rows_image
 
 MANY = [Bar(f"10-05T{i:02d}", 1_400_000 - i * 9_973, i * 1_301) for i in range(30)]
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from recount import Recount, read, recount
 
-from lakehouse.standins import delivery
-from lakehouse.standins.delivery import DeliverySummary, deliver
+from lakehouse.standins.data import delivery
+from lakehouse.standins.data.delivery import DeliverySummary, deliver
 
 START = date(2026, 10, 5)
 SMALL = 0.001

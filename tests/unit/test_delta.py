@@ -6,7 +6,7 @@ import pyarrow.fs as pafs
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from spark_jobs import delta
+from spark_jobs.lake import delta
 
 
 @pytest.fixture

@@ -21,10 +21,20 @@ import yaml
 
 from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
-from lakehouse.settings import load_settings
-from lakehouse.standins.delivery import deliver
-from spark_jobs import audit, contract_checks, gate, ledger, quarantine
-from spark_jobs.contract import RULES, Gates, Input, Publish, Source, load_contract, load_contracts
+from lakehouse.settings.model import load_settings
+from lakehouse.standins.data.delivery import deliver
+from spark_jobs.batch import audit, gate, quarantine
+from spark_jobs.contract import validity
+from spark_jobs.contract.model import (
+    RULES,
+    Gates,
+    Input,
+    Publish,
+    Source,
+    load_contract,
+    load_contracts,
+)
+from spark_jobs.lake import ledger
 from spark_jobs.report import Status
 from tests import documents
 from tests.documents import PROJECT
@@ -254,7 +264,7 @@ def test_the_rule_pages_show_rules_that_load(tmp_path):
 
 
 def test_the_checks_page_knows_every_check():
-    assert set(contract_checks.CHECKS) <= mentioned(reference_page("checks"))
+    assert set(validity.CHECKS) <= mentioned(reference_page("checks"))
 
 
 def test_the_lake_page_knows_every_column_of_the_platform():
@@ -267,7 +277,7 @@ def test_the_lake_page_knows_every_column_of_the_platform():
 
 def test_the_settings_page_knows_every_key_and_variable(reference):
     text = reference.filled(reference_page("settings"))
-    files = list((PROJECT / "platform/lakehouse/settings").glob("*.yaml"))
+    files = list((PROJECT / "platform/lakehouse/settings/environments").glob("*.yaml"))
     for path in files:
         for key, _ in reference._leaves(yaml.safe_load(path.read_text()), ""):
             known = f"`{key}`" in text or f"`{key.rpartition('.')[0]}`" in text

@@ -9,9 +9,9 @@ import pytest
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
-from lakehouse import event_log
-from lakehouse.instance import bury_dead_runs, open_instance, prepare_home
-from lakehouse.settings import Settings, SettingsError, load_settings
+from lakehouse.local import event_log
+from lakehouse.local.instance import bury_dead_runs, open_instance, prepare_home
+from lakehouse.settings.model import Settings, SettingsError, load_settings
 
 PROJECT = Path(__file__).parents[2]
 DAYS = [f"2026-10-{d:02d}" for d in range(5, 15)]

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from spark_jobs import contract_checks, gate
-from spark_jobs.audit import Staged
-from spark_jobs.contract import Contract, load_contract, load_contracts
-from spark_jobs.delta import ActiveFile
+from spark_jobs.batch import gate
+from spark_jobs.batch.audit import Staged
+from spark_jobs.contract import validity
+from spark_jobs.contract.model import Contract, load_contract, load_contracts
+from spark_jobs.lake.delta import ActiveFile
 from spark_jobs.report import Check, Counts
 from tests.lakes import MONDAY, TUESDAY, bronze, column, contract, rule
 
@@ -365,4 +366,4 @@ def test_no_rule_can_take_the_name_of_a_platform_check():
         "parsable",
         "key_unique",
     }
-    assert own == set(contract_checks.CHECKS)
+    assert own == set(validity.CHECKS)

@@ -13,7 +13,7 @@ from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
-from lakehouse.lake_views import LakeTable, pin
+from lakehouse.marts.lake_views import LakeTable, pin
 from spark_jobs.errors import StorageError
 
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)

@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_jobs.audit import drift_text
-from spark_jobs.landing import Delivery, inspect, parse_csv, parse_json
-from spark_jobs.landing.json_lines import split
-from spark_jobs.landing.parquet import rows_of
-from spark_jobs.landing.text import Layout, Part, parsed
-from spark_jobs.storage import files
+from spark_jobs.batch.audit import drift_text
+from spark_jobs.batch.landing import Delivery, inspect, parse_csv, parse_json
+from spark_jobs.batch.landing.json_lines import split
+from spark_jobs.batch.landing.parquet import rows_of
+from spark_jobs.batch.landing.text import Layout, Part, parsed
+from spark_jobs.lake.storage import files
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
 
 COLUMNS = ("a", "b")
@@ -188,7 +188,7 @@ def test_a_file_is_the_same_in_blocks_of_any_size(csv, monkeypatch, size):
     )
     whole = csv(text)
     assert len(whole.rows) == 100 and len(whole.raw) == 50
-    monkeypatch.setattr("spark_jobs.landing.text.BLOCK", size)
+    monkeypatch.setattr("spark_jobs.batch.landing.text.BLOCK", size)
     found = csv(text)
     assert (found.rows, found.raw, found.records) == (whole.rows, whole.raw, 150)
 

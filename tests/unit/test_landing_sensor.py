@@ -10,12 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from lakehouse.automation.jobs import downstream
+from lakehouse.automation.landing import snapshot
+from lakehouse.automation.landing_sensor import NAME, advance, arrivals, decode, encode
 from lakehouse.definitions import build_definitions
-from lakehouse.jobs import downstream
-from lakehouse.landing import snapshot
-from lakehouse.landing_sensor import NAME, advance, arrivals, decode, encode
-from lakehouse.settings import Settings, load_settings
-from spark_jobs.contract import Contract, load_contracts
+from lakehouse.settings.model import Settings, load_settings
+from spark_jobs.contract.model import Contract, load_contracts
 
 PROJECT = Path(__file__).parents[2]
 SCHEMES: dict[str, Any] = {"orders": "daily", "fx_rates": "daily", "sensor_readings": "hourly"}

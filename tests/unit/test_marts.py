@@ -13,10 +13,10 @@ import sqlglot
 from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlglot import exp
 
-from lakehouse import dbt_process, dbt_sources
-from lakehouse import marts as marts_module
-from lakehouse.dbt_process import DbtProjectError, prepared_project
-from lakehouse.mart_builds import (
+from lakehouse.marts import assets as mart_assets
+from lakehouse.marts import dbt, sources
+from lakehouse.marts.assets import build_marts
+from lakehouse.marts.builds import (
     Build,
     CheckOutcome,
     Fingerprint,
@@ -29,15 +29,15 @@ from lakehouse.mart_builds import (
     unchanged,
     write_builds,
 )
-from lakehouse.marts import build_marts
-from lakehouse.settings import (
+from lakehouse.marts.dbt import DbtProjectError, prepared_project
+from lakehouse.settings.model import (
     RedshiftWarehouse,
     RetrySettings,
     Secret,
     Settings,
     load_settings,
 )
-from spark_jobs.contract import load_contracts
+from spark_jobs.contract.model import load_contracts
 from spark_jobs.errors import InputError
 
 PROJECT = Path(__file__).parents[2]
@@ -76,16 +76,16 @@ def copy_of_the_project(settings: Settings, folder: Path) -> Settings:
 
 
 def test_sources_and_staging_are_what_the_contracts_say() -> None:
-    for relative, text in dbt_sources.render(load_contracts(PROJECT / "contracts")).items():
+    for relative, text in sources.render(load_contracts(PROJECT / "contracts")).items():
         assert (PROJECT / "dbt_project" / relative).read_text() == text, (
-            f"{relative} is out of date: run python -m lakehouse.dbt_sources"
+            f"{relative} is out of date: run python -m lakehouse.marts.sources"
         )
 
 
 def test_there_is_no_staging_model_beyond_the_generated_ones(models: dict[str, Any]) -> None:
     staged = {m for m, n in models.items() if n["fqn"][1] == "staging"}
     contracts = load_contracts(PROJECT / "contracts")
-    assert staged == {f"stg_{contracts[t].name}" for t in dbt_sources.STAGED}
+    assert staged == {f"stg_{contracts[t].name}" for t in sources.STAGED}
 
 
 def test_every_mart_is_there_with_an_enforced_contract(models: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_marts_are_assets_that_depend_on_the_tables_they_select_from(
     wanted = {dg.AssetKey([s, m]) for s, names in MARTS.items() for m in names}
     assert wanted <= marts.keys
     outside = {d for deps in marts.asset_deps.values() for d in deps} - marts.keys
-    assert outside == {dg.AssetKey(t.split(".")) for t in dbt_sources.STAGED}
+    assert outside == {dg.AssetKey(t.split(".")) for t in sources.STAGED}
 
 
 def test_assets_carry_owner_group_kinds_tags_and_checks(marts: dg.AssetsDefinition) -> None:
@@ -163,7 +163,7 @@ def test_a_manifest_that_is_missing_is_made(
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr(dbt_process, "_parse", parse)
+    monkeypatch.setattr(dbt, "_parse", parse)
     project = prepared_project(copied)
     assert parsed == [project.manifest_path.parent]
     prepared_project(copied)
@@ -277,8 +277,8 @@ def test_only_what_may_pass_is_tried_again(
             return [], error
         raise error
 
-    monkeypatch.setattr(marts_module, "_run", run)
-    monkeypatch.setattr(marts_module._Builds, "_kept", False)  # no lake, no warehouse
+    monkeypatch.setattr(mart_assets, "_run", run)
+    monkeypatch.setattr(mart_assets._Builds, "_kept", False)  # no lake, no warehouse
     assets, resources = build_marts(
         settings.model_copy(update={"retries": RetrySettings(max=3, delay_seconds=0)})
     )
@@ -333,7 +333,7 @@ def redshift_sql(
     arguments += ["--project-dir", str(settings.dbt_project)]
     arguments += ["--profiles-dir", str(settings.dbt_project)]
     environment = {
-        **dbt_process.dbt_environment(remote),
+        **dbt.dbt_environment(remote),
         "DBT_ENV_SECRET_REDSHIFT_PASSWORD": "",
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lakehouse.masking import MASK, Masking
-from spark_jobs.contract import load_contracts
+from lakehouse.governance.masking import MASK, Masking
+from spark_jobs.contract.model import load_contracts
 from tests.lakes import bronze, column, contract
 
 INTERNAL = {"classification": "internal"}

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lakehouse.cli.terminal import data
 from spark_jobs import quoting
-from spark_jobs.audit import drift_text
+from spark_jobs.batch.audit import drift_text
 from spark_jobs.errors import InputError
 from spark_jobs.report import Check, PartitionReport
 

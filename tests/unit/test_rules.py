@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_jobs import audit, delta
-from spark_jobs.contract import RULES, Column, Contract, Rule, load_contract, load_contracts
+from spark_jobs.batch import audit
+from spark_jobs.batch.uniqueness import clashes
+from spark_jobs.contract.model import RULES, Column, Contract, Rule, load_contract, load_contracts
 from spark_jobs.errors import ContractError
-from spark_jobs.uniqueness import clashes
+from spark_jobs.lake import delta
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, column, contract, rule
 
 PROJECT = Path(__file__).parents[2]

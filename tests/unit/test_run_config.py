@@ -12,7 +12,7 @@ from dagster._config import ConfigType, ConfigTypeKind
 from dagster._core.execution.api import create_execution_plan
 
 from lakehouse.definitions import build_definitions
-from lakehouse.settings import EngineSettings, Settings, load_settings
+from lakehouse.settings.model import EngineSettings, Settings, load_settings
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,11 +11,11 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from lakehouse.automation.gaps import Gap, find_gaps, horizon
+from lakehouse.automation.schedules import gap_requests, newest_complete
 from lakehouse.definitions import build_definitions
-from lakehouse.gaps import Gap, find_gaps, horizon
-from lakehouse.schedules import gap_requests, newest_complete
-from lakehouse.settings import PartitionSettings, Settings, load_settings
-from spark_jobs.contract import Contract, load_contracts
+from lakehouse.settings.model import PartitionSettings, Settings, load_settings
+from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.window import ranges
 from tests.fake_plane import AnyPlane
 

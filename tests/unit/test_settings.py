@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lakehouse import settings as module
-from lakehouse.names import bucket_name
-from lakehouse.references import resolve
-from lakehouse.settings import ENVIRONMENTS, Secret, SettingsError, SnsTopic, load_settings
+from lakehouse.settings import model as module
+from lakehouse.settings.model import ENVIRONMENTS, Secret, SettingsError, SnsTopic, load_settings
+from lakehouse.settings.names import bucket_name
+from lakehouse.settings.references import resolve
 
-FOLDER = Path(module.__file__).parent / "settings"
+FOLDER = Path(module.__file__).parent / "environments"
 PRODUCTION = {
     "LAKEHOUSE_RAW_BUCKET": "acme_lake.raw",
     "LAKEHOUSE_PROCESSED_BUCKET": "acme-processed",

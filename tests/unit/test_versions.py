@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from spark_jobs.contract.versions import transform_version
 from spark_jobs.errors import ContractError
-from spark_jobs.versions import transform_version
 from tests.lakes import TinyLake, bronze, column, contract
 
 TRANSFORM = """
@@ -77,8 +77,8 @@ def test_a_table_without_transform_and_one_that_is_no_python_are_named(feed):
 def test_no_transform_is_imported_for_it():
     code = """
 import sys
-from spark_jobs.contract import load_contracts
-from spark_jobs.versions import transform_version
+from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.versions import transform_version
 versions = [transform_version(c) for c in load_contracts("contracts").values()]
 assert len(set(versions)) == len(versions)
 assert not any(n.startswith("pyspark") for n in sys.modules), "PySpark"

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from lakehouse.cli.ui import is_loopback
-from lakehouse.webserver import Names, Webserver
+from lakehouse.local.webserver import Names, Webserver
 
 MUTATION = "mutation { setNuxSeen }"
 QUERY = "query { version }"

@@ -1,4 +1,4 @@
--- Generated from the contracts by `lakehouse.dbt_sources`; change a contract, not this file.
+-- Generated from the contracts by `lakehouse.marts.sources`; change a contract, not this file.
 select
     customer_sk,
     product_sk,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from lakehouse.settings import load_settings
+from lakehouse.settings.model import load_settings
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -22,7 +22,7 @@ def backfill(first: datetime, last: datetime, tables: str, force: bool) -> None:
     if last < first:
         raise click.BadParameter("--to lies before --from")
     from lakehouse.cli.lake_run import Request, materialize_lake
-    from spark_jobs.contract import load_contracts
+    from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lakehouse.settings import load_settings
+from lakehouse.settings.model import load_settings
 from spark_jobs.errors import ContractError
 
 
@@ -12,10 +12,10 @@ from spark_jobs.errors import ContractError
 def check() -> None:
     """Check the settings of the environment, every contract, and what changed in the contracts
     since their tables were last published."""
-    from spark_jobs.compatibility import ensure_compatible, published
-    from spark_jobs.contract import load_contracts
-    from spark_jobs.storage import Lake
-    from spark_jobs.versions import transform_version
+    from spark_jobs.contract.compatibility import ensure_compatible, published
+    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.versions import transform_version
+    from spark_jobs.lake.storage import Lake
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

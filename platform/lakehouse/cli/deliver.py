@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import click
 
-from lakehouse.settings import Settings, SettingsError, load_settings
+from lakehouse.settings.model import Settings, SettingsError, load_settings
 from spark_jobs.errors import InputError
 
 
@@ -30,7 +30,7 @@ def deliver_sample(settings: Settings, scale: float | None, days: int | None) ->
     from pathlib import Path
 
     try:
-        from lakehouse.standins import delivery
+        from lakehouse.standins.data import delivery
     except ImportError as error:
         raise InputError(
             f"the sample data needs {error.name}: install the extra `sample`, or run `make run`"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.settings import Settings, load_settings
+from lakehouse.settings.model import Settings, load_settings
 
 if TYPE_CHECKING:
-    from lakehouse.gaps import Gap
-    from spark_jobs.contract import Contract
+    from lakehouse.automation.gaps import Gap
+    from spark_jobs.contract.model import Contract
 
 _SHOWN = 200
 
@@ -27,9 +27,9 @@ def gaps(tables: str, fill: bool) -> None:
 
     Exit code 1 if there are any.
     """
-    from lakehouse.data_plane import engine_kept_running
-    from lakehouse.selection import select
-    from spark_jobs.contract import load_contracts
+    from lakehouse.cli.selection import select
+    from lakehouse.engines.embedded import engine_kept_running
+    from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
@@ -53,9 +53,9 @@ def gaps(tables: str, fill: bool) -> None:
 def _find(
     settings: Settings, contracts: Mapping[str, Contract], wanted: list[str]
 ) -> tuple[tuple[date, date] | None, list[Gap]]:
-    from lakehouse.data_plane import EmbeddedDataPlane
-    from lakehouse.gaps import find_gaps, horizon
-    from lakehouse.landing import snapshot
+    from lakehouse.automation.gaps import find_gaps, horizon
+    from lakehouse.automation.landing import snapshot
+    from lakehouse.engines.embedded import EmbeddedDataPlane
 
     datasets = [c.source.dataset for c in contracts.values() if c.source]
     delivered = snapshot(settings.zones["landing"], datasets)
@@ -73,9 +73,9 @@ def _filled(
 ) -> list[Gap]:
     """Runs what can be run, and what that makes stale in turn: a chain of lookups takes a pass per
     link. Returns the gaps that stay."""
+    from lakehouse.automation.schedules import gap_ranges
     from lakehouse.cli.lake_run import Request, materialize_lake
-    from lakehouse.schedules import gap_ranges
-    from spark_jobs.versions import transform_version
+    from spark_jobs.contract.versions import transform_version
 
     versions = {t: transform_version(c) for t, c in contracts.items()}
     for _ in contracts:  # no chain is longer than there are tables

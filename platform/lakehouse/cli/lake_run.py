@@ -16,21 +16,21 @@ import dagster as dg
 from dagster import DagsterInstance
 from rich.console import Console
 
-from lakehouse.assets import FORCE_TAG, asset_key
+from lakehouse.assets.tables import FORCE_TAG, asset_key
+from lakehouse.automation.follow_ups import REST_TAG, Ended, held_back, rest_of
+from lakehouse.automation.gaps import horizon
+from lakehouse.automation.jobs import LAKE_JOBS, MARTS, run_tags
+from lakehouse.automation.landing import snapshot
 from lakehouse.cli import summary
+from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
-from lakehouse.data_plane import EmbeddedDataPlane, engine_kept_running
 from lakehouse.definitions import build_definitions
-from lakehouse.execution import ReportingDataPlane, RunOutcome, execute, name_of
-from lakehouse.follow_ups import REST_TAG, Ended, held_back, rest_of
-from lakehouse.gaps import horizon
-from lakehouse.instance import open_instance
-from lakehouse.jobs import LAKE_JOBS, MARTS, run_tags
-from lakehouse.landing import snapshot
+from lakehouse.engines.embedded import EmbeddedDataPlane, engine_kept_running
+from lakehouse.local.execution import ReportingDataPlane, RunOutcome, execute, name_of
+from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
-from lakehouse.selection import select
-from lakehouse.settings import Settings
-from spark_jobs.contract import Contract
+from lakehouse.settings.model import Settings
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport
 from spark_jobs.window import Scheme, windows

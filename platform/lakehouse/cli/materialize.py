@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from lakehouse.settings import load_settings
+from lakehouse.settings.model import load_settings
 
 
 @click.command()
@@ -16,7 +16,7 @@ from lakehouse.settings import load_settings
 def materialize(tables: tuple[str, ...], partition: str | None, force: bool) -> None:
     """Materialize TABLES: names (silver.orders), layers (silver), domains (crm), or marts."""
     from lakehouse.cli.lake_run import Request, delivered_days, materialize_lake
-    from spark_jobs.contract import load_contracts
+    from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

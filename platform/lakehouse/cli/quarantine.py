@@ -8,11 +8,11 @@ import sys
 
 import click
 
-from lakehouse.settings import Settings, load_settings
+from lakehouse.settings.model import Settings, load_settings
 from spark_jobs import quoting
-from spark_jobs.contract import Contract, load_contracts
+from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import InputError
-from spark_jobs.storage import Lake
+from spark_jobs.lake.storage import Lake
 
 
 @click.group()
@@ -26,8 +26,8 @@ def list_() -> None:
     from rich.table import Table
 
     from lakehouse.cli.terminal import console, data
-    from spark_jobs import quarantine as store
-    from spark_jobs import quarantine_queries as queries
+    from spark_jobs.batch import quarantine as store
+    from spark_jobs.batch import quarantine_queries as queries
 
     settings = load_settings()
     lake = _lake(settings)
@@ -48,8 +48,8 @@ def list_() -> None:
 @click.option("--unmasked", is_flag=True, help="Show personal data as it was delivered.")
 def show(table: str, partition: str | None, limit: int, unmasked: bool) -> None:
     """Show quarantined rows of TABLE as JSON, one per line, with personal data masked."""
-    from lakehouse.masking import Masking
-    from spark_jobs import quarantine_queries as queries
+    from lakehouse.governance.masking import Masking
+    from spark_jobs.batch import quarantine_queries as queries
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
@@ -77,7 +77,7 @@ def replay(table: str, partition: str | None) -> None:
     leave the quarantine with a decision, the others stay. Doing it again changes nothing.
     """
     from lakehouse.cli.lake_run import Request, materialize_lake
-    from spark_jobs import quarantine_queries as queries
+    from spark_jobs.batch import quarantine_queries as queries
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
@@ -111,8 +111,8 @@ def discard(table: str, ids: tuple[str, ...], reason: str) -> None:
     """
     import uuid
 
-    from spark_jobs import quarantine as store
-    from spark_jobs import quarantine_queries as queries
+    from spark_jobs.batch import quarantine as store
+    from spark_jobs.batch import quarantine_queries as queries
 
     settings = load_settings()
     _contract(load_contracts(settings.contracts), table)

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from lakehouse.settings import load_settings
-from spark_jobs.contract import load_contracts
-from spark_jobs.storage import Lake
+from lakehouse.settings.model import load_settings
+from spark_jobs.contract.model import load_contracts
+from spark_jobs.lake.storage import Lake
 
 
 @click.command()
@@ -19,11 +19,11 @@ def reconcile(tables: str, quick: bool) -> None:
     where the lake differs."""
     from rich.table import Table
 
+    from lakehouse.cli.selection import select
     from lakehouse.cli.terminal import console, data
-    from lakehouse.selection import select
-    from spark_jobs.engine import Engine
+    from spark_jobs.batch.reconcile import reconcile as recount
+    from spark_jobs.engines.session import Engine
     from spark_jobs.recompute import reconciled
-    from spark_jobs.reconcile import reconcile as recount
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

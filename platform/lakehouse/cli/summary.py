@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lakehouse.cli.terminal import data
-from lakehouse.execution import CheckResult, RunOutcome
-from lakehouse.settings import Settings
-from spark_jobs.contract import LAYERS
+from lakehouse.local.execution import CheckResult, RunOutcome
+from lakehouse.settings.model import Settings
+from spark_jobs.contract.model import LAYERS
 from spark_jobs.report import Counts, TableReport
 from spark_jobs.window import named
 

@@ -111,7 +111,7 @@ class RunDisplay:
         """Steps that send no report: marts, and those that failed as a whole."""
         from dagster import DagsterEventType
 
-        from lakehouse.execution import name_of, reason_of
+        from lakehouse.local.execution import name_of, reason_of
 
         if not entry.is_dagster_event:
             return

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lakehouse.settings import load_settings
+from lakehouse.settings.model import load_settings
 
 GRACE_SECONDS = 10.0
 """For a run in progress to note that it was interrupted; without one they end in some 4 s."""
@@ -34,7 +34,7 @@ _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option("--name", "names", multiple=True, help="A name under which a proxy serves it.")
 def ui(port: int, host: str, names: tuple[str, ...]) -> None:
     """Serve the Dagster UI with its daemon, until interrupted."""
-    from lakehouse.instance import prepare_home
+    from lakehouse.local.instance import prepare_home
 
     settings = load_settings()
     prepare_home(settings)
@@ -48,7 +48,7 @@ def ui(port: int, host: str, names: tuple[str, ...]) -> None:
     sys.stdout.flush()
     arguments = ["--host", host, "--port", str(port)]
     arguments += [part for name in names for part in ("--name", name)]
-    sys.exit(serve([sys.executable, "-m", "lakehouse.webserver", *arguments]))
+    sys.exit(serve([sys.executable, "-m", "lakehouse.local.webserver", *arguments]))
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,1 @@
+"""Tables as Dagster assets: what they are, their checks, and what their runs say."""

@@ -1,0 +1,161 @@
+"""Gaps: partitions that should be there and are not, and what state they are in.
+
+Belongs here: comparing the partitions that are expected with the ledger and with landing.
+Does not belong here: filling them (schedules.py) or printing them (cli).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+from lakehouse.partitions import keys, window_start
+from lakehouse.settings.model import PartitionSettings
+from spark_jobs.contract.model import Contract
+from spark_jobs.window import Scheme, Window, inside, named
+
+GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
+Delivered = Mapping[str, Iterable[str]]
+"""Partition keys with files, by dataset."""
+
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """`blocked`: its input has a gap, `root` says of what kind in the end. `stale`: it is there, and
+    rows that it looked up have changed since, or its input is stale. `again`: such rows have changed
+    since it failed, so that a run may succeed now."""
+
+    table: str
+    partition: str
+    state: GapState
+    root: GapState
+    detail: str = ""
+    transform_version: str = ""
+    again: bool = False
+
+
+def horizon(
+    settings: PartitionSettings, delivered: Delivered, now: datetime
+) -> tuple[date, date] | None:
+    """The days in which gaps are looked for; None if there are none yet.
+
+    Without an end every day up to yesterday is due. Where the partitions have an end they are a
+    closed history, and it is due as far as it has been delivered.
+    """
+    if settings.end is None:
+        last = now.astimezone(UTC).date() - timedelta(days=1)
+    else:
+        found = [p for partitions in delivered.values() for p in partitions]
+        if not found:
+            return None
+        newest = window_start(max(found, key=window_start)).date()
+        last = min(newest, settings.end - timedelta(days=1))
+    return (settings.start, last) if last >= settings.start else None
+
+
+def find_gaps(
+    contracts: Mapping[str, Contract],
+    ledger: Iterable[Mapping[str, Any]],
+    delivered: Delivered,
+    days: tuple[date, date],
+    stale: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Gap]:
+    """Every gap of every partitioned table, upstream tables first.
+
+    `ledger` holds rows of the ledger, oldest first; `stale` says by table and partition what made
+    one stale.
+    """
+    latest = {(row["table"], row["partition"]): row for row in ledger}
+    arrived = {dataset: set(partitions) for dataset, partitions in delivered.items()}
+    gaps: dict[tuple[str, str], Gap] = {}
+    for contract in contracts.values():
+        if contract.partitioning is None:
+            continue
+        for partition in keys(contract.partitioning, *days):
+            because = (stale or {}).get(contract.table, {}).get(partition)
+            windows = _windows(contract, partition, contracts)
+            gap = _gap(contract, partition, windows, latest, arrived, gaps, because)
+            if gap is not None:
+                gaps[contract.table, partition] = gap
+    return list(gaps.values())
+
+
+def _gap(
+    contract: Contract,
+    partition: str,
+    windows: list[str],
+    latest: Mapping[tuple[str, str], Mapping[str, Any]],
+    arrived: Mapping[str, set[str]],
+    gaps: Mapping[tuple[str, str], Gap],
+    stale: str | None = None,
+) -> Gap | None:
+    row = latest.get((contract.table, partition))
+    sources = [i.table for i in contract.inputs[:1]]
+    inputs = [gaps[t, w] for t in sources for w in windows if (t, w) in gaps]
+    if row is not None and row["status"] != "failed":
+        if not stale and any(cause.state == "stale" for cause in inputs):
+            stale = f"{sources[0]} is stale"
+        return Gap(contract.table, partition, "stale", "stale", stale) if stale else None
+    if contract.source is not None:
+        if partition not in arrived.get(contract.source.dataset, ()):
+            if not due(contract, partition) and row is None:
+                return None
+            where = f"landing/{contract.source.dataset}/{partition}"
+            if due(contract, partition):
+                return Gap(contract.table, partition, "not delivered", "not delivered", where)
+    elif contract.inputs:
+        causes = [c for c in inputs if c.state != "stale"]
+        if causes:
+            detail = _because(causes) if len(windows) > 1 else _is(causes[0])
+            return Gap(contract.table, partition, "blocked", causes[0].root, detail)
+        if row is None and _undue_source(contract, windows, latest):
+            return None
+    if row is None:
+        return Gap(contract.table, partition, "missing", "missing", "never run")
+    return Gap(
+        contract.table, partition, "failed", "failed", row["error"] or "",
+        row["transform_version"] or "", again=stale is not None,
+    )  # fmt: skip
+
+
+def _windows(contract: Contract, partition: str, contracts: Mapping[str, Contract]) -> list[str]:
+    """The partitions of the driving input that a partition is made of."""
+    driving = contracts.get(contract.inputs[0].table) if contract.inputs else None
+    return inside(partition, driving.partitioning if driving else None)
+
+
+def _is(cause: Gap) -> str:
+    return f"{cause.table} is {cause.state}"
+
+
+def _because(causes: list[Gap]) -> str:
+    """What is missing of a coarser window, by state: `silver.readings is missing for …`."""
+    states: dict[str, list[str]] = {}
+    for cause in causes:
+        states.setdefault(_is(cause), []).append(cause.partition)
+    return "; ".join(f"{state} for {named(keys)}" for state, keys in states.items())
+
+
+def _undue_source(
+    contract: Contract, windows: list[str], latest: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> bool:
+    """Whether its input never ran for these windows either and has no gap there: nothing was due."""
+    return all((contract.inputs[0].table, w) not in latest for w in windows)
+
+
+def due(contract: Contract, partition: str) -> bool:
+    """Whether the source delivers on this partition's day of the week."""
+    assert contract.source is not None
+    return _WEEKDAYS[window_start(partition).weekday()] in contract.source.days
+
+
+def well_formed(partition: str, scheme: Scheme) -> bool:
+    """Whether a folder's name is a partition key of the scheme."""
+    try:
+        return Window.of(partition).scheme == scheme
+    except ValueError:
+        return False

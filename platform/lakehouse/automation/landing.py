@@ -1,0 +1,41 @@
+"""What lies in landing: the partitions of every dataset, each with a digest of its files.
+
+Belongs here: listing. The same code watches a local folder and S3. Does not belong here: deciding
+what to run (landing_sensor.py), or opening a file (the data plane).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+Snapshot = Mapping[str, Mapping[str, str]]
+"""Dataset to partition to a digest of its files' names, sizes and versions."""
+
+DIGEST_BYTES = 4
+
+
+def snapshot(landing: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The present content of landing. One recursive listing per dataset: a listing per partition
+    would be thousands of requests a day on S3. Unfinished files (`.` or `_` first) are left out.
+    """
+    import pyarrow.fs as pafs
+
+    from spark_jobs.lake.storage import filesystem
+
+    found: dict[str, dict[str, str]] = {}
+    for dataset in datasets:
+        fs, root = filesystem(f"{landing.rstrip('/')}/{dataset}")
+        files: dict[str, list[str]] = {}
+        for info in fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True)):
+            relative = info.path.removeprefix(root.rstrip("/") + "/")
+            partition, slash, name = relative.partition("/")
+            if info.type != pafs.FileType.File or not slash or name.startswith((".", "_")):
+                continue
+            files.setdefault(partition, []).append(f"{name}:{info.size}:{info.mtime_ns}")
+        found[dataset] = {p: _digest(sorted(names)) for p, names in sorted(files.items())}
+    return found
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[: 2 * DIGEST_BYTES]

@@ -1,0 +1,179 @@
+"""When jobs run by the clock: the newest partition of each scheme, and gaps.
+
+Belongs here: schedules and what one tick asks for. Does not belong here: reacting to files
+(landing_sensor.py). Every cron expression comes from the settings, in UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from lakehouse.assets.checks import lookups_evaluation
+from lakehouse.assets.tables import asset_key
+from lakehouse.automation.gaps import Gap, find_gaps, horizon
+from lakehouse.automation.jobs import LAKE_JOBS, run_tags
+from lakehouse.automation.landing import snapshot
+from lakehouse.engines.embedded import DataPlane
+from lakehouse.partitions import partitions_def, range_tags
+from lakehouse.settings.model import Settings
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.versions import transform_version
+from spark_jobs.window import FORMATS, Scheme, ranges
+
+GAP_TAG = "lakehouse/gap_fill"
+
+
+def run_in_progress(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dg.DagsterRun | None:
+    """A run of one of the jobs that is queued or has not finished."""
+    for job in jobs:
+        filters = dg.RunsFilter(job_name=job, statuses=NOT_FINISHED_STATUSES)
+        found = instance.get_runs(filters, limit=1)
+        if found:
+            return found[0]
+    return None
+
+
+def newest_complete(scheme: Scheme, at: datetime) -> str:
+    """The partition whose arrival window ended last, seen from `at`."""
+    step = timedelta(hours=1) if scheme == "hourly" else timedelta(days=1)
+    return (at.astimezone(UTC) - step).strftime(FORMATS[scheme])
+
+
+def build_schedules(
+    settings: Settings, contracts: Mapping[str, Contract], jobs: Mapping[str, object]
+) -> list[dg.ScheduleDefinition]:
+    """A schedule for the newest partition of each scheme that has tables, and the gap filler."""
+    schemes: list[Scheme] = [s for s in LAKE_JOBS if LAKE_JOBS[s] in jobs]
+    newest = [_newest_partition(settings, scheme, jobs[LAKE_JOBS[scheme]]) for scheme in schemes]
+    return [*newest, *(_gap_filler(settings, contracts, s, jobs[LAKE_JOBS[s]]) for s in schemes)]
+
+
+def _status(settings: Settings) -> dg.DefaultScheduleStatus:
+    active = settings.schedules.active
+    return dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED
+
+
+def _newest_partition(settings: Settings, scheme: Scheme, job: object) -> dg.ScheduleDefinition:
+    name = LAKE_JOBS[scheme]
+    definition = partitions_def(scheme, settings.partitions)
+
+    @dg.schedule(
+        name=f"{name}_schedule",
+        job=job,
+        cron_schedule=getattr(settings.schedules, scheme),
+        execution_timezone="UTC",
+        default_status=_status(settings),
+        description=f"The newest complete {scheme} partition of every table; a tick is skipped"
+        f" while a run of {name} is in progress",
+    )
+    def newest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        running = run_in_progress(context.instance, [name])
+        if running is not None:
+            return dg.SkipReason(
+                f"{name} run {running.run_id} is {running.status.value.lower()}; its partition is"
+                " left to the gap filler"
+            )
+        partition = newest_complete(scheme, context.scheduled_execution_time)
+        if not definition.has_partition_key(partition):
+            return dg.SkipReason(
+                f"there is no partition {partition}: see partitions in the settings"
+            )
+        return dg.RunRequest(run_key=partition, partition_key=partition)
+
+    return newest
+
+
+def _gap_filler(
+    settings: Settings, contracts: Mapping[str, Contract], scheme: Scheme, job: object
+) -> dg.ScheduleDefinition:
+    name = LAKE_JOBS[scheme]
+    ours = {t: c for t, c in contracts.items() if c.partitioning == scheme}
+    # A daily table may be made of hours: their gaps are looked for too, and left to their own job.
+    datasets = [c.source.dataset for c in contracts.values() if c.source]
+
+    @dg.schedule(
+        name=f"{name}_gap_fill",
+        job=job,
+        cron_schedule=settings.schedules.gap_fill,
+        execution_timezone="UTC",
+        default_status=_status(settings),
+        description=f"Runs {scheme} partitions that were delivered and never ran, failed ones whose"
+        " contract or transform has changed since, and those that looked up rows which have",
+    )
+    def fill(
+        context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        running = run_in_progress(context.instance, [name])
+        if running is not None:
+            return dg.SkipReason(f"{name} run {running.run_id} is {running.status.value.lower()}")
+        at = context.scheduled_execution_time
+        delivered = snapshot(settings.zones["landing"], datasets)
+        days = horizon(settings.partitions, delivered, at)
+        if days is None:
+            return dg.SkipReason("nothing has been delivered yet")
+        first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
+        ledger = data_plane.history()
+        stale = data_plane.stale(contracts, list(ours), settings.engine.name)
+        for table, partitions in stale.items():  # the run that makes it current says so itself
+            context.instance.report_runless_asset_event(
+                lookups_evaluation(contracts[table], partitions)
+            )
+        every = find_gaps(contracts, ledger, delivered, (first, days[1]), stale)
+        gaps = [g for g in every if g.table in ours]
+        versions = {t: transform_version(c) for t, c in ours.items()}
+        found = list(gap_requests(gaps, versions, list(ours), at, scheme))
+        return found or dg.SkipReason(f"no gap to fill from {first} to {days[1]}")
+
+    return fill
+
+
+def gap_requests(
+    gaps: Iterable[Gap],
+    versions: Mapping[str, str],
+    order: Sequence[str],
+    at: datetime,
+    scheme: Scheme,
+) -> Iterator[dg.RunRequest]:
+    """One request per range of partitions in which the same tables have a gap that a run can fill.
+    `at` makes a new attempt possible at each tick."""
+    for tables, first, last in gap_ranges(gaps, versions, order):
+        digest = hashlib.sha256("|".join(tables).encode()).hexdigest()[:8]
+        yield dg.RunRequest(
+            run_key=f"gap:{first}:{last}:{digest}:{at:%Y-%m-%dT%H}",
+            asset_selection=[asset_key(t) for t in tables],
+            tags={**run_tags(scheme), **range_tags(first, last), GAP_TAG: "true"},
+        )
+
+
+def gap_ranges(
+    gaps: Iterable[Gap], versions: Mapping[str, str], order: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Tables and the first and last partition of each range in which they have a gap that a run can
+    fill.
+
+    A failed partition fails again on the same input, lookups and code, so it waits until one has
+    changed; changed input is the landing sensor's.
+    """
+    fillable = {
+        (g.table, g.partition)
+        for g in gaps
+        if g.state in ("missing", "stale")
+        or (g.state == "failed" and (g.again or g.transform_version != versions[g.table]))
+    }
+    # What is blocked runs along with what blocks it.
+    for gap in gaps:
+        if gap.state == "blocked" and (gap.detail.partition(" ")[0], gap.partition) in fillable:
+            fillable.add((gap.table, gap.partition))
+    by_partition: dict[str, tuple[str, ...]] = {}
+    for table in order:
+        for t, partition in fillable:
+            if t == table:
+                by_partition[partition] = (*by_partition.get(partition, ()), table)
+    for tables in sorted(set(by_partition.values())):
+        for first, last in ranges([p for p, t in by_partition.items() if t == tables]):
+            yield tables, first, last

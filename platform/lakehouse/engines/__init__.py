@@ -1,0 +1,1 @@
+"""Where tables run, and the sessions that runs share."""

@@ -1,0 +1,158 @@
+"""The local Dagster instance: its home, its configuration, and runs that died with their process.
+
+Belongs here: `dagster.yaml`, opening the instance for this process. Does not belong here: what is
+run on it (execution.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.local_compute_log_manager import (
+    IO_TYPE_EXTENSION,
+    LocalComputeLogManager,
+)
+from dagster._utils import touch_file
+
+from lakehouse.automation.jobs import LANE_TAG
+from lakehouse.settings.model import Settings, SettingsError
+
+PROCESS_TAG = "lakehouse/process"
+"""The process that executes a run by itself; nobody else would notice its death."""
+
+_EVENT_BATCH = "1000"
+
+
+def instance_config(settings: Settings) -> dict[str, Any]:
+    """The content of `dagster.yaml`."""
+    return {
+        "storage": {
+            "custom": {
+                "module": "lakehouse.local.event_log",
+                "class": "LocalStorage",
+                "config": {"base_dir": {"env": "DAGSTER_HOME"}},
+            }
+        },
+        "concurrency": {
+            # A run waits in the queue until every table it writes is free.
+            "pools": {"default_limit": 1, "granularity": "run"},
+            "runs": {
+                "max_concurrent_runs": settings.pools.runs,
+                "tag_concurrency_limits": [
+                    {"key": LANE_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+                ],
+            },
+        },
+        "run_monitoring": {
+            "enabled": True,
+            "start_timeout_seconds": 180,
+            "free_slots_after_run_end_seconds": 60,
+        },
+        "run_retries": {
+            # For runs that crashed: a step that failed has had its own retries.
+            "enabled": True,
+            "max_retries": settings.retries.max,
+            "retry_on_asset_or_op_failure": False,
+        },
+        "freshness": {"enabled": True},
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+    }
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Writes `dagster.yaml` and points this process, and those that it starts, to it.
+
+    Raises SettingsError if the folder cannot be written.
+    """
+    home = settings.dagster_home
+    text = "# Written by `lakehouse` from the settings; changes here are overwritten.\n"
+    text += yaml.safe_dump(instance_config(settings), sort_keys=False)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        path = home / "dagster.yaml"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"{home}: not writable ({error.strerror}). Give this user write access, or set"
+            " LAKEHOUSE_HOME to another folder."
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENT_BATCH)
+    return home
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance for a process that executes runs itself. What steps print goes to the run's
+    logs only: this process's terminal belongs to its progress display."""
+    home = prepare_home(settings)
+    overrides = {
+        "compute_logs": {
+            "module": __name__,
+            "class": "QuietComputeLogs",
+            "config": {"base_dir": str(home / "storage")},
+        }
+    }
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides)) as found:
+        bury_dead_runs(found)
+        yield found
+
+
+def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Marks runs as failed whose process has gone without saying so (killed, out of memory)."""
+    buried = []
+    filters = dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)
+    for run in instance.get_runs(filters):
+        process = run.tags.get(PROCESS_TAG)
+        if process is not None and not _alive(int(process)):
+            instance.report_run_failed(
+                run,
+                f"process {process} ended without finishing the run. Nothing is half published:"
+                " run it again.",
+            )
+            buried.append(run.run_id)
+    return buried
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class QuietComputeLogs(LocalComputeLogManager):
+    """Captures what steps print in the same files as the stock manager, and echoes nothing: the
+    stock one starts four processes per run to repeat it on the terminal."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: dict[str, Any]) -> QuietComputeLogs:
+        return cls(inst_data=inst_data, **config_value)
+
+    @contextmanager
+    def capture_logs(self, log_key: Any) -> Iterator[CapturedLogContext]:
+        import sys
+
+        streams = {ComputeIOType.STDOUT: sys.stdout, ComputeIOType.STDERR: sys.stderr}
+        with ExitStack() as redirected:
+            for kind, stream in streams.items():
+                path = self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                redirected.enter_context(redirect_to_file(stream, path))
+            yield CapturedLogContext(log_key)
+        touch_file(self.complete_artifact_path(log_key))

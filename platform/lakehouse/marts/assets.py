@@ -1,0 +1,275 @@
+"""The dbt marts as Dagster assets: one multi-asset, its checks, and the resource that runs dbt.
+
+Belongs here: when a build is needed, and what a build says of each mart. Does not belong here: SQL
+(dbt_project/), the process (dbt.py) and what an asset looks like (translator.py).
+"""
+
+# No postponed annotations here: Dagster reads those of an asset's config and resources.
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
+
+from lakehouse.assets.tables import FORCE_TAG
+from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
+from lakehouse.marts.builds import (
+    Build,
+    CheckOutcome,
+    Fingerprint,
+    count_rows,
+    fingerprint,
+    needs_full_refresh,
+    project_digest,
+    read_builds,
+    source_versions,
+    unchanged,
+    upstream_sources,
+    write_builds,
+)
+from lakehouse.marts.dbt import Dbt, dbt_resource, prepared_project
+from lakehouse.marts.lineage import column_lineage
+from lakehouse.marts.translator import MartTranslator, asset_key, relation
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+
+POOL = "warehouse"
+
+
+class MartsConfig(dg.Config):
+    """`force` builds although nothing changed; `full_refresh` also rebuilds incremental marts
+    from scratch."""
+
+    force: bool = False
+    full_refresh: bool = False
+
+
+def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
+    """The marts as assets with their checks, and the resources they need.
+
+    Raises DbtProjectError if the dbt project does not parse.
+    """
+    project = prepared_project(settings)
+    manifest = json.loads(project.manifest_path.read_bytes())
+    builds = _Builds(settings, manifest)
+
+    @dbt_assets(
+        name="marts",
+        manifest=manifest,
+        project=project,
+        dagster_dbt_translator=MartTranslator(
+            # The lake's own assets describe the sources.
+            DagsterDbtTranslatorSettings(enable_source_metadata=False)
+        ),
+        pool=POOL,
+    )
+    def marts(context: dg.AssetExecutionContext, config: MartsConfig, dbt: Dbt) -> Iterator[Any]:
+        """Builds the selected marts with dbt, or says that nothing they select from changed."""
+        models = _selected_models(context, manifest)
+        attempt = context.retry_number
+        with _final_errors(settings, attempt):
+            fingerprints = builds.fingerprints(models)
+            recorded = builds.recorded()
+        full = config.full_refresh or needs_full_refresh(recorded, fingerprints)
+        known = unchanged(recorded, fingerprints)
+        forced = config.force or context.run.tags.get(FORCE_TAG) == "true"
+        if known and not (full or forced):
+            context.log.info("nothing that these marts select from has changed")
+            for model, key in models.items():
+                yield from _unchanged(context, manifest, key, known[model])
+            return
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        if full:
+            arguments.append("--full-refresh")
+        folder = dbt.run_folder(context.run.run_id)
+        events, error = _run(context, dbt, arguments, folder)
+        if error is None:
+            with _final_errors(settings, attempt):
+                built = builds.describe(events, fingerprints, folder)
+            yield from (_described(e, manifest, built) for e in events)
+            builds.record(models, built)
+        else:
+            yield from events
+            if error.allow_retries and attempt < settings.retries.max:
+                raise retry(settings.retries, attempt) from error
+            raise error
+
+    return [marts], {"dbt": dbt_resource(settings, project)}
+
+
+@dataclass(frozen=True)
+class _Builds:
+    """The builds of the marts. Only the DuckDB warehouse keeps a record of them; on Redshift dbt
+    always runs."""
+
+    settings: "Settings"
+    manifest: Mapping[str, Any]
+
+    @property
+    def _kept(self) -> bool:
+        return self.settings.warehouse.target == "duckdb"
+
+    def fingerprints(self, models: Iterable[str]) -> dict[str, Fingerprint]:
+        """The present fingerprint of each model's inputs."""
+        if not self._kept:
+            return {}
+        zones = self.settings.zones
+        sources = {m: upstream_sources(self.manifest, m) for m in models}
+        tables = sorted(set().union(*sources.values()))
+        versions = source_versions(
+            {t: zones[t.split(".")[0]] + "/" + t.split(".")[1] for t in tables}
+        )
+        project = project_digest(self.settings.dbt_project)
+        return {m: fingerprint(project, {t: versions[t] for t in s}) for m, s in sources.items()}
+
+    def recorded(self) -> dict[str, Build]:
+        return read_builds(self.settings.warehouse_path) if self._kept else {}
+
+    def describe(
+        self, events: Iterable[Any], fingerprints: Mapping[str, Fingerprint], folder: Path
+    ) -> dict[str, Build]:
+        """What dbt's events say of each model that it built."""
+        nodes = self.manifest["nodes"]
+        models = [e.metadata["unique_id"].text for e in events if isinstance(e, dg.Output)]
+        stored = {
+            m: relation(nodes[m]) for m in models if nodes[m]["config"]["materialized"] != "view"
+        }
+        rows = count_rows(self.settings.warehouse_path, stored.values()) if self._kept else {}
+        checks: dict[tuple[str, ...], list[CheckOutcome]] = {}
+        for e in events:
+            if isinstance(e, dg.AssetCheckResult):
+                failing = e.metadata.get("dagster_dbt/failed_row_count")
+                outcome = CheckOutcome(
+                    e.check_name, e.passed, e.severity.value, failing.value if failing else 0
+                )
+                checks.setdefault(tuple(e.asset_key.path), []).append(outcome)
+        compiled = folder / "compiled" / self.manifest["metadata"]["project_name"]
+        return {
+            m: Build(
+                model=m,
+                fingerprint=fingerprints.get(m, Fingerprint("", "")),
+                rows=rows.get(relation(nodes[m])),
+                checks=tuple(checks.get(relation(nodes[m]), ())),
+                lineage=column_lineage(
+                    self.manifest, m, (compiled / nodes[m]["original_file_path"]).read_text()
+                ),
+            )
+            for m in models
+        }
+
+    def record(self, models: Mapping[str, dg.AssetKey], built: Mapping[str, Build]) -> None:
+        """Records the builds of a run of which every model and test passed."""
+        if self._kept and models:
+            nodes = self.manifest["nodes"]
+            write_builds(
+                self.settings.warehouse_path,
+                [(relation(nodes[m]), built[m]) for m in models if m in built],
+            )
+
+
+def _selected_models(
+    context: dg.AssetExecutionContext, manifest: Mapping[str, Any]
+) -> dict[str, dg.AssetKey]:
+    """The asset keys of the run's models by dbt id, parents first; empty if only checks are
+    selected."""
+    order = TopologicalSorter(manifest["parent_map"]).static_order()
+    keys = {m: asset_key(manifest, m) for m in order if m.startswith("model.")}
+    return {m: key for m, key in keys.items() if key in context.selected_asset_keys}
+
+
+def _metadata(manifest: Mapping[str, Any], build: Build) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                column: [
+                    dg.TableColumnDep(asset_key(manifest, parent), name) for parent, name in parents
+                ]
+                for column, parents in build.lineage.items()
+            }
+        )
+    }
+    if build.rows is not None:
+        metadata["dagster/row_count"] = build.rows
+    return metadata
+
+
+def _described(event: Any, manifest: Mapping[str, Any], built: Mapping[str, Build]) -> Any:
+    if not isinstance(event, dg.Output):
+        return event
+    build = built[event.metadata["unique_id"].text]
+    return event.with_metadata({**event.metadata, **_metadata(manifest, build)})
+
+
+def _unchanged(
+    context: dg.AssetExecutionContext,
+    manifest: Mapping[str, Any],
+    key: dg.AssetKey,
+    build: Build,
+) -> Iterator[dg.MaterializeResult]:
+    """The materialization of a mart that is already what a build would give, with the outcomes of
+    its tests when it was built."""
+    selected = {c.name for c in context.selected_asset_check_keys if c.asset_key == key}
+    yield dg.MaterializeResult(
+        asset_key=key,
+        metadata={"status": "unchanged", **_metadata(manifest, build)},
+        check_results=[
+            dg.AssetCheckResult(
+                asset_key=key,
+                check_name=c.name,
+                passed=c.passed,
+                severity=dg.AssetCheckSeverity(c.severity),
+                metadata={"status": "unchanged", "dagster_dbt/failed_row_count": c.failures},
+            )
+            for c in build.checks
+            if c.name in selected
+        ],
+    )
+
+
+@contextmanager
+def _final_errors(settings: "Settings", attempt: int) -> Iterator[None]:
+    """Asks for another attempt where one may succeed, and makes all other errors final."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            raise retry(settings.retries, attempt) from error
+        raise permanent_failure(error, "marts") from error
+
+
+def _run(
+    context: dg.AssetExecutionContext, dbt: Dbt, arguments: list[str], folder: Path
+) -> tuple[list[Any], dg.Failure | None]:
+    """Runs dbt to its end; returns its events and the error, if any. A test that failed, or SQL
+    that cannot run, fails again on the same data; a file that could not be opened may be free."""
+    events: list[Any] = []
+    try:
+        events.extend(dbt.cli(arguments, context=context, target_path=folder).stream())
+    except DagsterDbtCliRuntimeError as error:
+        failures = dict(_failures(folder))
+        failed = "\n".join(f"- {n}: {m}" for n, m in failures.items()) or str(error)
+        text = f"marts failed:\n{failed}\nCompiled SQL and the log are in {folder}."
+        names = ", ".join(failures) or "dbt did not run"  # its messages may quote values
+        return events, dg.Failure(
+            text, {ANNOUNCED: f"marts failed: {names}"}, allow_retries="IO Error" in failed
+        )
+    return events, None
+
+
+def _failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """What failed, from dbt's results: each model or test, and the message."""
+    results = folder / "run_results.json"
+    if not results.exists():
+        return
+    for result in json.loads(results.read_bytes())["results"]:
+        if result["status"] in ("error", "fail"):
+            kind, _, name = result["unique_id"].split(".")[:3]
+            message = " ".join((result.get("message") or "").split())
+            yield f"{kind} {name}", message

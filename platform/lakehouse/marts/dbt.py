@@ -1,0 +1,179 @@
+"""dbt as a process of this project: its environment, its manifest, and the resource that runs it.
+
+Belongs here: everything that must be true before and around a dbt invocation. Does not belong
+here: which models there are as assets (assets.py), and reading the lake (lake_views.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_dbt import DbtCliResource, DbtProject
+from packaging import version
+
+from lakehouse.marts.builds import project_digest
+from spark_jobs.errors import LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+
+# Run folders (compiled SQL, logs, results) that are kept to look at.
+KEPT_RUNS = 10
+DIGEST = "project.sha256"
+
+
+class DbtProjectError(LakehouseError):
+    """The dbt project cannot be read; the message is dbt's own, and names the file."""
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """The variables that `profiles.yml` reads, but for secrets."""
+    zones, warehouse = settings.zones, settings.warehouse
+    lake = zones["silver"].removesuffix("/silver")
+    variables = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_LAKE": lake}
+    if warehouse.target == "duckdb":
+        if zones["gold"] != f"{lake}/gold":
+            raise DbtProjectError(
+                f"the duckdb warehouse needs silver and gold under one root, not {zones['silver']}"
+                f" and {zones['gold']}: set lake.root in the settings"
+            )
+        variables["LAKEHOUSE_WAREHOUSE"] = str(settings.warehouse_path)
+    else:
+        variables["LAKEHOUSE_REDSHIFT_HOST"] = warehouse.host
+        variables["LAKEHOUSE_REDSHIFT_PORT"] = str(warehouse.port)
+        variables["LAKEHOUSE_REDSHIFT_DATABASE"] = warehouse.database
+        variables["LAKEHOUSE_REDSHIFT_USER"] = warehouse.user
+    return variables
+
+
+class Dbt(DbtCliResource):
+    """The dbt command line with this project's settings in its environment.
+
+    dbt's results are kept in a folder per run below `runs`; `prepared` is the folder of the
+    manifest, whose parse is reused. `password` names the variable of the warehouse's password.
+    """
+
+    environment: dict[str, str]
+    prepared: str
+    runs: str
+    password: str | None = None
+
+    @cached_property
+    def _cli_version(self) -> version.Version:
+        # The default asks `dbt --version`, which takes seconds and looks up PyPI.
+        return version.parse(metadata.version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
+        # It serves to query the warehouse after a run, but keeps the DuckDB file locked for as long
+        # as this process lives.
+        return None
+
+    def cli(self, args: Sequence[str], **options: Any) -> Any:
+        """Starts dbt; see DbtCliResource.cli."""
+        variables = {**self.environment, "DBT_TARGET_PATH": self.prepared}
+        if self.password:
+            # dbt never logs variables of this prefix.
+            variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = os.environ.get(self.password, "")
+        with _set(variables):
+            return super().cli(args, **options)
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder of one run's results; the oldest ones beyond KEPT_RUNS are removed."""
+        runs = Path(self.runs)
+        runs.mkdir(parents=True, exist_ok=True)
+        past = sorted(runs.iterdir(), key=lambda p: p.stat().st_mtime)
+        for old in past[: max(0, len(past) + 1 - KEPT_RUNS)]:
+            shutil.rmtree(old, ignore_errors=True)
+        folder = runs / run_id
+        folder.mkdir(exist_ok=True)
+        parsed = Path(self.prepared, "partial_parse.msgpack")
+        if parsed.exists():  # dagster-dbt would copy it with the permissions that it has there
+            shutil.copyfile(parsed, folder / parsed.name)
+        return folder
+
+
+def dbt_resource(settings: Settings, project: DbtProject) -> Dbt:
+    beside_python = Path(sys.executable).with_name("dbt")
+    secret = getattr(settings.warehouse, "password", None)
+    return Dbt(
+        project_dir=project,
+        dbt_executable=str(beside_python) if beside_python.exists() else "dbt",
+        environment=dbt_environment(settings),
+        prepared=str(project.manifest_path.parent),
+        runs=str(settings.home / "dbt"),
+        password=secret.name if secret else None,
+    )
+
+
+def prepared_project(settings: Settings) -> DbtProject:
+    """The dbt project with a manifest that is up to date.
+
+    A manifest that is missing, or older than the project's files, is made here: dbt parses the
+    project without connecting anywhere. An image is built with it and does not parse again.
+    Raises DbtProjectError if the project does not parse or the manifest cannot be written.
+    """
+    target = settings.warehouse.target
+    project = DbtProject(settings.dbt_project, target_path=Path("target", target), target=target)
+    folder = project.manifest_path.parent
+    digest = project_digest(settings.dbt_project)
+    recorded = folder / DIGEST
+    current = recorded.read_text() if recorded.exists() else ""
+    if not project.manifest_path.exists() or current != digest:
+        _parse(settings, folder)
+        recorded.write_text(digest)
+    return project
+
+
+def _parse(settings: Settings, folder: Path) -> None:
+    from dbt.cli.main import dbtRunner
+
+    scratch = folder.with_name(f".{folder.name}-{os.getpid()}")
+    arguments = ["parse", "--quiet", "--no-partial-parse"]
+    places: Mapping[str, Any] = {
+        "--project-dir": settings.dbt_project,
+        "--profiles-dir": settings.dbt_project,
+        "--target": settings.warehouse.target,
+        "--target-path": scratch,
+        "--log-path": scratch,
+        "--log-level-file": "none",
+    }
+    for option, value in places.items():
+        arguments += [option, str(value)]
+    try:
+        with _set({**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": ""}):
+            result = dbtRunner().invoke(arguments)
+        if not result.success:
+            raise DbtProjectError(f"{settings.dbt_project}: {result.exception}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("partial_parse.msgpack", "manifest.json"):
+            os.replace(scratch / name, folder / name)
+    except OSError as error:
+        raise DbtProjectError(
+            f"{folder}: the dbt manifest is missing or out of date and cannot be written ({error})."
+            " Make the folder writable, or build the image with the manifest in it."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables and takes them back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""The settings of an environment, and the values that they refer to."""

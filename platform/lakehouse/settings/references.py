@@ -1,0 +1,66 @@
+"""Values that a settings file does not hold itself: references, secrets, and what was forgotten.
+
+Belongs here: resolving `{env: NAME}`, `{env: NAME, default: VALUE}` and `{secret: NAME}`, and
+finding placeholders. Does not belong here: which settings there are (model.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spark_jobs.errors import LakehouseError
+
+_PLACEHOLDER = re.compile(
+    r"<[^>]*>|change[_-]?me|example\.(com|org|net)|^(todo|tbd|fixme|xxx+|placeholder)\b|^your[_-]",
+    re.IGNORECASE,
+)
+
+
+class SettingsError(LakehouseError):
+    """A settings file is missing, invalid or incomplete; the message names file and key."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret by the name it is kept under. Its value is never printed or stored."""
+
+    name: str
+
+    def reveal(self) -> str:
+        """Raises SettingsError if the secret has gone since the settings were loaded."""
+        value = os.environ.get(self.name)
+        if not value:
+            raise SettingsError(f"secret {self.name} is not set: set the variable {self.name}")
+        return value
+
+
+def resolve(value: Any, key: tuple[str, ...], problems: list[str]) -> Any:
+    """Replaces references by values; notes what is missing or still a placeholder."""
+    if isinstance(value, Mapping):
+        if set(value) in ({"env"}, {"env", "default"}, {"secret"}):
+            return _referenced(value, ".".join(key), problems)
+        return {k: resolve(v, (*key, str(k)), problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [resolve(v, (*key, str(i)), problems) for i, v in enumerate(value)]
+    if isinstance(value, str) and _PLACEHOLDER.search(value):
+        problems.append(f"{'.'.join(key)}: the value is a placeholder; put the real one there")
+    return value
+
+
+def _referenced(reference: Mapping[str, Any], key: str, problems: list[str]) -> Any:
+    kind = "secret" if "secret" in reference else "env"
+    name, what = reference[kind], {"secret": "secret", "env": "environment variable"}[kind]
+    if not isinstance(name, str):
+        problems.append(f"{key}: {kind} takes the name of a variable")
+        return None
+    value = os.environ.get(name) or reference.get("default")
+    if not value:
+        problems.append(f"{key}: {what} {name} is not set; set it, then load again")
+    # A secret may look like anything, a placeholder too: nobody looks at it.
+    elif kind == "env" and _PLACEHOLDER.search(str(value)):
+        problems.append(f"{key}: {what} {name} holds a placeholder; put the real value there")
+    return Secret(name) if kind == "secret" else value

@@ -1,0 +1,1 @@
+"""What the platform tells people: alerts, and where they go."""

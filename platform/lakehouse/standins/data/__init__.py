@@ -1,0 +1,1 @@
+"""The sample delivery: a generator of the data that source systems deliver."""

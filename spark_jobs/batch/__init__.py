@@ -1,0 +1,1 @@
+"""The steps of a batch: read, audit, gate, publish, and what they keep."""

@@ -1,0 +1,262 @@
+"""The rows that a batch reads from upstream lake tables, and how many there are.
+
+Belongs here: slicing Delta tables for a batch. Does not belong here: landing files (landing/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deltalake import DeltaTable
+
+from spark_jobs import window
+from spark_jobs.batch.audit import hashable, origin_sum
+from spark_jobs.contract.model import Contract
+from spark_jobs.errors import InputError
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A table at the version that the whole batch reads, whatever is committed meanwhile."""
+
+    contract: Contract
+    uri: str
+    table: DeltaTable
+
+    @property
+    def version(self) -> int:
+        return self.table.version()
+
+    def rows(self, spark: SparkSession, version: int | None = None) -> DataFrame:
+        at = self.version if version is None else version
+        reader = spark.read.format("delta").option("versionAsOf", at)
+        return reader.load(self.uri)
+
+
+def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> dict[str, Upstream]:
+    """Every table that this one reads. Raises InputError if one does not exist yet."""
+    out = {}
+    for name in dict.fromkeys(contract.upstream):
+        table = delta.open_table(lake.table(name), dict(lake.storage_options))
+        if table is None:
+            raise InputError(
+                f"{contract.table}: its input {name} does not exist at {lake.table(name)}."
+                f" Materialize {name} first."
+            )
+        out[name] = Upstream(contracts[name], lake.table(name), table)
+    return out
+
+
+def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
+    """The rows of a Delta table at its newest version; None if there is no table, or no row."""
+    table = delta.open_table(uri, dict(lake.storage_options))
+    if table is None or not delta.active_files(table):
+        return None
+    return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
+
+
+# Beyond this many earlier versions to look at, every slice of the table counts as touched.
+_FEW_VERSIONS = 20
+# What a daily partition's key has of an hourly one's.
+_DAY = len("2026-10-05")
+
+
+def slices(
+    spark: SparkSession, source: Upstream, by: str, partitions: list[str], replaced: list[int]
+) -> pa.Table:
+    """The slices that a batch touches: values of `by` in the rows that arrived, and in the rows
+    that those took the place of, each with the last of the `partitions` that touches it (`_slice`).
+    Rows without a value are a slice too.
+
+    `replaced` are the versions of the table whose commits replaced rows or took some away. A row
+    whose date changes leaves a slice to which nothing arrived.
+    """
+    from functools import reduce
+
+    from pyspark.sql import functions as F
+
+    contract, now = source.contract, source.rows(spark)
+    frames = [_arrived(contract, now, partitions).select(by, "_partition")]
+    last = F.lit(max(partitions)).alias("_partition")
+    if len(replaced) > _FEW_VERSIONS:
+        replaced = replaced[:1]
+        frames.append(now.select(by, last))
+    for version in replaced:
+        before = source.rows(spark, version - 1)
+        if contract.keyed or contract.publish.column:
+            same = [*contract.key, "_row_hash" if contract.keyed else by]
+            same = list(dict.fromkeys(same))
+            before = before.join(source.rows(spark, version).select(*same), same, "left_anti")
+            frames.append(before.select(by, last))
+        else:
+            frames.append(_arrived(contract, before, partitions).select(by, "_partition"))
+    found = reduce(lambda a, b: a.unionByName(b), frames)
+    return found.groupBy(by).agg(F.max("_partition").alias("_slice")).toArrow()
+
+
+def driving(
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    partitions: list[str],
+    touched: pa.Table | None = None,
+) -> DataFrame:
+    """The rows that decide the batch: the table's columns, `_partition` and its date, and `_input`, a
+    struct of the row as it was read, from which the original record of a bad row is kept. `touched`
+    are the slices, for a table that reads those.
+
+    Carrying whole rows through a transform takes longer than many a transform. Where rows have a
+    key `_input` is that, and whole_records finds the rest of the few that need it.
+    """
+    from pyspark.sql import functions as F
+
+    how = contract.inputs[0]
+    rows = source.rows(spark)
+    columns = [c.name for c in source.contract.columns]
+    if how.read == "lookup":  # the whole table is the batch, of the one partition there is
+        arrival = F.lit(partitions[0][:10]).try_cast("date")
+        changed = rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
+    else:
+        changed = _arrived(source.contract, rows, partitions)
+    if touched is not None:
+        values = touched.column(0).to_pylist()
+        # The literal list lets the engine skip files; the join tells which partition a slice is of.
+        inside = F.col(how.by).isin(*[v for v in values if v is not None])
+        if None in values:
+            inside = inside | F.col(how.by).isNull()
+        rows = rows.where(inside)
+        # Typed, since there may be no row to ask.
+        of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
+        partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
+        joined = rows.join(F.broadcast(partition_of), F.col(how.by).eqNullSafe(F.col("_by")))
+        return joined.select(*columns, F.col("_slice").alias("_partition"))
+    if source.contract.keyed:
+        asked = {r.spec.source for r in contract.rules if r.kind == "type"}
+        of_type_rules = {s.rpartition(".")[2] for s in asked}
+        record = [c for c in columns if c in source.contract.key or c in of_type_rules]
+    else:
+        beside = ("_rescued", "_source_file")
+        record = [*columns, *(n for n in beside if n in rows.columns)]
+    return changed.select(
+        *columns,
+        "_partition",
+        "_arrival_date",
+        F.struct(*[F.col(c) for c in record]).alias("_input"),
+    )
+
+
+def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
+    """The columns of `_input` that tell a driving record of `contract` from the others: the key of
+    a keyed table, else what the key and the sequence of this one are made of, where that is
+    declared and complete. None: all of them."""
+    if source.keyed:
+        return source.key
+    made_of: set[str] = set()
+    for name in filter(None, (*contract.key, contract.publish.sequence)):
+        column = contract.column[name]
+        if not column.sources:
+            return None
+        for of in column.sources:
+            table, _, source_column = of.rpartition(".")
+            if table == source.table:
+                made_of.add(source_column)
+    return tuple(sorted(made_of)) or None
+
+
+def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
+    """xxHash64 of the record that a row was made of, or of the `columns` of it that tell it from
+    others."""
+    from pyspark.sql import functions as F
+
+    types = {f.name: f.dataType.simpleString() for f in frame.schema["_input"].dataType.fields}
+    return F.xxhash64(*[hashable(F.col(f"_input.`{n}`"), types[n]) for n in columns or types])
+
+
+def origins(
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    partitions: list[str] | None = None,
+) -> DataFrame:
+    """`_origin` and `_partition` (by the contract's scheme) of the rows of a keyed table, or of
+    those that arrived in some partitions."""
+    from pyspark.sql import functions as F
+
+    rows = source.rows(spark)
+    if partitions is not None:
+        rows = _arrived(source.contract, rows, partitions)
+    elif contract.partitioning != source.contract.partitioning:
+        rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
+    key = [hashable(F.col(k), source.contract.column[k].type) for k in source.contract.key]
+    return rows.select(F.xxhash64(*key).alias("_origin"), "_partition")
+
+
+def whole_records(
+    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
+) -> tuple[DataFrame, tuple[str, ...]] | None:
+    """The rows that `driving` read, with all their columns, and their key; None if its `_input` has
+    all columns."""
+    if not (source.contract.keyed and contract.grain == "row"):
+        return None
+    rows = source.rows(spark)
+    if contract.inputs[0].read == "changes":
+        rows = _arrived(source.contract, rows, partitions)
+    return rows.select(*[c.name for c in source.contract.columns]), source.contract.key
+
+
+def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:
+    """The rows that arrived in these partitions, whose keys `_partition` then has: a coarser one is
+    made of the rows of the windows inside it."""
+    from pyspark.sql import functions as F
+
+    inside = [w for p in partitions for w in window.inside(p, contract.partitioning)]
+    low, high = min(inside), max(inside)
+    rows = rows.where(F.col("_partition").between(low, high))
+    if contract.physical_partition == "_arrival_date":
+        days = [F.lit(p[:10]).cast("date") for p in (low, high)]
+        rows = rows.where(F.col("_arrival_date").between(*days))
+    if len(inside) > len(partitions):
+        rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
+    return rows.where(F.col("_partition").isin(*partitions))
+
+
+def lookup(
+    spark: SparkSession, source: Upstream, columns: Collection[str] | None = None
+) -> DataFrame:
+    """All rows of a table that readers see, with its contract's columns, or some of them."""
+    from pyspark.sql import functions as F
+
+    rows = source.rows(spark)
+    deleted = source.contract.publish.delete_column
+    if deleted:
+        rows = rows.where(~F.coalesce(F.col(deleted), F.lit(False)))
+    names = [c.name for c in source.contract.columns]
+    return rows.select(*[n for n in names if columns is None or n in columns])
+
+
+def reference_keys(spark: SparkSession, source: Upstream, column: str) -> DataFrame:
+    """The distinct values of a referenced column, as `_key`."""
+    from pyspark.sql import functions as F
+
+    keys = lookup(spark, source).select(F.col(column).alias("_key"))
+    return keys if source.contract.key == (column,) else keys.distinct()
+
+
+def rows_by_partition(frame: DataFrame) -> dict[str, tuple[int, int | None]]:
+    """Rows of each partition, and the sum of their `_origin` where they have one."""
+    from pyspark.sql import functions as F
+
+    of = origin_sum(F.lit(1)) if "_origin" in frame.columns else F.max(F.lit(None).cast("string"))
+    found = frame.groupBy("_partition").agg(F.count("*").alias("rows"), of.alias("of")).toArrow()
+    return {
+        row["_partition"]: (row["rows"], None if row["of"] is None else int(row["of"]))
+        for row in found.to_pylist()
+    }

@@ -1,0 +1,126 @@
+"""Parses files of JSON objects, one a line (RFC 8259).
+
+Belongs here: what one line says, exactly. Does not belong here: lines that are all alike, of which
+many are read at once (json_lines.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from spark_jobs.batch.landing import json_lines
+from spark_jobs.batch.landing.rows import batch_of, unparsable
+from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, whole_lines
+
+
+def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
+    """JSON objects, one per line (RFC 8259, UTF-8); blank lines are not records.
+
+    Scalars are kept as the text they were delivered as, nested values as compact JSON. A line
+    that is not one object becomes a row with `_raw` and the violation `parsable`; keys beyond the
+    contract go to `_rescued`.
+    """
+    where = {"uri": part.uri, "partition": part.partition}
+    known, seen = frozenset(layout.columns), set()
+    for block in whole_lines(part):
+        alike, others = json_lines.split(block, is_object=lambda line: _object(line) is not None)
+        for group in alike:
+            rows = group.rows(known)
+            found.records += group.length
+            seen.update(group.keys)
+            yield batch_of(layout.columns, rows, group.length, **where)
+        lines = [line for line in others.decode().split("\n") if line.strip(" \t\r")]
+        found.records += len(lines)
+        yield from _one_by_one(lines, layout, seen, where)
+        found.seen = bool(seen)
+        found.extra = tuple(sorted(seen - known))
+        found.missing = tuple(sorted(known - seen))
+
+
+def _one_by_one(
+    lines: list[str], layout: Layout, seen: set[str], where: dict[str, str]
+) -> Iterable[pa.RecordBatch]:
+    rows: dict[str, list[Any]] = {n: [] for n in (*layout.columns, "_rescued")}
+    bad, known = [], frozenset(layout.columns)
+    for line in lines:
+        record = _object(line)
+        if record is None:
+            bad.append(line)
+            continue
+        for name in layout.columns:
+            rows[name].append(record.get(name))
+        extra = record.keys() - known
+        seen.update(record)
+        rows["_rescued"].append(
+            _rescued(line, [n for n in record if n in extra]) if extra else None
+        )
+    if good := len(rows["_rescued"]):
+        yield batch_of(layout.columns, rows, good, **where)
+    if bad:
+        yield unparsable(layout.columns, bad, **where)
+
+
+class _Number(str):
+    """A number as it was written: 1.10 is not 1.1, and 12345678901234567890 fits no double."""
+
+    __slots__ = ()
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")  # Python would read NaN and Infinity
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")  # one of its values would be lost
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_Number,
+    parse_int=_Number,
+    parse_constant=_no_number,
+    object_pairs_hook=_unique,
+)
+
+
+def _object(line: str) -> dict[str, str | None] | None:
+    """The values of a JSON object as text; None if the line is anything else."""
+    try:
+        value = _DECODER.decode(line)
+        if not isinstance(value, dict):
+            return None
+        record = {k: _scalar(v) for k, v in value.items()}
+        if "\\u" in line:  # an escaped half of a surrogate pair is no character
+            "".join([*record, *filter(None, record.values())]).encode()
+    except (ValueError, RecursionError):
+        return None
+    return record
+
+
+def _rescued(line: str, names: Iterable[str]) -> str:
+    value = _DECODER.decode(line)
+    return compact({name: value[name] for name in names})
+
+
+def _scalar(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return compact(value)
+
+
+def compact(value: Any) -> str:
+    """Compact JSON, with numbers as they were written."""
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(k, ensure_ascii=False)}:{compact(v)}" for k, v in value.items())
+        return "{" + ",".join(pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(compact, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

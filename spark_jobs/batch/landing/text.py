@@ -1,0 +1,233 @@
+"""Reads text files: parsed by Arrow and Python inside `mapInArrow`, not by the engine's own
+readers: those differ between engines in what they do with a broken line, and drop it or fail the
+whole read. Every row of a text source is delivered as strings; typing is the silver table's work.
+
+A file is read in blocks, so that memory does not grow with it; a file whose lines are its records is
+also split, so that tasks share it. Belongs here: what CSV and JSON lines have in common. Does not
+belong here: their grammars.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from spark_jobs.batch.landing.deliveries import Delivery
+from spark_jobs.batch.landing.rows import empty, schema, summary
+from spark_jobs.contract.model import Contract, Source
+from spark_jobs.errors import InputError
+from spark_jobs.lake import storage
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+BLOCK = 4 << 20
+# Bytes of one task, where lines are records.
+SPLIT = 64 << 20
+# The longest record, so that a quote that is never closed does not take the rest of a file with it.
+LONGEST = 64 << 20
+# How files begin that are sometimes delivered as text by mistake.
+_FORMATS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x00asm": "binary"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a contract says about the text of its files."""
+
+    columns: tuple[str, ...]
+    required: frozenset[str] = frozenset()
+    delimiter: str = ","
+    quote: str | None = '"'
+    header: bool = True
+    encoding: str = "utf-8"
+    multiline: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, contract: Contract) -> Layout:
+        source: Source = contract.source  # type: ignore[assignment]
+        return cls(
+            tuple(c.name for c in contract.columns),
+            frozenset(c.name for c in contract.columns if c.required),
+            source.delimiter,
+            source.quote,
+            source.header,
+            source.encoding,
+            source.multiline,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """The lines of a file that begin in a range of its bytes; all of them where `end` is None."""
+
+    uri: str
+    partition: str
+    start: int = 0
+    end: int | None = None
+
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
+    """The parts of a delivery's files that may be read on their own. Where a record may hold line
+    ends, or a line end is more than one byte, nobody knows where one begins: a file is one part."""
+    source: Source = contract.source  # type: ignore[assignment]
+    lines = source.format == "json" or source.quote is None
+    for file in delivery.files:
+        if lines and "\n".encode(source.encoding) == b"\n" and file.size > SPLIT:
+            for start in range(0, file.size, SPLIT):
+                yield Part(file.uri, delivery.partition, start, min(start + SPLIT, file.size))
+        else:
+            yield Part(file.uri, delivery.partition)
+
+
+def blocks(part: Part, encoding: str = "utf-8") -> Iterator[bytes]:
+    """The part's text in UTF-8, a few megabytes at a time, without a byte order mark.
+    Raises InputError where it is not the text that it should be."""
+    # A byte order mark says in which order the bytes are, and is no text.
+    codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" and not part.start else encoding
+    decoder = codecs.getincrementaldecoder(codec)()
+    read = 0
+    for block in _bytes(part):
+        if not part.start and not read:
+            _ensure_text(block, part.uri, encoding)
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block)
+        except UnicodeDecodeError as error:
+            raise _wrong_encoding(part, encoding, read - pending + error.start) from None
+        if "\x00" in text:
+            position = read - pending + len(text[: text.index("\x00")].encode(encoding))
+            raise _wrong_encoding(part, encoding, position)
+        read += len(block)
+        yield text.encode()
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise _wrong_encoding(part, encoding, read) from None
+
+
+def _bytes(part: Part) -> Iterator[bytes]:
+    fs, path = storage.filesystem(part.uri)
+    with fs.open_input_file(path) as file:
+        left = file.size() if part.end is None else part.end
+        if part.start:
+            file.seek(part.start - 1)  # a line that ends just before the part is not in it
+            left -= part.start - 1
+            begun = False
+            while not begun and left > 0:
+                block = file.read(min(BLOCK, left))
+                left -= len(block)
+                _, begun, rest = block.partition(b"\n")
+            if rest:
+                yield rest
+            block = rest
+        else:
+            block = b""
+        while left > 0:
+            block = file.read(min(BLOCK, left))
+            left -= len(block)
+            yield block
+        while part.end is not None and block and not block.endswith(b"\n"):
+            block = file.read(1 << 16)
+            line, ended, _ = block.partition(b"\n")
+            block = line + ended
+            yield block
+
+
+def whole_lines(part: Part) -> Iterator[bytes]:
+    """Blocks that end where a line does, the last one perhaps without a line end."""
+    rest = b""
+    for block in blocks(part):
+        head, ended, tail = block.rpartition(b"\n")
+        if not ended:
+            rest += block
+            ensure_short(rest, part.uri)
+            continue
+        yield rest + head + ended
+        rest = tail
+    if rest:
+        yield rest
+
+
+def ensure_short(record: bytes, where: str) -> None:
+    if len(record) > LONGEST:
+        raise InputError(
+            f"{where}: a record of more than {LONGEST >> 20} MiB, or a quoted field that is never"
+            " closed. Deliver the file again."
+        )
+
+
+def _ensure_text(data: bytes, where: str, encoding: str) -> None:
+    for magic, name in _FORMATS.items():
+        if data.startswith(magic):
+            raise InputError(
+                f"{where}: a {name} file, whatever its name says. Deliver it as text, in"
+                f" {encoding.upper()}."
+            )
+
+
+def _wrong_encoding(part: Part, encoding: str, position: int) -> InputError:
+    name = encoding.upper()
+    return InputError(
+        f"{part.uri}: not {name} text (byte {part.start + position}). Deliver the file as {name}."
+    )
+
+
+def short(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200]
+
+
+@dataclass
+class Found:
+    """What a reader has found out about a part so far."""
+
+    records: int = 0
+    extra: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    seen: bool = False
+
+
+Parse = Callable[[Part, Layout, Found], Batches]
+
+
+def parsed(parse: Parse, part: Part, layout: Layout) -> Batches:
+    """The rows of one part, and last the row that sums it up."""
+    found, told = Found(), {}
+    try:
+        yield from parse(part, layout, found)
+    except InputError as error:
+        told["_file_error"] = str(error)
+    if found.seen:
+        drift = {"file": part.uri, "extra": found.extra, "missing": found.missing}
+        told["_drift"] = json.dumps(drift)
+    where = {"uri": part.uri, "partition": part.partition}
+    yield summary(layout.columns, **where, _records=found.records, **told)
+
+
+def read_text(
+    spark: SparkSession, contract: Contract, deliveries: list[Delivery], parse: Parse
+) -> DataFrame:
+    """Rows of all files."""
+    listed = [p for d in deliveries for p in parts(contract, d)]
+    if not listed:
+        return empty(spark, contract)
+    layout = Layout.of(contract)
+
+    def parse_files(batches: Batches) -> Batches:
+        for batch in batches:
+            for row in batch.to_pylist():
+                yield from parsed(parse, Part(**row), layout)
+
+    rows = [(p.uri, p.partition, p.start, p.end) for p in listed]
+    paths = spark.createDataFrame(rows, "uri string, partition string, start bigint, end bigint")
+    if len(rows) > 1:  # Sail gives the paths to one task, however many they are
+        paths = paths.repartition(min(len(rows), os.cpu_count() or 1))
+    return paths.mapInArrow(parse_files, schema(contract))

@@ -1,0 +1,348 @@
+"""Keeps the rows that left a batch, and the decisions that people make about them.
+
+Belongs here: the quarantine table of each table, the record of decisions, finding rows to replay.
+Does not belong here: running a replay (run.py).
+
+A quarantined row is never deleted by hand: a decision (`replayed` or `discarded`) is appended and
+the row stays. Publishing its partition again replaces the partition's quarantined rows by those
+that the current contract rejects; a run that publishes nothing only adds what it rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+from deltalake import write_deltalake
+
+from spark_jobs.batch.audit import record_text, staged_frame
+from spark_jobs.batch.publish import Target, commit, discard_leftovers, replace_slices
+from spark_jobs.contract.model import Contract
+from spark_jobs.lake import delta, storage
+from spark_jobs.lake.storage import Lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+COLUMNS = (
+    ("quarantine_id", "string"),
+    ("partition", "string"),
+    ("rules", "array<string>"),
+    ("record", "string"),
+    ("computed", "string"),
+    ("source_file", "string"),
+    ("origin", "bigint"),
+    ("run_id", "string"),
+    ("batch_id", "string"),
+    ("contract_version", "string"),
+    ("quarantined_at", "timestamp"),
+)
+_SAMPLE = 10
+# Where decisions were kept, in the ledger's zone; the next one that is made moves them.
+_FORMERLY = "quarantine_decisions"
+DECISIONS = pa.schema(
+    [
+        ("quarantine_id", pa.string()),
+        ("table", pa.string()),
+        ("partition", pa.string()),
+        ("rules", pa.list_(pa.string())),
+        ("record", pa.string()),
+        ("decision", pa.string()),
+        ("reason", pa.string()),
+        ("decided_by", pa.string()),
+        ("decided_at", pa.timestamp("us", "UTC")),
+        ("run_id", pa.string()),
+    ]
+)
+
+
+def write(
+    spark: SparkSession,
+    contract: Contract,
+    lake: Lake,
+    staged: tuple[str, str],
+    partitions: list[str],
+    metadata: dict[str, str],
+    *,
+    publishing: bool,
+    whole: tuple[DataFrame, tuple[str, ...]] | None = None,
+    moved: DataFrame | None = None,
+    changed: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
+
+    If the partitions are about to be published, these rows replace the ones kept before, and those
+    that are no longer rejected leave with a decision; so do rows of other partitions whose record
+    has `moved` to these. Otherwise what readers see stays as it was, and so does what had left it.
+    `whole` are source rows and their key, to complete records from that are staged as no more than
+    the key. `changed` tells what made a partition stale, for the reason of a decision.
+
+    A row's id is the hash of its table, partition, record and how many equal ones came before it,
+    so that a repeated run gives the same ids and decisions stay attached.
+    """
+    rows = staged_frame(spark, *staged, "quarantine")
+    to = _target(contract, lake, create=rows is not None)
+    if to is None:
+        return []
+    folder = staged[1]
+    try:
+        if rows is not None:
+            if whole is not None:
+                rows = _completed(rows, whole)
+            rejected = _rejected(contract, rows, partitions, metadata)
+            if not publishing and delta.active_files(to.table):
+                held = to.rows(spark).select("quarantine_id")
+                rejected = rejected.join(held, "quarantine_id", "left_anti")
+            rejected.write.mode("overwrite").parquet(f"{to.uri}/{folder}/outcome=insert")
+        if publishing:
+            gave_way = _without_moved(spark, to, folder, partitions, moved)
+            replaced = [*partitions, *gave_way]
+            _decide_on_leaving(
+                contract, lake, to, folder, replaced, metadata["run_id"], changed or {}
+            )
+            replace_slices(spark, to, folder, "partition", replaced, metadata)
+        else:
+            commit(to, [f"{folder}/outcome=insert"], [], metadata)
+    finally:
+        discard_leftovers(to, folder)
+    kept, shown = delta.dataset(to.table), [n for n in to.columns if n != "computed"]
+    return kept.head(
+        _SAMPLE, columns=shown, filter=pc.field("partition").isin(partitions)
+    ).to_pylist()
+
+
+def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
+    location, options = lake.quarantine(contract.table), dict(lake.storage_options)
+    table = delta.open_table(location, options)
+    if table is None:
+        if not create:
+            return None
+        table = delta.create_table(
+            location,
+            COLUMNS,
+            (),
+            name=f"quarantine.{contract.table}",
+            description=f"Rows that left {contract.table}",
+            options=options,
+        )
+    delta.add_columns(table, COLUMNS)
+    return Target(location, table, tuple(n for n, _ in COLUMNS), (), frozenset({"record"}))
+
+
+def _without_moved(
+    spark: SparkSession, to: Target, folder: str, partitions: list[str], moved: DataFrame | None
+) -> list[str]:
+    """The other partitions that hold rows whose record has moved; their remaining rows are staged
+    beside those of the batch."""
+    from pyspark.sql import functions as F
+
+    if moved is None or not delta.active_files(to.table):
+        return []
+    origins = moved.select(F.col("_origin").alias("origin")).distinct()
+    others = to.rows(spark).where(~F.col("partition").isin(*partitions))
+    hit = others.join(origins, "origin", "left_semi").select("partition").distinct()
+    gave_way: list[str] = hit.toArrow().column(0).to_pylist()
+    if gave_way:
+        rest = others.where(F.col("partition").isin(*gave_way)).join(origins, "origin", "left_anti")
+        rest = rest.select(*to.columns)
+        rest.write.mode("append").parquet(f"{to.uri}/{folder}/outcome=insert")
+    return gave_way
+
+
+def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> DataFrame:
+    """Staged rows with the whole source record in `_record`, of which they have the key."""
+    from pyspark.sql import functions as F
+
+    source, key = whole
+    named = F.from_json("_record", ", ".join(f"`{k}` string" for k in key))
+    staged = ("_partition", "_violations", "_record", "_record_file", "_origin", "_computed")
+    rows = rows.select(
+        *[n for n in rows.columns if n in staged],
+        *[named[k].alias(f"_of_{k}") for k in key],
+    )
+    on = [F.col(f"_of_{k}").eqNullSafe(F.col(k).cast("string")) for k in key]
+    found = rows.join(source.withColumn("_found", F.lit(True)), on, "left")
+    record = record_text(source.schema, {n: F.col(n) for n in source.columns})
+    return found.withColumn("_record", F.when(F.col("_found"), record).otherwise(F.col("_record")))
+
+
+def _rejected(
+    contract: Contract, rows: DataFrame, partitions: list[str], metadata: dict[str, str]
+) -> DataFrame:
+    """Staged rows as rows of the quarantine table."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    partition = F.col("_partition") if "_partition" in rows.columns else F.lit(partitions[0])
+    origin = F.col("_origin") if "_origin" in rows.columns else F.lit(None)
+    computed = F.col("_computed") if "_computed" in rows.columns else F.lit(None)
+    same = Window.partitionBy("partition", "record").orderBy("record")
+    rows = (
+        rows.where(partition.isin(*partitions))
+        .select(
+            partition.alias("partition"),
+            F.col("_violations").alias("rules"),
+            F.col("_record").alias("record"),
+            F.col("_record_file").alias("source_file"),
+            computed.cast("string").alias("computed"),
+            origin.cast("bigint").alias("origin"),
+        )
+        .withColumn("_nth", F.row_number().over(same).cast("string"))
+    )
+    identity = F.concat_ws("|", F.lit(contract.table), "partition", "record", "_nth")
+    return rows.select(
+        F.sha2(identity, 256).alias("quarantine_id"),
+        "partition",
+        "rules",
+        "record",
+        "computed",
+        "source_file",
+        "origin",
+        F.lit(metadata["run_id"]).alias("run_id"),
+        F.lit(metadata["batch_id"]).alias("batch_id"),
+        F.lit(contract.version).alias("contract_version"),
+        F.lit(datetime.now(UTC)).alias("quarantined_at"),
+    )
+
+
+def _decide_on_leaving(
+    contract: Contract,
+    lake: Lake,
+    to: Target,
+    folder: str,
+    partitions: list[str],
+    run_id: str,
+    changed: Mapping[str, str],
+) -> None:
+    """Records a decision for each kept row that the staged ones no longer include.
+
+    Before the rows leave, so that a crash in between loses none; a run that finds such a decision
+    already made does not make it again. Ids alone are compared, whole rows are read only of those
+    that leave: a quarantine can be as large as its table.
+    """
+    if not delta.active_files(to.table):
+        return
+    fs, path = storage.filesystem(f"{to.uri}/{folder}/outcome=insert")
+    files = [f"{path}/{name}" for name, _ in storage.tree(f"{to.uri}/{folder}/outcome=insert")]
+    still = pa.array([], pa.string())
+    if files:
+        now = pads.dataset(files, filesystem=fs, format="parquet")
+        still = now.to_table(columns=["quarantine_id"]).column(0).combine_chunks()
+    leaving = pc.field("partition").isin(partitions) & ~pc.field("quarantine_id").isin(still)
+    rows = delta.read(to.table, where=leaving).to_pylist()
+    if not rows:
+        return
+    replayed = {
+        d["quarantine_id"]: d["decided_at"]
+        for d in decisions(lake, contract.table)
+        if d["decision"] == "replayed"
+    }
+    undecided = [
+        r for r in rows if not (at := replayed.get(r["quarantine_id"])) or at < r["quarantined_at"]
+    ]
+    by_reason: dict[str, list[dict[str, Any]]] = {}
+    for row in undecided:
+        since = f" since {changed[row['partition']]}" if row["partition"] in changed else ""
+        reason = f"run again{since}, and no longer rejected by contract {contract.version}"
+        by_reason.setdefault(reason, []).append(row)
+    for reason, leaving_rows in by_reason.items():
+        decide(
+            lake,
+            contract.table,
+            leaving_rows,
+            "replayed",
+            reason=reason,
+            by="platform",
+            run_id=run_id,
+        )
+
+
+def rows(lake: Lake, table: str, partition: str | None = None) -> list[dict[str, Any]]:
+    """The quarantined rows of a table with their latest decision (`open` if there is none)."""
+    found = delta.open_table(lake.quarantine(table), dict(lake.storage_options))
+    if found is None:
+        return []
+    decided = {d["quarantine_id"]: d for d in decisions(lake, table)}
+    out = []
+    where = pc.field("partition") == partition if partition else None
+    for row in delta.read(found, where=where).to_pylist():
+        decision = decided.get(row["quarantine_id"])
+        out.append({**row, "decision": decision["decision"] if decision else "open"})
+    return sorted(out, key=lambda r: (r["partition"], r["quarantine_id"]))
+
+
+def tables(lake: Lake) -> list[str]:
+    """The tables that have a quarantine."""
+    root = lake.zones["quarantine"]
+    return [
+        f"{layer}.{name}"
+        for layer in storage.folders(root)
+        for name in storage.folders(f"{root}/{layer}")
+        if layer in ("bronze", "silver", "gold")
+    ]
+
+
+def decisions(lake: Lake, table: str) -> list[dict[str, Any]]:
+    """Every decision ever made on rows of a table, oldest first."""
+    return decision_log(lake, table).sort_by("decided_at").to_pylist()
+
+
+def decision_log(lake: Lake, table: str, columns: list[str] | None = None) -> pa.Table:
+    """The decisions on rows of a table, in any order; all columns, or some."""
+    found = [pa.schema([DECISIONS.field(c) for c in columns or DECISIONS.names]).empty_table()]
+    for location in (lake.decisions, lake.ledger(_FORMERLY)):
+        made = delta.open_table(location, dict(lake.storage_options))
+        if made is not None:
+            rows = delta.read(made, where=pc.field("table") == table, columns=found[0].column_names)
+            found.append(rows.cast(found[0].schema))
+    return pa.concat_tables(found)
+
+
+def decide(
+    lake: Lake,
+    table: str,
+    rows: list[dict[str, Any]],
+    decision: Literal["replayed", "discarded"],
+    *,
+    reason: str,
+    by: str,
+    run_id: str,
+) -> None:
+    """Appends one decision for each quarantined row, with the row itself, so that nothing is lost
+    when the row leaves the quarantine."""
+    if not rows:
+        return
+    now = datetime.now(UTC)
+    records = [
+        {
+            "quarantine_id": row["quarantine_id"],
+            "table": table,
+            "partition": row["partition"],
+            "rules": row["rules"],
+            "record": row["record"],
+            "decision": decision,
+            "reason": reason,
+            "decided_by": by,
+            "decided_at": now,
+            "run_id": run_id,
+        }
+        for row in rows
+    ]
+    made, options = pa.Table.from_pylist(records, schema=DECISIONS), dict(lake.storage_options)
+    former = delta.open_table(lake.ledger(_FORMERLY), options)
+    if former is not None:
+        made = pa.concat_tables([delta.read(former).cast(DECISIONS), made])
+    write_deltalake(
+        lake.decisions,
+        made,
+        mode="append",
+        # Bounds of `record` in the log would be values of rows.
+        configuration={"delta.dataSkippingStatsColumns": "table,partition,decided_at"},
+        storage_options=options,
+    )
+    if former is not None:
+        storage.remove(lake.ledger(_FORMERLY))

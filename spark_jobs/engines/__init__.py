@@ -1,0 +1,1 @@
+"""Engines: finding or starting a session, and what runs one."""

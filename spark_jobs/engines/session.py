@@ -1,0 +1,253 @@
+"""Starting and stopping engines: the one place in the data plane that does either.
+
+Belongs here: choosing an engine, the settings that make `sail` and `spark` answer alike, and the
+order of shutdown. Does not belong here: reading, writing or anything about a table (`publish.py`
+owns every write), and how a JVM is found, fed and run (`jvm.py`).
+
+Importing this module is cheap: PySpark, Sail and gRPC are imported when an engine starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from spark_jobs.engines.jvm import start_server
+from spark_jobs.engines.listener import only_client
+from spark_jobs.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from pyspark.sql.connect.client import ChannelBuilder
+    from pyspark.sql.connect.session import SparkSession
+
+__all__ = ["Engine", "EngineName", "EngineUnavailable"]
+
+EngineName = Literal["sail", "spark"]
+
+# What the answers depend on; a session that does not take these is refused.
+MEANING = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
+
+# What a JVM session writes and how fast. Parquet timestamps are microseconds in the proleptic
+# calendar, as every other reader and writer of the lake has them. Two partitions for a table's
+# state suit tables of some thousand files; Delta's own 50 cost seconds at each small merge.
+JVM_SESSION = {
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+}
+
+# How fast Sail is, as variables of its process. Writing Parquet is most of the work: the defaults
+# cost a quarter more CPU, for files 4 % smaller and for statistics per page, which nobody reads.
+# What its allocator gives back to the system, it asks for again in the next query.
+SAIL_PROCESS = {
+    "SAIL_EXECUTION__BATCH_SIZE": "16384",
+    "SAIL_PARQUET__COMPRESSION": "zstd(1)",
+    "SAIL_PARQUET__STATISTICS_ENABLED": "chunk",
+    "SAIL_PARQUET__WRITE_BATCH_SIZE": "8192",
+    "MIMALLOC_PURGE_DELAY": "-1",
+}
+
+# One task per core. Spark lists a table's files with up to 10,000 tasks: 30 seconds of a VACUUM.
+PER_CORE = [
+    "spark.sql.shuffle.partitions",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism",
+]
+
+# Loggers of the client that write errors of expressions to stderr, with the value that caused them.
+_TALKATIVE = (
+    "pyspark.sql.connect.logging",
+    "DataFrameQueryContextLogger",
+    "SQLQueryContextLogger",
+)
+
+_running: list[Engine] = []
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A running engine and the one session on it; a context manager.
+
+    `spark` is a Spark Connect session whichever engine is behind it. Its time zone is UTC, but
+    `collect()` still turns timestamps into naive local datetimes, as PySpark always does: compare
+    instants through `toArrow()`.
+    """
+
+    name: EngineName
+    spark: SparkSession
+    _stop_server: Callable[[], None]
+    _process: int  # a forked child has this object too, and must not stop its parent's engine
+
+    @classmethod
+    def start(
+        cls,
+        name: EngineName = "sail",
+        *,
+        cores: int | None = None,
+        memory: str | None = None,
+        jars_dir: Path | None = None,
+        jvm_options: tuple[str, ...] = (),
+    ) -> Engine:
+        """Start an engine and open its session.
+
+        `cores`: how many to use, all of the machine's by default.
+        `memory`: "2g", "512m". Sail's operators spill to disk beyond it (no limit by default);
+        it is the JVM's heap (default "2g").
+        `jars_dir`, `jvm_options`: `spark` only; where the Delta jars are kept, and more options.
+
+        With SPARK_REMOTE set, `spark` is that server, and it is not this process's to tune or stop.
+        Raises `EngineUnavailable`, saying what to install, when the engine cannot be had here.
+        """
+        if name not in get_args(EngineName):
+            raise ValueError(f"unknown engine {name!r}: one of {', '.join(get_args(EngineName))}")
+        cores = cores or os.cpu_count() or 1
+        remote = os.environ.get("SPARK_REMOTE") if name == "spark" else None
+        settings = MEANING | (JVM_SESSION if name == "spark" else {})
+        if remote is None:
+            settings |= dict.fromkeys(PER_CORE, str(cores))
+
+        if remote is not None:
+            client, stop_server = remote, _leave_running
+        elif name == "sail":
+            client, stop_server = _start_sail(cores, memory)
+        else:
+            server = start_server(
+                cores=cores, memory=memory or "2g", jars_dir=jars_dir, options=jvm_options
+            )
+            client, stop_server = server.url, server.stop
+        try:
+            spark = _open_session(client, settings, patient=remote is not None)
+        except BaseException:
+            stop_server()
+            raise
+        engine = cls(name, spark, stop_server, os.getpid())
+        _running.append(engine)
+        return engine
+
+    def stop(self) -> None:
+        """Stop the session, then the server; again is fine.
+
+        Never the other way round: a session whose server is gone retries its release for ten
+        minutes.
+        """
+        if self not in _running or self._process != os.getpid():
+            return
+        _running.remove(self)
+        try:
+            _close_session(self.spark)
+        finally:
+            self._stop_server()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+@atexit.register
+def _stop_forgotten() -> None:
+    for engine in _running.copy():  # which stopping changes
+        engine.stop()
+
+
+def _start_sail(cores: int, memory: str | None) -> tuple[ChannelBuilder, Callable[[], None]]:
+    # The client first: nobody shall have the time that its import takes to connect.
+    import pyspark.sql.connect.session  # noqa: F401
+
+    variables = {
+        "RUST_LOG": "error",  # Sail reports every session on stderr otherwise
+        "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
+    } | SAIL_PROCESS
+    if memory is not None:
+        variables["SAIL_RUNTIME__MEMORY_POOL__TYPE"] = "fair"
+        variables["SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE"] = str(_bytes(memory))
+    with _environment(variables):
+        # Within, since Sail reads its log level when it is imported and the rest when it starts.
+        try:
+            from pysail.spark import SparkConnectServer
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"the sail engine needs `pip install pysail`: {error}"
+            ) from error
+        server = SparkConnectServer("127.0.0.1", 0)
+        server.start(background=True)
+
+    def stop() -> None:
+        if server.running:
+            server.stop()
+
+    try:
+        return only_client(server.listening_address), stop
+    except BaseException:
+        stop()
+        raise
+
+
+def _open_session(
+    server: str | ChannelBuilder, settings: dict[str, str], *, patient: bool
+) -> SparkSession:
+    """Connect to a URL, or by a channel, and apply the settings; `patient` rides out a remote
+    server's restart."""
+    from pyspark.logger import PySparkLogger
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+    from pyspark.sql.connect.session import SparkSession
+
+    # PySpark's functions choose between the classic and the Connect API by this variable.
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    for name in _TALKATIVE:  # by level, since others may enable loggers that are disabled
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
+    builder = SparkSession.builder
+    if isinstance(server, str):
+        spark = builder.remote(server).create()
+    else:
+        spark = builder.channelBuilder(server).create()
+    try:
+        if not patient:
+            # A local server that does not answer has died; the default is to wait ten minutes.
+            spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])
+        spark.conf._set_all(settings, silent=True)  # a managed service refuses some
+        for key, value in MEANING.items():
+            if (got := spark.conf.get(key)) != value:
+                raise EngineUnavailable(f"the server keeps {key}={got}; {value} is needed")
+    except BaseException:
+        _close_session(spark)
+        raise
+    return spark
+
+
+def _close_session(spark: SparkSession) -> None:
+    spark.client.set_retry_policies([])  # whatever state the server is in, ask once
+    spark.stop()
+    if not _running:
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+
+
+def _leave_running() -> None:
+    """A server that others share stays."""
+
+
+def _bytes(size: str) -> int:
+    match = re.fullmatch(r"(\d+)([kmg])", size.strip().lower())
+    if match is None:
+        raise ValueError(f"memory {size!r}: a number and k, m or g, such as 2g")
+    return int(match[1]) * 1024 ** ("kmg".index(match[2]) + 1)
+
+
+@contextmanager
+def _environment(defaults: dict[str, str]) -> Iterator[None]:
+    """Set variables that are not set already, and take them back."""
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,1 @@
+"""The lake as files: storage, the Delta log, and the ledger of what was done."""

@@ -1,0 +1,349 @@
+"""The Delta log: opening tables, describing data files, committing.
+
+Every commit to a lake table goes through `commit`, on every engine: the engine writes Parquet
+files, the log entry is made here, by delta-rs, against the version that the batch was computed
+from. A concurrent commit therefore always surfaces as ConflictError, never as a lost update.
+Does not belong here: what a batch means (publish.py).
+Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from spark_jobs.errors import ConflictError, SchemaError, StorageError
+from spark_jobs.lake import storage
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads  # brings pandas, which most commands do without
+
+# Bounds of longer strings are cut, the upper one made greater than whatever begins like it.
+_LONGEST_STAT = 64
+_LAST_CHARACTER = "\U0010ffff"
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+_ARROW = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+
+@dataclass(frozen=True)
+class ActiveFile:
+    """A data file that the table's current version references; `bounds` and `nulls` (how many)
+    are of the columns of which the log knows them."""
+
+    path: str
+    size: int
+    rows: int
+    partition: Mapping[str, str | None]
+    bounds: Mapping[str, tuple[Any, Any]]
+    nulls: Mapping[str, int] = field(default_factory=dict)
+
+
+def arrow_type(physical: str) -> pa.DataType:
+    """The Arrow type of a contract's physicalType."""
+    if physical.startswith("decimal"):
+        precision, scale = physical[8:-1].split(",")
+        return pa.decimal128(int(precision), int(scale))
+    if physical.startswith("array"):
+        return pa.list_(_ARROW[physical[6:-1]])
+    return _ARROW[physical]
+
+
+def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable | None:
+    """The table at its newest version, or None if there is none.
+
+    Raises StorageError if the log is damaged, or if data files lie there without any log: that is
+    a lost table, not a new one.
+    """
+    try:
+        return DeltaTable(uri, storage_options=dict(options or {}))
+    except TableNotFoundError:
+        if storage.tree(uri):
+            raise StorageError(
+                f"{uri}: data files without a Delta log. Restore the _delta_log folder, or move"
+                " the folder away to rebuild the table by a backfill."
+            ) from None
+        return None
+    except (DeltaError, OSError, ValueError) as error:
+        raise StorageError(
+            f"{uri}: the Delta log cannot be read ({error}). Restore the _delta_log folder from"
+            " a backup, or move the table away and rebuild it by a backfill."
+        ) from error
+
+
+def create_table(
+    uri: str,
+    columns: Iterable[tuple[str, str]],
+    partition_by: Iterable[str],
+    *,
+    name: str,
+    description: str,
+    options: Mapping[str, str] | None = None,
+    replace: bool = False,
+) -> DeltaTable:
+    """Creates an empty table, in place of one that is there if `replace`. The log exists before the
+    first data file does, so that a crash never leaves files that nobody can tell from a lost table."""
+    schema = Schema.from_arrow(pa.schema([pa.field(n, arrow_type(t)) for n, t in columns]))
+    try:
+        return DeltaTable.create(
+            uri,
+            schema,
+            mode="overwrite" if replace else "ignore",
+            partition_by=list(partition_by),
+            name=name,
+            description=description,
+            storage_options=dict(options or {}),
+        )
+    except (DeltaError, OSError) as error:
+        raise storage.describe(error, uri) from error
+
+
+def fits(
+    table: DeltaTable, columns: Iterable[tuple[str, str]], partition_by: tuple[str, ...]
+) -> bool:
+    """Whether the table has these columns, with these types, and this layout."""
+    existing = {f.name: f.type for f in pa.schema(table.schema())}
+    layout = tuple(table.metadata().partition_columns)
+    return layout == partition_by and all(existing.get(n) == arrow_type(t) for n, t in columns)
+
+
+def ensure_layout(table: DeltaTable, partition_by: tuple[str, ...]) -> None:
+    """Raises SchemaError if the table's files are laid out by other columns."""
+    layout = tuple(table.metadata().partition_columns)
+    if layout != partition_by:
+        raise SchemaError(
+            f"{table.table_uri}: laid out by {', '.join(layout) or 'nothing'}, the contract says"
+            f" physicalPartition {', '.join(partition_by) or 'none'}. Give the contract a new major"
+            " version and rebuild the table: move its folder away, then backfill it."
+        )
+
+
+def add_columns(table: DeltaTable, columns: Iterable[tuple[str, str]]) -> None:
+    """Adds the columns that the table does not have yet; they are null in existing rows.
+
+    Raises SchemaError if a column that it has is of another type: that is a breaking change, for
+    which the table is rebuilt by a backfill.
+    """
+    existing = {f.name: f.type for f in pa.schema(table.schema())}
+    wanted = [pa.field(n, arrow_type(t)) for n, t in columns]
+    for f in wanted:
+        if f.name in existing and pa.field(f.name, existing[f.name]).type != f.type:
+            raise SchemaError(
+                f"{table.table_uri}: column {f.name} is {existing[f.name]} in the table and {f.type}"
+                " in the contract. Give the contract a new major version and rebuild the table:"
+                " move its folder away, then backfill it."
+            )
+    missing = [f for f in wanted if f.name not in existing]
+    if missing:
+        table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+
+
+def dataset(table: DeltaTable) -> pads.Dataset:
+    """The rows of the table's version, for Arrow.
+
+    Through Arrow's own file system: by default delta-rs gives Arrow files that are Python objects,
+    which its threads still hold when the interpreter ends, and that aborts the process.
+    """
+    fs, root = storage.filesystem(unquote(table.table_uri))  # delta-rs names tables by encoded URIs
+    return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(root, fs))
+
+
+def read(
+    table: DeltaTable, *, where: pads.Expression | None = None, columns: list[str] | None = None
+) -> pa.Table:
+    """The rows of the table's version that meet `where`."""
+    return dataset(table).to_table(columns=columns, filter=where)
+
+
+def active_files(table: DeltaTable) -> list[ActiveFile]:
+    """The files of the table's version, with their statistics."""
+    out = []
+    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        out.append(
+            ActiveFile(
+                path=row["path"],
+                size=row["size_bytes"],
+                rows=row.get("num_records") or 0,
+                partition={
+                    k.removeprefix("partition."): _text(v)
+                    for k, v in row.items()
+                    if k.startswith("partition.")
+                },
+                bounds={
+                    k.removeprefix("min."): (v, row.get("max." + k.removeprefix("min.")))
+                    for k, v in row.items()
+                    if k.startswith("min.") and v is not None
+                },
+                nulls={
+                    k.removeprefix("null_count."): v
+                    for k, v in row.items()
+                    if k.startswith("null_count.") and v is not None
+                },
+            )
+        )
+    return out
+
+
+def describe_files(
+    uri: str,
+    folder: str,
+    schema: Schema,
+    partition_by: Iterable[str],
+    concealed: frozenset[str] = frozenset(),
+) -> list[AddAction]:
+    """Add actions for every Parquet file below `uri/folder`; row counts and bounds come from the
+    files' footers, partition values from their `column=value` folders. Of `concealed` texts the
+    log gets the bounds of all texts: the true ones are values of rows. Other types keep theirs: an
+    engine takes them for the least and the greatest value without a look at the rows."""
+    fs, root = storage.filesystem(uri)
+    types = {f.name: f.type for f in pa.schema(schema)}
+    partition_by = list(partition_by)
+    actions = []
+    for relative, size in storage.tree(f"{uri}/{folder}"):
+        path = f"{folder}/{relative}"
+        metadata = pq.read_metadata(f"{root}/{path}", filesystem=fs)
+        if metadata.num_rows == 0:
+            continue
+        parts = dict(p.split("=", 1) for p in path.split("/")[:-1] if "=" in p)
+        values = {c: unquote(parts[c]) for c in partition_by}
+        actions.append(
+            AddAction(
+                path=path,
+                size=size,
+                partition_values={k: None if v == NULL_PARTITION else v for k, v in values.items()},
+                modification_time=int(time.time() * 1000),
+                data_change=True,
+                stats=_stats(metadata, types, concealed),
+            )
+        )
+    return actions
+
+
+def _stats(
+    metadata: pq.FileMetaData, types: Mapping[str, pa.DataType], concealed: frozenset[str]
+) -> str:
+    """Delta's per-file statistics, with bounds for every column that has a value: delta-rs takes a
+    bound that is not there for one that no value meets, and filters rows away."""
+    low: list[str] = []
+    high: list[str] = []
+    nulls: dict[str, int] = {}
+    for i in range(metadata.num_columns):
+        name = metadata.schema.column(i).path
+        groups = [
+            metadata.row_group(g).column(i).statistics for g in range(metadata.num_row_groups)
+        ]
+        if name not in types or any(s is None or not s.has_null_count for s in groups):
+            continue
+        nulls[name] = sum(s.null_count for s in groups)
+        valued = [s for s in groups if s.num_values]
+        told = name not in concealed or types[name] != pa.string()
+        if bounds := _bounds(valued, types[name], told=told):
+            low.append(f"{json.dumps(name)}: {_lower(bounds[0])}")
+            high.append(f"{json.dumps(name)}: {_upper(bounds[1])}")
+    return (
+        f'{{"numRecords": {metadata.num_rows}, "minValues": {{{", ".join(low)}}},'
+        f' "maxValues": {{{", ".join(high)}}}, "nullCount": {json.dumps(nulls)}}}'
+    )
+
+
+def _bounds(
+    groups: list[pq.Statistics], type_: pa.DataType, *, told: bool
+) -> tuple[Any, Any] | None:
+    """The least and the greatest value of a column; those of its type where they are not to be
+    `told`, or a footer does not tell them, as with very long text. None if there is no value, or
+    one of a year unknown to Python."""
+    if not groups:
+        return None
+    if told and all(s.has_min_max for s in groups):
+        try:
+            return min(s.min for s in groups), max(s.max for s in groups)
+        except OverflowError:
+            return None
+    if pa.types.is_decimal(type_):
+        most = Decimal(10**type_.precision - 1).scaleb(-type_.scale)
+        return -most, most
+    if pa.types.is_integer(type_):
+        return -(2 ** (type_.bit_width - 1)), 2 ** (type_.bit_width - 1) - 1
+    return {pa.string(): ("", _LAST_CHARACTER), pa.bool_(): (False, True)}.get(type_)
+
+
+def _lower(value: Any) -> str:
+    return _json(value[:_LONGEST_STAT] if isinstance(value, str) else value)
+
+
+def _upper(value: Any) -> str:
+    if isinstance(value, str) and len(value) > _LONGEST_STAT:
+        value = value[:_LONGEST_STAT] + _LAST_CHARACTER
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    """A bound as JSON; a decimal as an exact number, which no float is."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        value = value if value.tzinfo else value.replace(tzinfo=UTC)
+        text = value.astimezone(UTC).isoformat(timespec="microseconds")
+        return json.dumps(text.replace("+00:00", "Z"))
+    return json.dumps(value.isoformat() if isinstance(value, date) else value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def removals(files: Iterable[ActiveFile]) -> list[RemoveAction]:
+    """Remove actions for files of the current version."""
+    now = int(time.time() * 1000)
+    return [RemoveAction(f.path, True, now, f.size, dict(f.partition)) for f in files]
+
+
+def commit(
+    table: DeltaTable,
+    adds: list[AddAction],
+    removes: list[RemoveAction],
+    metadata: Mapping[str, str],
+) -> int:
+    """Commits files to the version that `table` was opened at; returns the new version.
+
+    Raises ConflictError if anybody committed since: the caller recomputes its batch on the newer
+    version, because rows that were new may no longer be.
+    """
+    try:
+        table.create_write_transaction(
+            [*adds, *removes],
+            "append",
+            table.schema(),
+            table.metadata().partition_columns,
+            commit_properties=CommitProperties(
+                custom_metadata=dict(metadata), max_commit_retries=0
+            ),
+        )
+    except CommitFailedError as error:
+        raise ConflictError(
+            f"{table.table_uri}: another run committed after version {table.version()}"
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise storage.describe(error, table.table_uri) from error
+    table.update_incremental()
+    return table.version()

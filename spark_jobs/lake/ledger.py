@@ -1,0 +1,217 @@
+"""The ledger: one row per table, partition and run. It is what was done, and what need not be
+done again.
+
+Belongs here: appending to and reading the `batches` table. Does not belong here: counting.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from spark_jobs.lake import delta, storage
+from spark_jobs.lake.storage import Lake
+from spark_jobs.report import TableReport
+
+SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("partition", pa.string()),
+        ("run_id", pa.string()),
+        ("batch_id", pa.string()),
+        ("status", pa.string()),
+        ("started_at", pa.timestamp("us", "UTC")),
+        ("seconds", pa.float64()),
+        ("engine", pa.string()),
+        ("contract_version", pa.string()),
+        ("transform_version", pa.string()),
+        ("fingerprint", pa.string()),
+        ("delta_version", pa.int64()),
+        # Other partitions of the table, into which records came back.
+        ("revived_in", pa.list_(pa.string())),
+        *[
+            (name, pa.int64())
+            for name in (
+                "read",
+                "inserted",
+                "updated",
+                "deleted",
+                "unchanged",
+                "duplicate",
+                "quarantined",
+                "filtered",
+                "added",
+                "withdrawn",
+                "revived",
+            )
+        ],
+        # The version of each table that was looked up, as JSON; null where it was not recorded.
+        ("inputs", pa.string()),
+        ("checks", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+# The key under which a data commit carries its ledger rows.
+CARRIED = "ledger"
+_RACERS = 4
+# Small appends add up: beyond this many files a table's part of the ledger is compacted.
+_MANY_FILES = 64
+
+
+def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
+    """The rows of a report: one for each partition with which something was done."""
+    seconds = round(sum(report.seconds.values()), 3)
+    return [
+        {
+            "table": report.table,
+            "partition": p.partition,
+            "run_id": report.run_id,
+            "batch_id": report.batch_id,
+            "status": p.status,
+            "started_at": started_at,
+            "seconds": seconds,
+            "engine": report.engine,
+            "contract_version": report.contract_version,
+            "transform_version": report.transform_version,
+            "fingerprint": p.fingerprint,
+            "delta_version": report.delta_version,
+            "revived_in": p.revived_in,
+            "inputs": json.dumps(report.inputs),
+            **p.counts.model_dump(),
+            "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
+            "error": p.error,
+        }
+        for p in report.partitions
+        if p.status != "unchanged"
+    ]
+
+
+def carried(rows: list[dict[str, Any]]) -> str:
+    """Rows as the text that a data commit carries, for a run that dies before it records them.
+    Packed, since a backfill of hours has hundreds of rows, and every reader opens the log."""
+    text = json.dumps([row | {"started_at": row["started_at"].isoformat()} for row in rows])
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+def unrecorded(table: DeltaTable, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that commits of a table carry and that were never recorded.
+
+    `recorded` are the table's rows in the ledger. Only commits since the newest version in them are
+    read, and a few before it, since runs that raced may have recorded each other's version.
+    """
+    known = {row["batch_id"] for row in recorded}
+    newest = max((row["delta_version"] or 0 for row in recorded), default=0)
+    out = []
+    for commit in reversed(table.history(table.version() - newest + _RACERS)):
+        if CARRIED in commit and commit["batch_id"] not in known:
+            for row in json.loads(zlib.decompress(base64.b64decode(commit[CARRIED]))):
+                started_at = datetime.fromisoformat(row["started_at"])
+                out.append(row | {"started_at": started_at, "delta_version": commit["version"]})
+    return out
+
+
+def changes(row: dict[str, Any]) -> bool:
+    """Whether a batch changed what readers see of its table; a batch that found all rows as they
+    were makes nothing downstream stale."""
+    names = ("inserted", "updated", "deleted", "added", "withdrawn", "revived")
+    return any(row[name] for name in names)
+
+
+def versions(table: DeltaTable, batches: list[dict[str, Any]]) -> list[int]:
+    """The versions of a table that some of its recorded batches committed, as far as its log goes
+    back. Not what the records say: runs that raced may have recorded each other's version."""
+    if not batches:
+        return []
+    wanted = {row["batch_id"] for row in batches}
+    oldest = min(row["delta_version"] or 0 for row in batches)
+    commits = table.history(table.version() - oldest + _RACERS)
+    return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
+
+
+def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
+    """Records rows of one table, in one commit."""
+    uri, options = lake.ledger("batches"), dict(lake.storage_options)
+    try:
+        write_deltalake(
+            uri,
+            pa.Table.from_pylist(rows, schema=SCHEMA),
+            mode="append",
+            schema_mode="merge",
+            partition_by=["table"],
+            storage_options=options,
+        )
+    except (DeltaError, OSError) as error:
+        raise storage.describe(error, uri) from error
+    compact(DeltaTable(uri, storage_options=options), rows[0]["table"])
+
+
+def compact(table: DeltaTable, name: str) -> None:
+    """Compacts one table's part of a table of the ledger, if it has many files."""
+    if len(table.file_uris(file_pruning_predicate=[("table", "=", name)])) <= _MANY_FILES:
+        return
+    try:
+        table.optimize.compact(partition_filters=[("table", "=", name)])
+    except CommitFailedError:
+        # Another run is compacting the same files; one of the two is enough.
+        return
+
+
+def history(lake: Lake, table: str | None = None) -> pa.Table:
+    """Every record of a table (or of all), oldest first; empty if nothing ever ran."""
+    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
+    if found is None:
+        return SCHEMA.empty_table()
+    rows = delta.read(found, where=pc.field("table") == table if table else None)
+    return _once(_complete(rows).sort_by("started_at"))
+
+
+def _complete(rows: pa.Table) -> pa.Table:
+    """Rows of a ledger that may be older than some of its columns."""
+    for f in SCHEMA:
+        if f.name not in rows.column_names:
+            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
+    return rows.select(SCHEMA.names).cast(SCHEMA)
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """Each record once: a run that was slow, and not dead, may have been recorded by another too."""
+    keys = zip(
+        *(rows.column(n).to_pylist() for n in ("table", "batch_id", "partition")), strict=True
+    )
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    return rows if len(first) == rows.num_rows else rows.take(sorted(first.values()))
+
+
+def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
+    """What was published by some tables, oldest first, without checks and errors."""
+    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
+    if found is None or not tables:
+        return []
+    present = {f.name for f in found.schema().fields} - {"checks", "error"}
+    columns = [n for n in SCHEMA.names if n in present]
+    rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
+    return _complete(rows).sort_by("started_at").to_pylist()
+
+
+def latest(lake: Lake, table: str) -> dict[str, dict[str, Any]]:
+    """The newest record of each partition of a table."""
+    return {row["partition"]: row for row in history(lake, table).to_pylist()}
+
+
+def earlier_reads(rows: Iterable[dict[str, Any]], before: str, last: int = 7) -> list[int]:
+    """Rows read by the `last` partitions that precede `before`, for volume comparison."""
+    sizes = {r["partition"]: r["read"] for r in rows if r["partition"] < before and r["read"]}
+    return [sizes[p] for p in sorted(sizes)[-last:]]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
