@@ -29,16 +29,13 @@ class SchemaError(LakehouseError):
     """Columns differ from what the contract says; the message names them."""
 
 
-class GateError(LakehouseError):
-    """One or more partitions failed their gate. Nothing of them was published."""
-
-
-class BalanceError(LakehouseError):
-    """Rows read and rows accounted for differ. Nothing was published."""
-
-
 class StorageError(LakehouseError):
-    """The lake cannot be read or written as expected (permissions, space, a damaged log)."""
+    """The lake cannot be read or written as expected (permissions, space, a damaged log). Not
+    `permanent` if a store did not answer, or was not well: a later retry may succeed."""
+
+    def __init__(self, message: str, *, permanent: bool = True) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class EngineError(LakehouseError):

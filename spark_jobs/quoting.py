@@ -17,6 +17,7 @@ NAMES = 10
 # Controls, invisible format marks (which turn the reading direction), surrogates, line separators.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _MARKUP = re.compile(r"([\\`*\[\]|~])")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LINK = re.compile(r"(?i)\b(https?|ftp|www)([:.])")
 
 
@@ -54,8 +55,8 @@ def some(found: list[str], separator: str = ", ") -> str:
 
 
 def said(error: BaseException) -> str:
-    """The message of an error in one line."""
-    return plain(" ".join(str(error).split()))
+    """The message of an error in one line, without the colours that some libraries give it."""
+    return plain(" ".join(_COLOUR.sub("", str(error)).split()))
 
 
 def markdown(text: str) -> str:

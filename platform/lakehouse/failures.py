@@ -1,7 +1,7 @@
-"""What becomes of an error: retried if a repetition may succeed, else final.
+"""What becomes of an error in Dagster: a step that is asked for again, or a failure that is final.
 
-Belongs here: telling transient from permanent errors. Does not belong here: retry counts and
-delays (settings).
+Belongs here: both. Does not belong here: which of them an error is (spark_jobs/causes.py), and retry
+counts and delays (settings).
 """
 
 from __future__ import annotations
@@ -13,24 +13,9 @@ import dagster as dg
 from lakehouse.settings.model import RetrySettings
 from spark_jobs.errors import EngineError, LakehouseError
 
-# Of libraries that the control plane does not import: told apart by where they come from.
-_TRANSIENT_MODULES = ("grpc", "botocore", "urllib3", "requests")
 ANNOUNCED = "announced"
 """Metadata of a failure: its reason in words that may leave the platform in an alert. Never a value
 of a row: messages of engines and databases quote them, and go without."""
-
-_TRANSIENT = (ConnectionError, TimeoutError, InterruptedError)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same run on the same input may succeed the next time.
-
-    Errors of the platform say so themselves; of all others only those of a connection may. A
-    defect in code fails again however often it is tried, and retrying it wastes hours.
-    """
-    if isinstance(error, LakehouseError):
-        return not error.permanent
-    return isinstance(error, _TRANSIENT) or type(error).__module__.startswith(_TRANSIENT_MODULES)
 
 
 def permanent_failure(error: BaseException, where: str) -> dg.Failure:

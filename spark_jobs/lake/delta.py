@@ -85,7 +85,7 @@ def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable
             ) from None
         return None
     except (DeltaError, OSError, ValueError) as error:
-        raise StorageError(
+        raise storage.recognized(error, uri) or StorageError(
             f"{uri}: the Delta log cannot be read ({error}). Restore the _delta_log folder from"
             " a backup, or move the table away and rebuild it by a backfill."
         ) from error

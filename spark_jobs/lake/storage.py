@@ -15,6 +15,7 @@ from datetime import datetime
 import pyarrow.fs as pafs
 
 from spark_jobs import quoting
+from spark_jobs.causes import is_transient
 from spark_jobs.errors import StorageError
 from spark_jobs.report import ZONES
 
@@ -90,10 +91,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         fs, root = pafs.FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{store}")
     except (OSError, ValueError) as error:  # it looks for the bucket at once
-        raise StorageError(
-            f"{uri}: the store cannot be reached ({quoting.said(error)}). Check the location, the"
-            " network, and the store's endpoint and region."
-        ) from error
+        raise describe(error, uri) from error
     return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
 
 
@@ -177,36 +175,62 @@ def ensure_writable(folder: str) -> None:
 def describe(error: BaseException, where: str) -> StorageError:
     """A StorageError that says what to do about a failed file operation."""
     return recognized(error, where) or StorageError(
-        f"{where}: {error}. No batch was published in part; check that the location exists and"
-        " answers, then run again."
+        f"{where}: {quoting.said(error)}. No batch was published in part; check that the location"
+        " exists, and the store's endpoint and region, then run again."
     )
 
 
 def recognized(error: BaseException, where: str) -> StorageError | None:
     """The same for an error of any origin, an engine's too, if it is known to be about files."""
-    text = str(error)
-    code = getattr(error, "errno", None)
-    if code == errno.ENOSPC or "No space left" in text or "os error 28" in text:
+    text, code = quoting.said(error), getattr(error, "errno", None)
+    for numbers, words, what in _KNOWN:
+        if code in numbers or any(w in text for w in words):
+            return StorageError(f"{where}: {what.format(text)}")
+    if is_transient(error):
         return StorageError(
-            f"{where}: the disk is full; no batch was published in part. Free space, then run"
-            " again."
-        )
-    if code == errno.EFBIG or "File too large" in text or "os error 27" in text:
-        return StorageError(
-            f"{where}: a file has grown beyond what this system allows ({text}); no batch was"
-            " published in part. Raise the limit (ulimit -f) or the quota, then run again."
-        )
-    if code in (errno.ENOTDIR, errno.EEXIST) or "Not a directory" in text:
-        return StorageError(
-            f"{where}: a file is where a folder should be ({text}). Move it away, or set another"
-            " lake root in the settings."
-        )
-    if code in (errno.EACCES, errno.EROFS, errno.EPERM) or "ermission denied" in text:
-        return StorageError(
-            f"{where}: not writable ({text}). Give this user write access, or set another lake"
-            " root in the settings."
+            f"{where}: the store did not answer as it should ({text}). No batch was published in"
+            " part. It is tried again; if that does not help, check the network, and the store's"
+            " endpoint and region.",
+            permanent=False,
         )
     return None
+
+
+# The numbers of the error, or words of its text where a library gives no number; what to say.
+_KNOWN: tuple[tuple[tuple[int, ...], tuple[str, ...], str], ...] = (
+    (
+        (errno.ENOSPC,),
+        ("No space left", "os error 28"),
+        "the disk is full; no batch was published in part. Free space, then run again.",
+    ),
+    (
+        (errno.EFBIG,),
+        ("File too large", "os error 27"),
+        "a file has grown beyond what this system allows ({}); no batch was published in part."
+        " Raise the limit (ulimit -f) or the quota, then run again.",
+    ),
+    (
+        (errno.ENOTDIR, errno.EEXIST),
+        ("Not a directory",),
+        "a file is where a folder should be ({}). Move it away, or set another lake root in the"
+        " settings.",
+    ),
+    (
+        (errno.EACCES, errno.EROFS, errno.EPERM),
+        ("ermission denied",),
+        "not writable ({}). Give this user write access, or set another lake root in the settings.",
+    ),
+    (
+        (),
+        ("ACCESS_DENIED", "AccessDenied", "403 Forbidden"),
+        "access is denied ({}). Allow this role to list, read and write there.",
+    ),
+    (
+        (),
+        ("NO_SUCH_BUCKET", "NoSuchBucket"),
+        "the bucket does not exist ({}). Create it, or correct its name in the settings.",
+    ),
+)
 
 
 def _stamp(mtime: datetime | None) -> str:

@@ -26,10 +26,11 @@ from lakehouse.assets.reporting import (
     table_metadata,
 )
 from lakehouse.engines.embedded import DataPlane
-from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
+from lakehouse.failures import ANNOUNCED, permanent_failure, retry
 from lakehouse.governance.masking import Masking
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
+from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.errors import ContractError

@@ -18,7 +18,7 @@ from dagster_dbt import DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from lakehouse.assets.tables import FORCE_TAG
-from lakehouse.failures import ANNOUNCED, is_transient, permanent_failure, retry
+from lakehouse.failures import ANNOUNCED, permanent_failure, retry
 from lakehouse.marts.builds import (
     Build,
     CheckOutcome,
@@ -36,6 +36,7 @@ from lakehouse.marts.builds import (
 from lakehouse.marts.dbt import Dbt, dbt_resource, prepared_project
 from lakehouse.marts.lineage import column_lineage
 from lakehouse.marts.translator import MartTranslator, asset_key, relation
+from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
