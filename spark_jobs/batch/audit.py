@@ -18,8 +18,9 @@ from spark_jobs import quoting
 from spark_jobs.batch import resolution, uniqueness
 from spark_jobs.batch.landing.summaries import delivered
 from spark_jobs.batch.resolution import ASIDE
-from spark_jobs.batch.rules import REFERENCE_MARK, broken, broken_names, row_rules
+from spark_jobs.batch.rules import broken, broken_names, row_rules
 from spark_jobs.contract.model import Contract, Rule
+from spark_jobs.contract.rules import REFERENCE_MARK
 from spark_jobs.errors import ContractError, SchemaError
 from spark_jobs.lake import storage
 from spark_jobs.report import Counts

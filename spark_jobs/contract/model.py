@@ -1,8 +1,8 @@
 """Reads table contracts (Open Data Contract Standard v3, one YAML file per table) into values.
 
 Belongs here: the model of a contract, the shape of its parts and the errors with file and line.
-Does not belong here: whether the parts fit together (validity.py), what a rule means on rows
-(rules.py), or anything that runs.
+Does not belong here: whether the parts fit together (validity.py), the vocabulary of rules (rules.py),
+or anything that runs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StrictInt,
-    StrictStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from spark_jobs.contract import validity
+from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, RuleSpec, TypeKept
 from spark_jobs.contract.validity import HISTORY_COLUMNS, Where
 from spark_jobs.errors import ContractError
 
@@ -136,118 +134,6 @@ LAYER_GATES = {
         expected_rows=100, max_quarantine_rate=0.01, max_duplicate_rate=0.0, max_null_rate=0.02
     ),
 }
-# A thousand years: dates stay within the years that every engine knows.
-_MOST_DAYS = 365_250
-
-
-class _NotNull(_Strict):
-    rule: Literal["not_null"]
-
-
-class _AcceptedValues(_Strict):
-    rule: Literal["accepted_values"]
-    # Strict: YAML reads an unquoted NO or ON as a truth value, which is no currency and no country.
-    values: tuple[StrictStr | StrictInt, ...] = Field(min_length=1)
-
-
-class _Range(_Strict):
-    rule: Literal["range"]
-    min: float | None = Field(None, allow_inf_nan=False)
-    max: float | None = Field(None, allow_inf_nan=False)
-    exclusive_min: bool = False
-
-    @model_validator(mode="after")
-    def _can_fail(self) -> _Range:
-        return _bounded(self, self.min, self.max)
-
-
-class _Pattern(_Strict):
-    rule: Literal["pattern"]
-    pattern: str
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
-
-
-class _Length(_Strict):
-    rule: Literal["length"]
-    min: int | None = Field(None, ge=0)
-    max: int | None = Field(None, ge=0)
-
-    @model_validator(mode="after")
-    def _can_fail(self) -> _Length:
-        return _bounded(self, self.min, self.max)
-
-
-class _Age(_Strict):
-    rule: Literal["age"]
-    max_future_days: int | None = Field(None, ge=0, le=_MOST_DAYS)
-    max_past_days: int | None = Field(None, ge=0, le=_MOST_DAYS)
-
-    @model_validator(mode="after")
-    def _can_fail(self) -> _Age:
-        if self.max_future_days is None and self.max_past_days is None:
-            raise ValueError(
-                "give max_future_days, max_past_days or both: without a bound the rule cannot fail"
-            )
-        return self
-
-
-class _Reference(_Strict):
-    rule: Literal["reference"]
-    table: str
-    column: str
-
-
-class _Expression(_Strict):
-    rule: Literal["expression"]
-    expression: str
-
-
-class _Unique(_Strict):
-    rule: Literal["unique"]
-    columns: tuple[str, ...] = Field(min_length=1)
-
-
-class _Type(_Strict):
-    rule: Literal["type"]
-    source: str
-
-
-def _bounded(spec: Any, low: float | None, high: float | None) -> Any:
-    if low is None and high is None:
-        raise ValueError("give min, max or both: without a bound the rule cannot fail")
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"min {low:g} is above max {high:g}")
-    return spec
-
-
-RULES: Mapping[str, type[_Strict]] = {
-    "not_null": _NotNull,
-    "accepted_values": _AcceptedValues,
-    "range": _Range,
-    "pattern": _Pattern,
-    "length": _Length,
-    "age": _Age,
-    "reference": _Reference,
-    "expression": _Expression,
-    "unique": _Unique,
-    "type": _Type,
-}
-# The physical types that a rule can judge; any type, for rules that are not listed.
-_JUDGES = {
-    "accepted_values": ("string", "int", "bigint"),
-    "range": ("int", "bigint", "decimal"),
-    "pattern": ("string",),
-    "length": ("string",),
-    "age": ("date", "timestamp"),
-}
 
 
 @dataclass(frozen=True)
@@ -280,7 +166,7 @@ class Rule:
 
     name: str
     severity: Literal["error", "warn"]
-    spec: Any
+    spec: RuleSpec
     column: str | None = None
     max_failing: float | None = None
 
@@ -596,13 +482,13 @@ class _Reader:
         if self.layer != "bronze":
             for c in columns:
                 if c.required and c.name not in HISTORY_COLUMNS:
-                    spec = _NotNull(rule="not_null")
+                    spec = NotNull(rule="not_null")
                     yield Rule(f"{c.name}_not_null", "error", spec, column=c.name)
         for c in columns:
             # A column that copies one source column may lose values only by a failed cast.
             driving = inputs and [inputs[0].table] == [s.rpartition(".")[0] for s in c.sources]
             if self.layer == "silver" and driving and not c.derived and c.type != "string":
-                spec = _Type(rule="type", source=c.sources[0])
+                spec = TypeKept(rule="type", source=c.sources[0])
                 yield Rule(f"{c.name}_type", "error", spec, column=c.name)
         for where, p in self._properties():
             column = next(c for c in columns if c.name == p["name"])
@@ -641,21 +527,15 @@ class _Reader:
         name = quality.get("name") or "_".join(filter(None, (about, kind)))
         return Rule(name, severity, spec, column=about, max_failing=max_failing)
 
-    def _fits(self, where: Where, spec: Any, column: Column | None) -> None:
+    def _fits(self, where: Where, spec: RuleSpec, column: Column | None) -> None:
         """Fails if the rule needs a column and has none, or cannot judge its column's type."""
-        kind = spec.rule
         if column is None:
-            if kind not in ("expression", "unique"):
-                raise self.fail(where, f"rule {kind} is about a column: write it below that column")
-            return
-        base = column.type.partition("(")[0]
-        if base not in _JUDGES.get(kind, (base,)):
-            raise self.fail(where, f"rule {kind} cannot judge {column.name}, a {column.type}")
-        if kind == "accepted_values":
-            wanted = str if base == "string" else int
-            for value in spec.values:
-                if not isinstance(value, wanted):
-                    raise self.fail(where, f"rule {kind}: {value!r} is no {base}: mind the quotes")
+            if spec.about_column:
+                raise self.fail(
+                    where, f"rule {spec.rule} is about a column: write it below that column"
+                )
+        elif (why := spec.misfit(column)) is not None:
+            raise self.fail(where, why)
 
 
 def _reason_not_personal(prop: Mapping[str, Any]) -> str:
@@ -668,7 +548,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_days(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_DAYS
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_DAYS
 
 
 def _supported(physical: str) -> bool:

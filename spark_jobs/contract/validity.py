@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from spark_jobs.contract.idle_rules import idle
-
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract, Input, Rule
 
@@ -122,7 +120,7 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
         for column in getattr(rule.spec, "columns", ()):
             if column not in c.column:
                 yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
-        if (why := idle(c, rule)) is not None:
+        if (why := _idle(c, rule)) is not None:
             yield _rules_of(rule.column), f"rule {rule.name} cannot fail: {why}"
         if rule.kind == "reference" and rule.spec.table == c.table:
             yield _rules_of(rule.column), f"rule {rule.name} refers to its own table"
@@ -142,6 +140,14 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
                     " table's contract"
                 ),
             )
+
+
+def _idle(c: Contract, rule: Rule) -> str | None:
+    """Why a rule looks like a guard and is none: no row can break it, or all may."""
+    gate_only = rule.severity == "warn" or not rule.spec.per_row
+    if gate_only and rule.max_failing is not None and rule.max_failing >= 1:
+        return "max_failing 1 allows every row to break it: give a smaller share, or drop it"
+    return rule.spec.idle(rule, c)
 
 
 def _publish(c: Contract) -> Iterator[tuple[Where, str]]:

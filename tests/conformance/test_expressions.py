@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_jobs.batch.rules import portable
 from spark_jobs.columns import (
     as_number,
     day,
@@ -27,6 +26,7 @@ from spark_jobs.columns import (
     text,
     without_exponent,
 )
+from spark_jobs.contract.rules import portable
 from spark_jobs.lake.delta import arrow_type
 from spark_jobs.tables.silver.orders import in_usd
 from tests.conformance import edge_values

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spark_jobs.contract.model import RULES, load_contract, load_contracts
+from spark_jobs.contract.model import load_contract, load_contracts
+from spark_jobs.contract.rules import RULES
 from spark_jobs.errors import ContractError
 from tests.lakes import bronze, column, contract, rule
 

@@ -26,7 +26,6 @@ from lakehouse.standins.data.delivery import deliver
 from spark_jobs.batch import audit, gate, quarantine
 from spark_jobs.contract import validity
 from spark_jobs.contract.model import (
-    RULES,
     Gates,
     Input,
     Publish,
@@ -34,6 +33,7 @@ from spark_jobs.contract.model import (
     load_contract,
     load_contracts,
 )
+from spark_jobs.contract.rules import RULES
 from spark_jobs.lake import ledger
 from spark_jobs.report import Status
 from tests import documents
