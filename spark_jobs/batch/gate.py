@@ -1,61 +1,32 @@
 """Turns what was counted in a partition into checks. A failed blocking check is a closed gate.
 
-Belongs here: thresholds. Does not belong here: row rules (rules.py) or publishing.
+Belongs here: thresholds. Does not belong here: which checks there are (contract/checks.py), row rules
+(rules.py), or publishing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from spark_jobs import quoting
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, Rule
+from spark_jobs.contract.checks import KEY_UNIQUE, ROW_COUNT, SCHEMA_DRIFT, Declared, declared
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract
+from spark_jobs.contract.rules import NotNull
 from spark_jobs.report import Check, Counts
+from spark_jobs.window import Window
 
 if TYPE_CHECKING:
     from spark_jobs.batch.audit import Staged
     from spark_jobs.lake.delta import ActiveFile
 
-# Names of the checks that every partition gets, beside one per rule.
-GATE_CHECKS = ("row_balance", "row_count", "quarantine_rate")
-WARN_CHECKS = ("few_rows", "duplicate_rate", "null_rate", "freshness", "volume")
-# Made once the batch is published, so that a partition that failed has none of them.
-FILE_CHECKS = ("small_files", "null_drift")
-# About the whole table as it is now, not about the partition whose run measured it.
-TABLE_CHECKS = ("small_files",)
 # A partition of larger files than this may have as many as it needs.
 _FILE_BYTES = 16 * 2**20
 _MICROSECOND = timedelta(microseconds=1)
-
-
-def check_names(contract: Contract) -> list[tuple[str, bool]]:
-    """Every check that a partition of this table gets, and whether it blocks; known before any
-    run, so that the orchestrator can declare them."""
-    names = [(n, True) for n in GATE_CHECKS] + [(n, False) for n in (*WARN_CHECKS, *FILE_CHECKS)]
-    if contract.source:
-        names.append(("schema_drift", False))
-        if contract.source.format == "parquet":
-            names += [(f"{c.name}_type", False) for c in contract.columns if c.type != "string"]
-        else:
-            names.append(("parsable", False))
-    if contract.grain == "aggregate":
-        names.append(("key_unique", True))
-    return names + [(r.name, _blocks(r)) for r in contract.rules]
-
-
-def _blocks(rule: Rule) -> bool:
-    """A rule closes the gate if it has a threshold, or if no row can leave in its place."""
-    return rule.max_failing is not None or (rule.kind == "unique" and rule.severity == "error")
-
-
-def partition_end(partition: str) -> datetime:
-    """The end of an arrival window, exclusive, UTC."""
-    hourly = "T" in partition
-    start = datetime.fromisoformat(f"{partition}:00" if hourly else partition)
-    return start.replace(tzinfo=UTC) + (timedelta(hours=1) if hourly else timedelta(days=1))
 
 
 def share(rows: int, of: int) -> Fraction:
@@ -78,6 +49,27 @@ def _exact(bound: float) -> Fraction | float:
     return Fraction(repr(bound)) if math.isfinite(bound) else bound
 
 
+@dataclass(frozen=True)
+class _Partition:
+    """One partition as it was counted: what every check looks at."""
+
+    contract: Contract
+    key: str
+    staged: Staged
+    counts: Counts
+    rows_due: bool
+
+    @property
+    def evaluated(self) -> int:
+        """Rows that were filtered are no rows of the table."""
+        return self.counts.read - self.counts.filtered
+
+    @property
+    def failing(self) -> Mapping[str, int]:
+        """Rows that break each rule."""
+        return self.staged.failing.get(self.key, {})
+
+
 def checks(
     contract: Contract,
     partition: str,
@@ -92,118 +84,112 @@ def checks(
     """The checks of one partition before it is published. `rows_due` says whether an empty
     partition is a fault; `earlier` are the rows read by the partitions before it; `altered` that the
     records with an outcome are not those that were read, however many they are."""
-    gates, failing = contract.gates, staged.failing.get(partition, {})
-    evaluated = counts.read - counts.filtered
+    p = _Partition(contract, partition, staged, counts, rows_due)
+    out = [_balance(p, altered), *_row_counts(p), *_rates(p)]
+    out += [_freshness(contract, partition, staged), _volume(contract, counts.read, earlier)]
+    if contract.source:
+        out.append(_drift(drift))
+    if contract.grain == "aggregate":
+        out.append(_unique_key(p))
+    made = {c.name for c in out}
+    return out + [
+        _of_rule(p, d) for d in declared(contract) if d.made == "audit" and d.name not in made
+    ]
 
-    def bounded(name: str, rows: int, bound: float, unit: str, **more: object) -> Check:
+
+def _balance(p: _Partition, altered: bool) -> Check:
+    read, accounted = p.counts.read, p.counts.accounted
+    others = ", but not the same ones" if altered and read == accounted else ""
+    return Check(
+        name="row_balance",
+        passed=read == accounted and not altered,
+        blocking=True,
+        observed=read - accounted,
+        threshold="= 0 rows",
+        evaluated_rows=read,
+        detail=f"{read} rows read, {accounted} accounted for{others}",
+    )
+
+
+def _row_counts(p: _Partition) -> Iterator[Check]:
+    gates = p.contract.gates
+    for name, rows, blocking in (
+        (ROW_COUNT, gates.min_rows, True),
+        ("few_rows", gates.expected_rows, False),
+    ):
+        least = rows if p.rows_due else 0
+        yield Check(
+            name=name,
+            passed=p.evaluated >= least,
+            blocking=blocking,
+            severity="error" if blocking else "warn",
+            observed=p.evaluated,
+            threshold=f">= {least} rows",
+            evaluated_rows=p.counts.read,
+        )
+
+
+def _rates(p: _Partition) -> Iterator[Check]:
+    counts, gates = p.counts, p.contract.gates
+    required = {r.name for r in p.contract.rules if isinstance(r.spec, NotNull)}
+    nulls = max((n for rule, n in p.failing.items() if rule in required), default=0)
+    for name, rows, bound, of, blocking in (
+        ("quarantine_rate", counts.quarantined, gates.max_quarantine_rate, "of rows read", True),
+        ("duplicate_rate", counts.duplicate, gates.max_duplicate_rate, "of rows read", False),
+        ("null_rate", nulls, gates.max_null_rate, "nulls in a required column", False),
+    ):
         rate = share(rows, counts.read)
-        return Check(
+        yield Check(
             name=name,
             passed=within(rate, bound),
+            blocking=blocking,
+            severity="error" if blocking else "warn",
             observed=shown(rate, bound),
-            threshold=f"<= {bound:g} {unit}",
+            threshold=f"<= {bound:g} {of}",
             failing_rows=rows,
             evaluated_rows=counts.read,
-            **more,
         )
 
-    def at_least(name: str, rows: int, **more: object) -> Check:
-        least = rows if rows_due else 0
-        return Check(
-            name=name,
-            # Rows that were filtered are no rows of the table: with nothing else there is nothing.
-            passed=evaluated >= least,
-            observed=evaluated,
-            threshold=f">= {least} rows",
-            evaluated_rows=counts.read,
-            **more,
-        )
 
-    out = [
-        Check(
-            name="row_balance",
-            passed=counts.read == counts.accounted and not altered,
-            blocking=True,
-            observed=counts.read - counts.accounted,
-            threshold="= 0 rows",
-            evaluated_rows=counts.read,
-            detail=f"{counts.read} rows read, {counts.accounted} accounted for"
-            + (", but not the same ones" if altered and counts.read == counts.accounted else ""),
-        ),
-        at_least("row_count", gates.min_rows, blocking=True),
-        at_least("few_rows", gates.expected_rows, severity="warn"),
-        bounded(
-            "quarantine_rate",
-            counts.quarantined,
-            gates.max_quarantine_rate,
-            "of rows read",
-            blocking=True,
-        ),
-        bounded(
-            "duplicate_rate",
-            counts.duplicate,
-            gates.max_duplicate_rate,
-            "of rows read",
-            severity="warn",
-        ),
-    ]
-    nulls = max((n for r, n in failing.items() if r.endswith("_not_null")), default=0)
-    out.append(
-        bounded(
-            "null_rate",
-            nulls,
-            gates.max_null_rate,
-            "nulls in a required column",
-            severity="warn",
-        )
+def _drift(drift: list[str]) -> Check:
+    return Check(
+        name=SCHEMA_DRIFT,
+        passed=not drift,
+        severity="warn",
+        observed=len(drift),
+        threshold="= 0 columns",
+        detail=quoting.some(drift, "; "),
     )
-    out.append(_freshness(contract, partition, staged))
-    out.append(_volume(contract, counts.read, earlier))
-    if contract.source:
-        out.append(
-            Check(
-                name="schema_drift",
-                passed=not drift,
-                severity="warn",
-                observed=len(drift),
-                threshold="= 0 columns",
-                detail=quoting.some(drift, "; "),
-            )
-        )
-    if contract.grain == "aggregate":
-        repeated = staged.key_duplicates.get(partition, 0)
-        out.append(
-            Check(
-                name="key_unique",
-                passed=repeated == 0,
-                blocking=True,
-                observed=repeated,
-                threshold="= 0 keys",
-                failing_rows=repeated,
-                evaluated_rows=counts.read,
-            )
-        )
-    rules = {r.name: r for r in contract.rules}
-    declared = {n for n, _ in check_names(contract)} - {c.name for c in out}
-    for name in sorted(declared - set(FILE_CHECKS)):
-        rule = rules.get(name)
-        broken = failing.get(name, 0)
-        bound = rule.max_failing if rule and rule.max_failing is not None else None
-        out.append(
-            Check(
-                name=name,
-                # A rule that saw no row where rows are due proves nothing: it fails.
-                passed=within(share(broken, evaluated), bound or 0)
-                and (evaluated > 0 or not rows_due),
-                blocking=rule is not None and _blocks(rule),
-                severity=rule.severity if rule else "error",
-                observed=broken,
-                threshold="= 0 rows" if bound is None else f"<= {bound:g} of rows",
-                failing_rows=broken,
-                evaluated_rows=evaluated,
-            )
-        )
-    return out
+
+
+def _unique_key(p: _Partition) -> Check:
+    repeated = p.staged.key_duplicates.get(p.key, 0)
+    return Check(
+        name=KEY_UNIQUE,
+        passed=repeated == 0,
+        blocking=True,
+        observed=repeated,
+        threshold="= 0 keys",
+        failing_rows=repeated,
+        evaluated_rows=p.counts.read,
+    )
+
+
+def _of_rule(p: _Partition, check: Declared) -> Check:
+    """A rule that saw no row where rows are due proves nothing: it fails."""
+    rule, broken = check.rule, p.failing.get(check.name, 0)
+    bound = None if rule is None else rule.max_failing
+    return Check(
+        name=check.name,
+        passed=within(share(broken, p.evaluated), bound or 0)
+        and (p.evaluated > 0 or not p.rows_due),
+        blocking=check.blocking,
+        severity=rule.severity if rule else "error",
+        observed=broken,
+        threshold="= 0 rows" if bound is None else f"<= {bound:g} of rows",
+        failing_rows=broken,
+        evaluated_rows=p.evaluated,
+    )
 
 
 def _freshness(contract: Contract, partition: str, staged: Staged) -> Check:
@@ -214,7 +200,7 @@ def _freshness(contract: Contract, partition: str, staged: Staged) -> Check:
         return Check(name="freshness", passed=True, severity="warn", detail="no rows to judge")
     when = datetime.fromisoformat(newest)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    age = Fraction((partition_end(partition) - when) // _MICROSECOND, 3_600_000_000)
+    age = Fraction((Window.of(partition).end - when) // _MICROSECOND, 3_600_000_000)
     return Check(
         name="freshness",
         passed=within(age, bound),

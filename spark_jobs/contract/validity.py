@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from spark_jobs.contract.checks import KINDS
+
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract, Input, Rule
 
@@ -20,24 +22,6 @@ Where = tuple[Any, ...]
 
 # Columns that publishing as scd2 makes; a transform does not return them.
 HISTORY_COLUMNS = ("valid_to", "is_current")
-# Checks that the platform makes itself; see gate.py.
-CHECKS = (
-    "row_balance",
-    "row_count",
-    "few_rows",
-    "quarantine_rate",
-    "duplicate_rate",
-    "null_rate",
-    "freshness",
-    "volume",
-    "small_files",
-    "null_drift",
-    "schema_drift",
-    "parsable",
-    "key_unique",
-)
-
-
 # What ODCS calls the types, by physical type without its parameters.
 _LOGICAL = {
     "string": "string",
@@ -115,7 +99,7 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
         if rule.name in seen:
             yield _rules_of(rule.column), f"rule {rule.name} is declared twice: give it a name"
         seen.add(rule.name)
-        if rule.name in CHECKS:
+        if rule.name in KINDS:
             yield _rules_of(rule.column), f"rule {rule.name} has the name of a platform's check"
         for column in getattr(rule.spec, "columns", ()):
             if column not in c.column:

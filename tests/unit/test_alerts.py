@@ -91,7 +91,9 @@ def test_a_blocking_check_that_failed_is_critical_even_if_the_run_succeeded() ->
 
 def test_checks_that_were_never_made_are_counted_and_alarm_nobody_by_themselves() -> None:
     def never(severity: Any) -> FailedCheck:
-        return FailedCheck("silver.orders", f"key_{severity}", severity, f"2026-10-07: {NEVER}")
+        return FailedCheck(
+            "silver.orders", f"key_{severity}", severity, f"2026-10-07: {NEVER}", evaluated=False
+        )
 
     alert = only(finished(steps=(STEP,), checks=(RATE, never("critical"), never("warning"))))
     assert "- 1 more could not be evaluated" in alert.text

@@ -15,7 +15,6 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lakehouse.assets.checks import LOOKUPS_CURRENT
 from lakehouse.assets.tables import asset_key
 from lakehouse.definitions import build_definitions
 from lakehouse.failures import delay
@@ -23,7 +22,7 @@ from lakehouse.local.execution import QUIET
 from lakehouse.local.instance import instance_config
 from lakehouse.partitions import range_tags
 from lakehouse.settings.model import EngineSettings, RetrySettings, Settings, load_settings
-from spark_jobs.batch.gate import check_names
+from spark_jobs.contract.checks import declared as declared_checks
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError
 from spark_jobs.report import Check
@@ -156,8 +155,7 @@ def test_every_check_of_the_data_plane_is_declared(graph: Any, contracts: Any) -
     for table, contract in contracts.items():
         key = asset_key(table)
         declared = {(k.name, graph.get(k).blocking) for k in graph.get_check_keys_for_assets({key})}
-        looks_up = {(LOOKUPS_CURRENT, False)} if contract.lookups else set()
-        assert declared == {*check_names(contract), *looks_up}, table
+        assert declared == {(c.name, c.blocking) for c in declared_checks(contract)}, table
 
 
 def test_an_asset_tells_owner_group_kinds_tags_and_description(graph: Any, contracts: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spark_jobs.contract.checks import KINDS
 from spark_jobs.contract.model import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES
 from spark_jobs.errors import ContractError
@@ -507,6 +508,13 @@ def test_a_file_that_is_missing(folder):
 
 
 # -- between contracts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_rule_takes_the_name_of_a_platform_check(folder, name):
+    taken = rule("range", min=0, max=9) | {"name": name}
+    what = refused(folder, feed(column("x", "bigint", taken)))[1]
+    assert what == f"rule {name} has the name of a platform's check"
 
 
 def refused_together(folder: Path, *documents: dict) -> tuple[str, str]:

@@ -23,8 +23,8 @@ from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
 from lakehouse.settings.model import load_settings
 from lakehouse.standins.data.delivery import deliver
-from spark_jobs.batch import audit, gate, quarantine
-from spark_jobs.contract import validity
+from spark_jobs.batch import audit, quarantine
+from spark_jobs.contract.checks import KINDS, declared
 from spark_jobs.contract.model import (
     Gates,
     Input,
@@ -213,7 +213,7 @@ def test_every_table_and_mart_has_a_page(reference, generated):
 def test_the_page_of_a_table_lists_its_columns_checks_and_neighbours(reference, generated):
     page = generated[reference.page_of("silver.orders")]
     contract = load_contracts(PROJECT / "contracts")["silver.orders"]
-    for name in (*contract.column, *(n for n, _ in gate.check_names(contract))):
+    for name in (*contract.column, *(c.name for c in declared(contract))):
         assert f"`{name}`" in page
     for neighbour in ("bronze.orders", "silver.fx_rates", "silver.customers", "gold.fact_sales"):
         assert f"[{neighbour}]" in page
@@ -264,7 +264,7 @@ def test_the_rule_pages_show_rules_that_load(tmp_path):
 
 
 def test_the_checks_page_knows_every_check():
-    assert set(validity.CHECKS) <= mentioned(reference_page("checks"))
+    assert KINDS.keys() <= mentioned(reference_page("checks"))
 
 
 def test_the_lake_page_knows_every_column_of_the_platform():

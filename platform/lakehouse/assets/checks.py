@@ -23,68 +23,30 @@ import dagster as dg
 from lakehouse.governance.masking import Masking
 from lakehouse.partitions import span
 from spark_jobs import quoting
-from spark_jobs.batch.gate import TABLE_CHECKS, check_names
-from spark_jobs.contract.model import Contract, Rule
+from spark_jobs.contract.checks import LOOKUPS_CURRENT, ROW_COUNT, declared
+from spark_jobs.contract.model import Contract
 from spark_jobs.report import Check, PartitionReport, TableReport
 
 NEVER = "could not be evaluated: the partition failed before, and no other has passed yet"
-LOOKUPS_CURRENT = "lookups_current"
 SHOWN = 20
 """Failing partitions that an evaluation lists."""
 
-DESCRIPTIONS = {
-    "row_balance": "Every row read is accounted for",
-    "row_count": "A due partition was delivered, could be read, and has rows",
-    "few_rows": "A due partition has as many rows as usually come",
-    "quarantine_rate": "The share of rows that left for quarantine is within its bound",
-    "duplicate_rate": "The share of rows that lost against a newer or equal one is within its bound",
-    "null_rate": "The share of rows without a required value is within its bound",
-    "freshness": "The newest row of a partition is not too old at the partition's end",
-    "volume": "The partition's size is near that of the partitions before it",
-    "small_files": "The table has no more files per physical partition than its size needs",
-    "null_drift": "The batch has no larger share of nulls in any column than the table had before",
-    "schema_drift": "The source delivers the columns of the contract, no more and no fewer",
-    "key_unique": "No key occurs twice",
-    "parsable": "Every record could be parsed",
-}
+FOUND = "found"
+"""Metadata of an evaluation that failed: where its run stands to that, one of the following."""
+NOW, BEFORE, UNEVALUATED = "now", "before", "not evaluated"
 
 
 def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
-    """One spec per gate check and per rule of the contract, and one for what it looks up."""
-    rules = {rule.name: rule for rule in contract.rules}
-    specs = [
+    """One spec per check that the contract brings."""
+    return [
         dg.AssetCheckSpec(
-            name=name,
+            name=check.name,
             asset=dg.AssetKey([contract.layer, contract.name]),
-            description=DESCRIPTIONS.get(name) or _describe(name, rules.get(name)),
-            blocking=blocking,
+            description=check.description,
+            blocking=check.blocking,
         )
-        for name, blocking in check_names(contract)
+        for check in declared(contract)
     ]
-    if contract.lookups:
-        specs.append(
-            dg.AssetCheckSpec(
-                name=LOOKUPS_CURRENT,
-                asset=dg.AssetKey([contract.layer, contract.name]),
-                description=f"Rows of {', '.join(contract.lookups)} that partitions of the last"
-                f" {contract.lookback_days} days looked up are as they were",
-            )
-        )
-    return specs
-
-
-def _describe(name: str, rule: Rule | None) -> str:
-    if rule is None:
-        return f"Values of {name.removesuffix('_type')} have the contract's type"
-    body = rule.spec.model_dump(exclude={"rule"}, exclude_defaults=True)
-    terms = ", ".join(f"{k} {_terse(v)}" for k, v in body.items())
-    left = "rows that break it are quarantined" if rule.severity == "error" else "rows stay"
-    return f"{rule.column or 'row'}: {rule.kind}{f' ({terms})' if terms else ''}; {left}"
-
-
-def _terse(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 @dataclass(frozen=True)
@@ -103,6 +65,14 @@ class State:
     def failing_now(self) -> list[str]:
         return sorted(set(self.failing) & {*self.evaluated, *self.unevaluated})
 
+    @property
+    def found(self) -> str:
+        """Whether this run found it failing, or could not evaluate it, or neither."""
+        if not self.failing_now:
+            return BEFORE
+        judged = [p for p in self.failing_now if self.failing[p].detail != NEVER]
+        return NOW if judged else UNEVALUATED
+
 
 def states(
     contract: Contract, report: TableReport, history: Sequence[Mapping[str, Any]]
@@ -118,18 +88,21 @@ def states(
     made = {p.partition: {c.name: c for c in p.checks} for p in judged}
     ever = any(row["status"] in ("published", "empty") for row in history)
     found = []
-    for name, blocking in check_names(contract):
+    for check in declared(contract):
+        name = check.name
+        if check.made == "lookups":
+            continue
         failed = {p: checks[name] for p, checks in failing.items() if name in checks}
         evaluated = [p for p in made if name in made[p] or p in failed]
         unevaluated = [p.partition for p in report.failed if p.partition not in evaluated]
         if unevaluated and not evaluated and not ever:
             # What has never been evaluated has not passed.
             failed |= {p: Check(name=name, passed=False, detail=NEVER) for p in unevaluated}
-        if name in TABLE_CHECKS and evaluated:
+        if check.of_table and evaluated:
             # What earlier runs measured is over: this run has measured the same table again.
-            failed = {p: check for p, check in failed.items() if p in evaluated}
+            failed = {p: c for p, c in failed.items() if p in evaluated}
         last = next((made[p][name] for p in reversed(evaluated) if name in made[p]), None)
-        found.append(State(name, blocking, failed, evaluated, unevaluated, last))
+        found.append(State(name, check.blocking, failed, evaluated, unevaluated, last))
     return found
 
 
@@ -153,9 +126,7 @@ def _failures(partition: PartitionReport) -> Iterator[Check]:
     failed = [c for c in partition.checks if not c.passed]
     yield from failed
     if partition.status == "failed" and not any(c.blocking for c in failed):
-        yield Check(
-            name="row_count", passed=False, blocking=True, detail=partition.error, observed=0
-        )
+        yield Check(name=ROW_COUNT, passed=False, blocking=True, detail=partition.error, observed=0)
 
 
 def evaluation(contract: Contract, state: State, masking: Masking, report: TableReport) -> Any:
@@ -167,6 +138,7 @@ def evaluation(contract: Contract, state: State, masking: Masking, report: Table
         metadata |= {
             "failing rows": sum(c.failing_rows for c in state.failing.values()),
             "failing partitions": len(state.failing),
+            FOUND: state.found,
             "failures": dg.MetadataValue.md(_table(state, masking)),
         }
         sample = masking.sample(report.quarantine_sample, rule=state.name, rows=3)

@@ -13,7 +13,6 @@ import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.assets.checks import (
-    LOOKUPS_CURRENT,
     check_specs,
     evaluation,
     lookups_evaluation,
@@ -31,6 +30,7 @@ from lakehouse.governance.masking import Masking
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
 from spark_jobs.causes import is_transient
+from spark_jobs.contract.checks import LOOKUPS_CURRENT
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.errors import ContractError

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from lakehouse.assets.checks import BEFORE, FOUND
 from lakehouse.assets.tables import FORCE_TAG
 from lakehouse.failures import ANNOUNCED, permanent_failure, retry
 from lakehouse.marts.builds import (
@@ -226,7 +227,7 @@ def _unchanged(
                 check_name=c.name,
                 passed=c.passed,
                 severity=dg.AssetCheckSeverity(c.severity),
-                metadata={"status": "unchanged", "dagster_dbt/failed_row_count": c.failures},
+                metadata={FOUND: BEFORE, "dagster_dbt/failed_row_count": c.failures},
             )
             for c in build.checks
             if c.name in selected

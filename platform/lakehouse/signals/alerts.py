@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from lakehouse.assets.checks import NEVER
+from lakehouse.assets.checks import BEFORE, FOUND, UNEVALUATED
 from lakehouse.failures import ANNOUNCED
 from lakehouse.local.execution import name_of
 from lakehouse.partitions import run_range
@@ -34,23 +34,18 @@ ALERTED_TAG = "lakehouse/alerted_"
 _SHOWN = 20
 _RUNS_PER_LOOK = 25
 _FINISHED = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS)
-# How checks.py begins the description of a check that this run found nothing new about.
-_FOUND_BEFORE = "still failing from earlier runs"
 
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that this run found failing; `reason` is masked."""
+    """A check that this run found failing; `reason` is masked. Not `evaluated` if it only counts as
+    failed because its partitions failed before it was made."""
 
     asset: str
     name: str
     severity: Severity
     reason: str
-
-    @property
-    def evaluated(self) -> bool:
-        """False if it only counts as failed because its partitions failed before it was made."""
-        return NEVER not in self.reason
+    evaluated: bool = True
 
 
 @dataclass(frozen=True)
@@ -226,13 +221,14 @@ def _failed(made: dg.AssetCheckEvaluation) -> FailedCheck | None:
     """The check, if it failed and this run is what found it: a bad day keeps its check failed
     until it is mended, and was announced when it came."""
     description = made.description or ""
-    unchanged = made.metadata.get("status") == dg.TextMetadataValue("unchanged")  # a mart's
-    if made.passed or unchanged or description.startswith(_FOUND_BEFORE):
+    found = made.metadata.get(FOUND)
+    if made.passed or found == dg.TextMetadataValue(BEFORE):
         return None
     severity: Severity = "critical" if made.severity == dg.AssetCheckSeverity.ERROR else "warning"
     rows = made.metadata.get("dagster_dbt/failed_row_count")
     reason = description or (f"{rows.value} rows fail it" if rows else "failed")
-    return FailedCheck(name_of(made.asset_key), made.check_name, severity, reason)
+    evaluated = found != dg.TextMetadataValue(UNEVALUATED)
+    return FailedCheck(name_of(made.asset_key), made.check_name, severity, reason, evaluated)
 
 
 def announced_reason(event: dg.DagsterEvent) -> str:
