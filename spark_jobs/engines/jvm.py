@@ -56,14 +56,13 @@ class ConnectServer:
     """A running server: where a client connects, and the processes to end."""
 
     url: str
-    _process: subprocess.Popen
-    _watchdog: subprocess.Popen
+    _process: subprocess.Popen[bytes]
+    _watchdog: subprocess.Popen[bytes]
     _folder: Path
 
     def stop(self) -> None:
         self._watchdog.kill()
-        self._watchdog.wait()
-        self._watchdog.stdin.close()
+        self._watchdog.communicate()  # which closes its input too
         _end(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -176,7 +175,7 @@ def start_server(
     return ConnectServer(f"sc://localhost:{port}/;token={token}", process, watchdog, folder)
 
 
-def _wait_until_listening(process: subprocess.Popen, log: Path) -> int:
+def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> int:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         ended = process.poll() is not None
@@ -191,7 +190,9 @@ def _wait_until_listening(process: subprocess.Popen, log: Path) -> int:
     raise EngineUnavailable(f"Spark's server did not start in {START_SECONDS} s:\n{_tail(text)}")
 
 
-def _end_with_this_process(server: subprocess.Popen, folder: Path) -> subprocess.Popen:
+def _end_with_this_process(
+    server: subprocess.Popen[bytes], folder: Path
+) -> subprocess.Popen[bytes]:
     """End the server when this process does, `kill -9` included: its end closes the pipe."""
     script = 'cat >/dev/null; kill "$0"; while kill -0 "$0"; do sleep 0.2; done; rm -rf "$1"'
     return subprocess.Popen(
@@ -203,7 +204,7 @@ def _end_with_this_process(server: subprocess.Popen, folder: Path) -> subprocess
     )
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)

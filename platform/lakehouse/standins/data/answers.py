@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from lakehouse.standins.data.record import DayRecord, Tally
 
-Cells = dict[str, dict[str, dict]]
+Cells = dict[str, dict[str, dict[str, Any]]]
 """Table, partition, counts."""
 
 SENSOR_HOURS = "gold.sensor_status_hourly"
 
 
-def answer_sheet(batches: Sequence[Sequence[DayRecord]]) -> dict:
+def answer_sheet(batches: Sequence[Sequence[DayRecord]]) -> dict[str, Any]:
     """Expected counts of one run per batch of days, in order; the first one on an empty lake."""
     first, *later = batches
     tables = expected(first, [])

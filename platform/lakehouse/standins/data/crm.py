@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import ceil, gcd
+from typing import Any
 
 import numpy as np
 
@@ -211,7 +212,7 @@ class Crm:
 
     def _records(
         self, dataset: str, numbers: np.ndarray, created: np.ndarray, modified: np.ndarray
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         draw = self.plan.draw(dataset, "content")
         if dataset == ACCOUNTS:
             return crm_records.accounts(numbers, self.customer_of(numbers), created, modified, draw)
@@ -234,7 +235,7 @@ class Crm:
 
     def _spoiled(
         self, dataset: str, today: np.ndarray, index: int, offset: int
-    ) -> tuple[list[dict], Planted]:
+    ) -> tuple[list[dict[str, Any]], Planted]:
         """Spoiled versions of records that did not change today, to come after `offset` others."""
         numbers = self._intact(dataset, self._arrived_by(dataset, index - 1))
         numbers = numbers[~np.isin(numbers, today)]
@@ -250,13 +251,13 @@ class Crm:
     def _copies(
         self,
         dataset: str,
-        records: list[dict],
+        records: list[dict[str, Any]],
         numbers: np.ndarray,
         moments: np.ndarray,
         busy: np.ndarray,
         tally: Tally,
         index: int,
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         wanted = faults.how_many(len(numbers), AGAIN)
         again = faults.shuffled(self.plan.draw(dataset, "again", index), numbers, ~busy, wanted)
         for at in again:
@@ -264,7 +265,9 @@ class Crm:
         tally.plant("duplicate", len(again))
         return [dict(records[at]) for at in again]
 
-    def _count_unknown_customers(self, records: list[dict], planted: Planted, tally: Tally) -> None:
+    def _count_unknown_customers(
+        self, records: list[dict[str, Any]], planted: Planted, tally: Tally
+    ) -> None:
         """Accounts of quarantined customers, unless their customer id is itself spoiled."""
         unknown = self.customers.is_unusable(
             np.array([r["Customer_Id__c"] for r in records], np.int64)

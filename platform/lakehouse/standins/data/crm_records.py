@@ -7,6 +7,7 @@ faults (`crm.py`).
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def accounts(
     created: np.ndarray,
     modified: np.ndarray,
     draw: Draw,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """A version's revenue and phone follow from its modification; the rest stays."""
     fixed = draw.bits(numbers).tolist()
     moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
@@ -138,7 +139,7 @@ def accounts(
 
 def contacts(
     numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """A version's phone follows from its modification; the rest stays."""
     fixed = draw.bits(numbers).tolist()
     moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
@@ -162,7 +163,7 @@ def contacts(
 
 def opportunities(
     numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """A version's stage and amount follow from its modification; the close date stays."""
     fixed = draw.bits(numbers).tolist()
     moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from lakehouse.standins.data import (
     behavior,
@@ -203,5 +204,5 @@ def _write_answers(answers: Path, plan: Plan, batches: list[list[DayRecord]]) ->
     _write_json(answers, {**heading, **answer_sheet(batches)}, indent=1)
 
 
-def _write_json(path: Path, value: dict, indent: int | None = None) -> None:
+def _write_json(path: Path, value: dict[str, Any], indent: int | None = None) -> None:
     files.replace(path, json.dumps(value, indent=indent).encode())

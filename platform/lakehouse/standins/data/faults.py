@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +111,7 @@ def spoil_table(table: pa.Table, planted: Planted) -> pa.Table:
     return table
 
 
-def spoil_records(records: list[dict], planted: Planted) -> set[int]:
+def spoil_records(records: list[dict[str, Any]], planted: Planted) -> set[int]:
     """Put the faults into records in place; returns the positions to be cut short as text."""
     cut: set[int] = set()
     for fault, positions in planted:

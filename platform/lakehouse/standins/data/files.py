@@ -8,15 +8,16 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 
-def write_once(path: Path, write: Callable[[Path], None]) -> int:
+def write_once(path: Path, write: Callable[[Path], object]) -> int:
     """Write a file under a hidden name, then give it its own; an existing file stays as it is.
 
     Returns the size in bytes. Landing is immutable: a source never rewrites what it delivered.
@@ -40,15 +41,15 @@ def replace(path: Path, data: bytes) -> None:
     hidden.replace(path)
 
 
-def parquet(table: pa.Table) -> Callable[[Path], None]:
+def parquet(table: pa.Table) -> Callable[[Path], object]:
     return lambda path: pq.write_table(table, path, compression="snappy", coerce_timestamps="us")
 
 
-def text(data: bytes) -> Callable[[Path], None]:
+def text(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
 
-def json_lines(records: Iterable[dict], cut: set[int] = frozenset()) -> bytes:
+def json_lines(records: Iterable[dict[str, Any]], cut: Collection[int] = frozenset()) -> bytes:
     """One JSON object a line; the lines at the positions in `cut` end in the middle."""
     lines = []
     for position, record in enumerate(records):

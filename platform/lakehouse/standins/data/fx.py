@@ -140,7 +140,7 @@ def _faulty_rows(rows: list[list[str]], tally: Tally, index: int) -> list[list[s
             elif fault.kind == "long_row":
                 row = [*row, "checked", "ok"]
             else:
-                row[HEADER.index(fault.column)] = fault.value or ""
+                row[HEADER.index(fault.column)] = str(fault.value or "")
             faulty.append(row)
             fault.count(tally, 1)
     return faulty

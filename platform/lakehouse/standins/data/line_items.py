@@ -126,7 +126,7 @@ class LineItems:
             fault.count(tally, len(at))
         again = chosen[wrong:]
         for at in again:
-            tally.repeat(lines.key(at), today.moments[lines.owner[at]], 2)
+            tally.repeat(lines.key(int(at)), today.moments[lines.owner[at]], 2)
         tally.plant("duplicate", len(again))
         return [faults.spoil_table(table, planted), table.take(pa.array(again))]
 
@@ -138,9 +138,9 @@ class LineItems:
         moments = moment_of[lines.owner]
         tally.quarantine(int(lines.no_product.sum()), [NO_PRODUCT])
         for at in np.flatnonzero(~lines.no_product):
-            tally.repeat(lines.key(at), moments[at])
+            tally.repeat(lines.key(int(at)), moments[at])
             first = before.moments[lines.owner[at]]
-            tally.follows(lines.key(at), self.plan.partition(before.index), first)
+            tally.follows(lines.key(int(at)), self.plan.partition(before.index), first)
         tally.plant("late_update", len(lines.table))
         table = lines.table
         for column, values in (

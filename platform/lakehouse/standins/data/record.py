@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -28,8 +29,8 @@ class Tally:
     filtered: int = 0
     bronze_rules: Counter[str] = field(default_factory=Counter)
     silver_rules: Counter[str] = field(default_factory=Counter)
-    repeated: list[list] = field(default_factory=list)
-    earlier: list[list] = field(default_factory=list)
+    repeated: list[list[Any]] = field(default_factory=list)
+    earlier: list[list[Any]] = field(default_factory=list)
     drift: dict[str, list[str]] = field(default_factory=dict)
     planted: Counter[str] = field(default_factory=Counter)
     versions: int = 0
@@ -75,7 +76,7 @@ class DayRecord:
     files: int
     bytes: int
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return {
             "day": self.day,
             "files": self.files,
@@ -86,7 +87,7 @@ class DayRecord:
         }
 
     @classmethod
-    def from_json(cls, value: dict) -> DayRecord:
+    def from_json(cls, value: dict[str, Any]) -> DayRecord:
         tallies = []
         for entry in value["tallies"]:
             for counter in ("bronze_rules", "silver_rules", "planted"):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Sensors:
         tally.sensor_hours = len(FREEZERS)  # a fault or two an hour never empties a freezer's hour
         return files.json_lines(records, cut), tally
 
-    def _readings(self, number: int) -> list[tuple[dict, int]]:
+    def _readings(self, number: int) -> list[tuple[dict[str, Any], int]]:
         """Readings of one hour with the microsecond of their arrival, in order of arrival."""
         start = self.plan.midnight(0) + number * HOUR_US
         ids = number * PER_HOUR + np.arange(PER_HOUR)
@@ -103,7 +104,11 @@ class Sensors:
         return readings
 
     def _spoil(
-        self, records: list[dict], readings: list[tuple[dict, int]], number: int, tally: Tally
+        self,
+        records: list[dict[str, Any]],
+        readings: list[tuple[dict[str, Any], int]],
+        number: int,
+        tally: Tally,
     ) -> set[int]:
         """Every second hour one wrong record; now and then a copy, a correction, a straggler."""
         chosen = self._roles(number)
@@ -128,7 +133,7 @@ class Sensors:
 
     def _again(
         self, number: int, role: int, later: int, warmer: float, kind: str, tally: Tally
-    ) -> dict:
+    ) -> dict[str, Any]:
         """A reading of the hour before once more, with another arrival time and temperature."""
         record, arrived = self._readings(number - 1)[self._roles(number - 1)[role]]
         index, hour = divmod(number - 1, 24)
@@ -143,7 +148,7 @@ class Sensors:
         }
 
 
-def _key(record: dict) -> str:
+def _key(record: dict[str, Any]) -> str:
     return f"{record['sensor_id']}|{record['timestamp']}"
 
 
