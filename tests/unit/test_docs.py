@@ -318,3 +318,12 @@ def test_the_site_builds_strictly_and_asks_nobody_else_for_anything(tmp_path):
             page.read_text(),
         )
         assert loads == [], page
+
+
+def test_the_page_of_the_planes_names_every_room():
+    page = (PROJECT / "docs/concepts/planes.md").read_text()
+    for plane in ("platform/lakehouse", "spark_jobs"):
+        rooms = {p.parent.name for p in (PROJECT / plane).glob("*/__init__.py")}
+        _, _, table = page.partition(f"| `{plane}/` | |")
+        named = re.findall(r"`(\w+)/`", table.partition("\n\n")[0])
+        assert set(named) == rooms
