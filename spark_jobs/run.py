@@ -483,7 +483,10 @@ class _Run:
         source = self.upstream[first.table]
         if first.by:
             replaced = ledger.versions(source.table, self._replacing(todo))
-            self.touched = inputs.slices(spark, source, first.by, todo, replaced)
+            made = inputs.present(spark, self.lake.table(contract.table), self.lake)
+            column = contract.publish.column or first.by
+            made = made.select(column) if made is not None and column in made.columns else None
+            self.touched = inputs.slices(spark, source, first.by, todo, replaced, made)
         frame = inputs.driving(spark, contract, source, todo, self.touched)
         keyed = self._keyed_source()
         has_moved = keyed is not None and self._have_moved(todo)

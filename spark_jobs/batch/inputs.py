@@ -63,21 +63,29 @@ def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
     return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
 
 
-# Beyond this many earlier versions to look at, every slice of the table counts as touched.
+# Beyond this many earlier versions to look at, every slice counts as touched: a plan has a branch
+# per version, and engines run out of stack on some hundred.
 _FEW_VERSIONS = 20
 # What a daily partition's key has of an hourly one's.
 _DAY = len("2026-10-05")
 
 
 def slices(
-    spark: SparkSession, source: Upstream, by: str, partitions: list[str], replaced: list[int]
+    spark: SparkSession,
+    source: Upstream,
+    by: str,
+    partitions: list[str],
+    replaced: list[int],
+    made: DataFrame | None,
 ) -> pa.Table:
     """The slices that a batch touches: values of `by` in the rows that arrived, and in the rows
     that those took the place of, each with the last of the `partitions` that touches it (`_slice`).
     Rows without a value are a slice too.
 
     `replaced` are the versions of the table whose commits replaced rows or took some away. A row
-    whose date changes leaves a slice to which nothing arrived.
+    whose date changes leaves a slice to which nothing arrived. `made` are the slices that were made
+    of the table before (one column), if there are any: of many versions, what stood in one of them
+    only can still stand in there, and nowhere else.
     """
     from functools import reduce
 
@@ -87,8 +95,10 @@ def slices(
     frames = [_arrived(contract, now, partitions).select(by, "_partition")]
     last = F.lit(max(partitions)).alias("_partition")
     if len(replaced) > _FEW_VERSIONS:
-        replaced = replaced[:1]
+        replaced = []
         frames.append(now.select(by, last))
+        if made is not None:
+            frames.append(made.select(F.col(made.columns[0]).alias(by), last))
     for version in replaced:
         before = source.rows(spark, version - 1)
         if contract.keyed or contract.publish.column:

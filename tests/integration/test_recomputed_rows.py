@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.batch import superseded
+from spark_jobs.batch import inputs, superseded
 from tests.integration.test_publish_properties import (
     CHANGES,
     DAYS,
@@ -261,6 +261,25 @@ def test_rows_without_a_value_are_a_slice_too(chain):
         assert not chain.run(table, MONDAY).failed
     p = only(chain.run("gold.sums", MONDAY))
     assert (p.counts.read, p.counts.accounted, p.counts.quarantined) == (2, 2, 1)
+
+
+def test_a_slice_that_came_and_went_between_many_versions_leaves_the_sums(chain, monkeypatch):
+    monkeypatch.setattr(inputs, "_FEW_VERSIONS", 1)
+
+    def arrive(day: str, y: str, *tables: str) -> None:
+        feed[day] = change(DAYS.index(day), 9, "a", y=y, day=day)
+        chain.given("bronze.feed", delivered(list(feed.values())))
+        for table in tables:
+            assert not chain.run(table, day).failed
+
+    feed: dict[str, Change] = {}
+    for y in ("t", "u"):  # of Monday the sums know the first version only
+        arrive(MONDAY, y, *CHAIN[: 3 if y == "t" else 2])
+    arrive(TUESDAY, "v", *CHAIN)
+    arrive(TUESDAY, "w", *CHAIN[:2])
+    assert chain.rows("gold.sums", "y") == ["t", "v"]
+    assert not chain.run("gold.sums", MONDAY, TUESDAY).failed
+    assert chain.rows("gold.sums", "y") == ["u", "w"]
 
 
 def test_the_same_day_again_in_another_order_of_days_ends_the_same(feed_lake):
