@@ -32,7 +32,7 @@ from spark_jobs.batch import (
     superseded,
 )
 from spark_jobs.contract import compatibility
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts, place
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
@@ -50,7 +50,7 @@ from spark_jobs.window import WHOLE
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.errors import PySparkException
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 _OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
@@ -232,10 +232,7 @@ class _Run:
             self._stage(to, folder, some)
 
         found = faults.isolated(attempt, todo, what)
-        columns = self._failing_columns(next(iter(found)))
-        where = f" in column {quoting.names(columns)}" if columns else ""
-        module = _module(self.contract)
-        code = f"{module.__name__.replace('.', '/')}.py: transform: " if module else ""
+        code, where = self._at_fault(next(iter(found)))
         for p, why in found.items():
             self._fail(
                 p,
@@ -245,21 +242,27 @@ class _Run:
             )
         return list(found)
 
-    def _failing_columns(self, partition: str) -> list[str]:
-        """The columns of the transform that fail by themselves; none if all do, since what fails
-        then is common to them."""
-        from pyspark.errors import PySparkException
+    def _at_fault(self, partition: str) -> tuple[str, str]:
+        """What fails on a partition's rows, as the place of its code and the columns that it is
+        about: columns of the transform that fail by themselves, or else rules. Where all columns do
+        what fails is common to them."""
         from pyspark.sql import functions as F
 
-        names = [c.name for c in self.contract.columns][:_COLUMNS_TRIED]
-        failing = []
-        for name in names:
-            try:
-                frame = self._transformed(self._read([partition])[0])
-                frame.agg(F.max(F.xxhash64(F.col(f"`{name}`")))).toArrow()
-            except PySparkException:
-                failing.append(name)
-        return failing if len(failing) < len(names) else []
+        from spark_jobs.rules import broken, row_rules
+
+        contract, module = self.contract, _module(self.contract)
+        frame = self._transformed(self._read([partition])[0])
+        names = [c.name for c in contract.columns if c.name in frame.columns][:_COLUMNS_TRIED]
+        columns = [n for n in names if _fails(frame, F.col(f"`{n}`"))]
+        if not columns:
+            by_row = (r for r in row_rules(contract) if r.kind != "reference")
+            rule = next((r for r in by_row if _fails(frame, broken(r))), None)
+            if rule is not None:
+                code = f"{place(contract, rule.where)}: rule {rule.name}: "
+                return code, f" in column {quoting.name(rule.column)}" if rule.column else ""
+        code = f"{module.__name__.replace('.', '/')}.py: transform: " if module else ""
+        some = 0 < len(columns) < len(names)
+        return code, f" in column {quoting.names(columns)}" if some else ""
 
     def _explained(self, error: Exception, uri: str, todo: list[str]) -> LakehouseError:
         """What a person should read about an exception of the engine."""
@@ -721,6 +724,18 @@ class _Run:
             },
             quarantine_sample=self.sample[:10],
         )
+
+
+def _fails(frame: DataFrame, value: Column) -> bool:
+    """Whether an expression cannot be evaluated on some row."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import functions as F
+
+    try:
+        frame.agg(F.max(F.xxhash64(value))).toArrow()
+    except PySparkException:
+        return True
+    return False
 
 
 def _span(partitions: list[str]) -> str:

@@ -161,7 +161,8 @@ class Column:
 class Rule:
     """One row-level rule: rows that break an `error` rule leave, rows that break a `warn` stay.
 
-    `max_failing` is the share of rows that may break the rule before the gate fails.
+    `max_failing` is the share of rows that may break the rule before the gate fails. `where` is its
+    place in the contract, or that of the column from which it follows.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Rule:
     spec: RuleSpec
     column: str | None = None
     max_failing: float | None = None
+    where: Where = ()
 
     @property
     def kind(self) -> str:
@@ -482,14 +484,16 @@ class _Reader:
         if self.layer != "bronze":
             for c in columns:
                 if c.required and c.name not in HISTORY_COLUMNS:
+                    where = ("schema", 0, "properties", c.name)
                     spec = NotNull(rule="not_null")
-                    yield Rule(f"{c.name}_not_null", "error", spec, column=c.name)
+                    yield Rule(f"{c.name}_not_null", "error", spec, column=c.name, where=where)
         for c in columns:
             # A column that copies one source column may lose values only by a failed cast.
             driving = inputs and [inputs[0].table] == [s.rpartition(".")[0] for s in c.sources]
             if self.layer == "silver" and driving and not c.derived and c.type != "string":
+                where = ("schema", 0, "properties", c.name)
                 spec = TypeKept(rule="type", source=c.sources[0])
-                yield Rule(f"{c.name}_type", "error", spec, column=c.name)
+                yield Rule(f"{c.name}_type", "error", spec, column=c.name, where=where)
         for where, p in self._properties():
             column = next(c for c in columns if c.name == p["name"])
             for i, quality in enumerate(p.get("quality") or ()):
@@ -525,7 +529,7 @@ class _Reader:
         self._fits((*where, "implementation"), spec, column)
         about = column.name if column else None
         name = quality.get("name") or "_".join(filter(None, (about, kind)))
-        return Rule(name, severity, spec, column=about, max_failing=max_failing)
+        return Rule(name, severity, spec, column=about, max_failing=max_failing, where=where)
 
     def _fits(self, where: Where, spec: RuleSpec, column: Column | None) -> None:
         """Fails if the rule needs a column and has none, or cannot judge its column's type."""
@@ -581,12 +585,12 @@ def load_contracts(folder: str | Path) -> dict[str, Contract]:
     contracts = {c.table: c for c in map(load_contract, paths)}
     contracts = {t: _without_idle_rules(c, contracts) for t, c in contracts.items()}
     for c, where, what in validity.between(contracts):
-        raise ContractError(f"{_place(c, where)}: {what}")
+        raise ContractError(f"{place(c, where)}: {what}")
     contracts = _ordered(contracts)
     for table, c in contracts.items():  # upstream first, so that a class goes all the way down
         contracts[table] = replace(c, columns=tuple(_classed(x, contracts) for x in c.columns))
     for c, where, what in validity.personal(contracts):
-        raise ContractError(f"{_place(c, where)}: {what}")
+        raise ContractError(f"{place(c, where)}: {what}")
     return contracts
 
 
@@ -622,11 +626,11 @@ def _ordered(contracts: Mapping[str, Contract]) -> dict[str, Contract]:
         # graphlib lists a cycle from a table to those that read it.
         cycle = list(reversed(error.args[1]))
         first = contracts[cycle[0]]
-        place = _place(first, ("customProperties", "inputs"))
-        raise ContractError(f"{place}: tables read each other: {' <- '.join(cycle)}") from None
+        where = place(first, ("customProperties", "inputs"))
+        raise ContractError(f"{where}: tables read each other: {' <- '.join(cycle)}") from None
 
 
-def _place(c: Contract, where: Where) -> str:
+def place(c: Contract, where: Where) -> str:
     """`file:line` of a place in a contract that was read before."""
     tree = yaml.compose(Path(c.path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     return f"{c.path}:{_line(tree, where)}"
