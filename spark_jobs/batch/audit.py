@@ -57,6 +57,7 @@ STAGED_ONLY = (
     "_if_won",
     "_displaces",
     "_origin",
+    "_whole",
     "_violations",
     "_record",
     "_computed",
@@ -315,6 +316,18 @@ def staged_frame(
     return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), frames)
 
 
+def staged_rows(
+    spark: SparkSession, contract: Contract, uri: str, folder: str, partitions: list[str]
+) -> DataFrame | None:
+    """The rows of a staged batch that were made of what it read, with their partition."""
+    from pyspark.sql import functions as F
+
+    rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
+    if rows is None or "_partition" in rows.columns:
+        return rows
+    return rows.withColumn("_partition", F.lit(partitions[0]))
+
+
 def count(
     spark: SparkSession,
     contract: Contract,
@@ -330,11 +343,9 @@ def count(
     staged = Staged(
         folder, {p: Counts() for p in partitions}, {}, {}, {}, {p: {} for p in partitions}
     )
-    rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
+    rows = staged_rows(spark, contract, uri, folder, partitions)
     if rows is not None:
         present = set(rows.columns)
-        if "_partition" not in present:
-            rows = rows.withColumn("_partition", F.lit(partitions[0]))
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
         # A sequence need not be a time: log positions are numbers, which have no age.

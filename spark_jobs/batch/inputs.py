@@ -166,9 +166,12 @@ def driving(
 def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
     """The columns of `_input` that tell a driving record of `contract` from the others: the key of
     a keyed table, else what the key and the sequence of this one are made of, where that is
-    declared and complete. None: all of them."""
+    declared and complete, and rows are merged by it: the few records that they do not tell apart
+    are compared whole (see `doubled`). None: all of them."""
     if source.keyed:
         return source.key
+    if not contract.keyed:
+        return None
     made_of: set[str] = set()
     for name in filter(None, (*contract.key, contract.publish.sequence)):
         column = contract.column[name]
@@ -188,6 +191,30 @@ def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
 
     types = {f.name: f.dataType.simpleString() for f in frame.schema["_input"].dataType.fields}
     return F.xxhash64(*[hashable(F.col(f"_input.`{n}`"), types[n]) for n in columns or types])
+
+
+def doubled(read: DataFrame, staged: DataFrame) -> set[str]:
+    """The partitions of which some record counts more often among the staged rows than it was read.
+
+    `read` are the driving rows with their `_origin`; `staged` those that were made of them, where
+    `_whole`, the hash of all of `_input`, is given for rows that share their key with another. Read
+    again are only partitions of which such a row counts twice.
+    """
+    from pyspark.sql import functions as F
+
+    counted = staged.where(F.col("_whole").isNotNull()).groupBy("_partition", "_origin", "_whole")
+    twice = counted.agg(F.sum("_rows").alias("_times")).where("_times > 1")
+    suspects = twice.select("_partition").distinct().toArrow().column(0).to_pylist()
+    if not suspects:
+        return set()
+    again = read.where(F.col("_partition").isin(suspects))
+    again = again.join(twice.select("_origin").distinct(), "_origin", "left_semi")
+    again = again.withColumn("_whole", origin(again, None)).groupBy("_partition", "_whole")
+    there = again.agg(F.count("*").alias("_read"))
+    beyond = twice.join(there, ["_partition", "_whole"], "left").where(
+        F.col("_times") > F.coalesce("_read", F.lit(0))
+    )
+    return set(beyond.select("_partition").distinct().toArrow().column(0).to_pylist())
 
 
 def origins(

@@ -193,7 +193,7 @@ def test_replaced_partitions_hold_what_was_delivered_in_any_order(feed_lake, fee
 # -- said once more, as examples ---------------------------------------------------------------
 
 
-def change(id_: int, hour: int, x: str | None = None, *, gone: bool = False, day: str = MONDAY,
+def change(id_: int | None, hour: int, x: str | None = None, *, gone: bool = False, day: str = MONDAY,
            y: str | None = None) -> Change:  # fmt: skip
     return Change(id_, dt.datetime(2026, 10, 5, hour, tzinfo=dt.UTC), gone, x, y, (day,))
 

@@ -27,7 +27,16 @@ from tests.integration.test_publish_properties import (
     examples,
     feed_lake,
 )
-from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake, column, contract, only
+from tests.lakes import (
+    MONDAY,
+    TUESDAY,
+    WEDNESDAY,
+    TinyLake,
+    column,
+    contract,
+    failed_checks,
+    only,
+)
 
 __all__ = ["feed_lake"]
 _lakes = itertools.count()
@@ -234,6 +243,47 @@ def test_a_transform_that_drops_one_record_and_doubles_another_publishes_nothing
     assert p.status == "failed" and "row_balance" in p.error
     assert p.counts.read == p.counts.accounted + 3  # nothing of it was published
     assert feed_lake.rows("silver.slices") == []
+
+
+@pytest.mark.parametrize(
+    ("dropped", "doubled"),
+    [("-", "-"), ("a", "b"), ("c", "a"), ("d", "e"), ("e", "d")],
+)
+def test_records_that_share_key_and_time_are_told_apart(feed_lake, dropped, doubled):
+    """`c` is there twice; `d` and `e` have no key."""
+    columns = [
+        column("id", "bigint", key=1, of="bronze.feed.id"),
+        column("at", "timestamp", required=True, of="bronze.feed.at"),
+        *(column(n, of=f"bronze.feed.{n}") for n in "xy"),
+    ]
+    feed_lake.define(
+        contract(
+            "silver.told",
+            columns,
+            publish={"mode": "upsert", "sequence": "at"},
+            inputs=[{"table": "bronze.feed"}],
+        ),
+        f"""
+        from pyspark.sql import functions as F
+        from spark_jobs.columns import LINEAGE
+
+        def transform(feed):
+            none, one, two = (F.array(*map(F.lit, c)).cast("array<int>") for c in ([], [1], [1, 2]))
+            x = F.coalesce("x", F.lit(""))
+            copies = F.when(x == "{dropped}", none).when(x == "{doubled}", two).otherwise(one)
+            rows = feed.withColumn("copy", F.explode(copies))
+            return rows.select(*LINEAGE, "id", "at", "x", "y")
+        """,
+    )
+    feed = [change(1, 9, x) for x in ("a", "b", "c")] + [change(i, 9) for i in range(2, 60)]
+    feed += [change(1, 9, "c"), *[change(None, 9, x) for x in ("d", "e")]]
+    if "c" in (dropped, doubled):
+        feed.remove(change(1, 9, "c"))
+    feed_lake.given("bronze.feed", delivered(feed))
+    p = only(feed_lake.run("silver.told", MONDAY))
+    assert p.counts.read == len(feed)
+    assert ("row_balance" in failed_checks(p)) == (dropped != "-"), p.error
+    assert (p.status == "failed") == (dropped != "-")
 
 
 def test_a_transform_may_make_several_rows_of_a_record_if_one_of_them_counts(feed_lake):
