@@ -6,7 +6,6 @@ of the steps.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import itertools
 import time
@@ -31,6 +30,7 @@ from spark_jobs.batch import (
     resolution,
     superseded,
 )
+from spark_jobs.batch.arrivals import Arrivals
 from spark_jobs.contract import compatibility
 from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts, place
 from spark_jobs.contract.versions import transform_version
@@ -141,11 +141,7 @@ class _Run:
     may_be_empty: set[str] = field(default_factory=set)
     # What made partitions stale although their own input and code are the same.
     stale: dict[str, str] = field(default_factory=dict)
-    # The newest published record of each upstream table and window.
-    arrived: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    # All of them, oldest first, and those that brought records back into a window.
-    batches: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    revivals: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    arrived: Arrivals = field(default_factory=Arrivals)
     touched: pa.Table | None = None
     # The records that are in this batch's partitions now and may have been in others before.
     moved: DataFrame | None = None
@@ -248,7 +244,7 @@ class _Run:
         what fails is common to them."""
         from pyspark.sql import functions as F
 
-        from spark_jobs.rules import broken, row_rules
+        from spark_jobs.batch.rules import broken, row_rules
 
         contract, module = self.contract, _module(self.contract)
         frame = self._transformed(self._read([partition])[0])
@@ -305,7 +301,10 @@ class _Run:
             self._plan_upstream()
         todo = []
         for p in self.partitions:
-            self.fingerprints[p] = self._fingerprint(p)
+            delivered = self.deliveries[p].fingerprint if p in self.deliveries else ()
+            self.fingerprints[p] = self.arrived.fingerprint(
+                self.contracts, self.upstream, self.version, p, delivered
+            )
             last = newest.get(p)
             fresh = last and last["status"] != "failed"
             same = fresh and last["fingerprint"] == self.fingerprints[p] and p not in self.stale
@@ -329,16 +328,11 @@ class _Run:
     def _plan_upstream(self) -> None:
         """A partition can only run if its driving input's partition has been published; it may be
         empty only if that one was."""
-        for row in ledger.of_tables(self.lake, list(self.upstream)):
-            if row["status"] != "failed":
-                self.arrived.setdefault(row["table"], {})[row["partition"]] = row
-                self.batches.setdefault((row["table"], row["partition"]), []).append(row)
-                for key in row["revived_in"] or ():
-                    self.revivals.setdefault((row["table"], key), []).append(row)
+        self.arrived = Arrivals.of(ledger.of_tables(self.lake, list(self.upstream)))
         if not self.contract.inputs or self.contract.partitioning is None:
             return
         source = self.contract.inputs[0].table
-        states = self.arrived.get(source, {})
+        states = self.arrived.newest.get(source, {})
         for p in self.partitions:
             due = window.inside(p, self.contracts[source].partitioning)
             missing = [w for w in due if w not in states]
@@ -356,30 +350,6 @@ class _Run:
             ):
                 self.may_be_empty.add(p)
 
-    def _fingerprint(self, partition: str) -> str:
-        """What decides the partition's rows: the code, and what arrived in this window. What
-        arrives later in a window of its own makes this one stale only if a row here looks it up or
-        waits for it: see lookups.py. A table without partitions is made of every window."""
-        digest = hashlib.sha256(self.version.encode())
-        if partition in self.deliveries:
-            digest.update("|".join(self.deliveries[partition].fingerprint).encode())
-        for name in sorted(self.upstream):
-            ours = {WHOLE, *window.inside(partition, self.contracts[name].partitioning)}
-            for key in sorted(self.arrived.get(name, ())):
-                if partition == WHOLE or key in ours:
-                    for batch in self._decisive(name, key):
-                        digest.update(f"{name} {key} {batch}".encode())
-        return digest.hexdigest()[:32]
-
-    def _decisive(self, table: str, key: str) -> list[str]:
-        """The batches that made an upstream window what it is: the last one that changed anything,
-        and those of other windows that brought records back into this one."""
-        batches = self.batches[table, key]
-        if self.contracts[table].keyed:
-            batches = [b for b in batches if ledger.changes(b)] or batches[:1]
-        back = self.revivals.get((table, key), ())
-        return [batches[-1]["batch_id"], *(b["batch_id"] for b in back)]
-
     # -- read, transform, audit ----------------------------------------------------------------
 
     def _stage(self, to: publish.Target, folder: str, todo: list[str]) -> audit.Staged:
@@ -388,6 +358,7 @@ class _Run:
         contract, spark = self.contract, self.engine.spark
         with self._timed("read"):
             frame, read = self._read(todo)
+        driving = frame
         with self._timed("transform"):
             frame = self._transformed(frame)
             if contract.partitioning is not None and "_arrival_date" not in frame.columns:
@@ -407,6 +378,9 @@ class _Run:
             has_rows = bool(to.table.get_add_actions().num_rows)
             table = self._standing(to, todo) if contract.keyed and has_rows else None
             frame = audit.classified(contract, frame, repeated, table)
+            alike = bool(repeated) and self._are_told_by_some_columns()
+            if alike:
+                frame = self._with_whole(frame)
             audit.stage(contract, frame, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None
@@ -421,7 +395,30 @@ class _Run:
         self._altered = {
             p for p, (_, of) in read.items() if of is not None and of != staged.origins.get(p, 0)
         }
+        if alike and driving is not None:
+            with self._timed("count"):
+                rows = audit.staged_rows(spark, contract, to.uri, folder, todo)
+                if rows is not None:
+                    self._altered |= inputs.doubled(self._with_origin(driving), rows)
         return staged
+
+    def _are_told_by_some_columns(self) -> bool:
+        """Whether `_origin` may be the same for records that differ: see inputs.identity."""
+        if not self.contract.inputs or self.contract.grain != "row":
+            return False
+        source = self.upstream[self.contract.inputs[0].table].contract
+        return not source.keyed and inputs.identity(self.contract, source) is not None
+
+    def _with_whole(self, frame: DataFrame) -> DataFrame:
+        """Adds `_whole`, the hash of the whole record, to rows that share their key with another or
+        have none."""
+        from functools import reduce
+
+        from pyspark.sql import functions as F
+
+        no_key = reduce(lambda a, b: a | b, [F.col(k).isNull() for k in self.contract.key])
+        shared = F.when(F.col("_contested") | no_key, inputs.origin(frame, None))
+        return frame.withColumn("_whole", shared)
 
     def _with_origin(self, frame: DataFrame) -> DataFrame:
         """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
@@ -464,8 +461,11 @@ class _Run:
         """Whether records of the driving table have come to these partitions from others."""
         source = self.contracts[self.contract.inputs[0].table]
         return any(
-            self.revivals.get((source.table, key))
-            or any(b["updated"] or b["deleted"] for b in self.batches.get((source.table, key), ()))
+            self.arrived.revivals.get((source.table, key))
+            or any(
+                b["updated"] or b["deleted"]
+                for b in self.arrived.batches.get((source.table, key), ())
+            )
             for p in todo
             for key in window.inside(p, source.partitioning)
         )
@@ -508,7 +508,9 @@ class _Run:
         for p in todo:
             last = computed.get(p)
             inside = window.inside(p, source.partitioning)
-            arrived = (enumerate(self.batches.get((source.table, key), ())) for key in inside)
+            arrived = (
+                enumerate(self.arrived.batches.get((source.table, key), ())) for key in inside
+            )
             for nth, batch in itertools.chain.from_iterable(arrived):
                 gone = batch["withdrawn"] or batch["revived"]
                 replaced = gone or batch["updated"] or batch["deleted"] if source.keyed else nth

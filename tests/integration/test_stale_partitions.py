@@ -16,8 +16,8 @@ from lakehouse.cli import gaps as command
 from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
 from spark_jobs.batch import quarantine
-from tests.integration.dagster_lake import DAYS, DagsterLake
-from tests.lakes import MONDAY, TUESDAY, bronze, column, contract, copied, rule
+from tests.integration.dagster_lake import DAYS, DagsterLake, people
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, bronze, column, contract, copied, rule
 
 VISITS = dg.AssetKey(["silver", "visits"])
 
@@ -100,25 +100,82 @@ def test_gaps_fill_brings_a_waiting_row_and_what_waits_for_it_back(visits):
     assert CliRunner().invoke(main, ["gaps", "--fill"]).exit_code == 0
 
 
-def test_the_gap_filler_asks_for_stale_partitions_and_the_ui_shows_them(visits):
-    assert visits.run(DAYS[0], DAYS[-1]).success
-    assert check(visits).passed
-    arrive(visits)
-    definitions = build_definitions(visits.settings, contracts=visits.lake.parsed(), marts=False)
+@pytest.fixture
+def contacts(dagster: DagsterLake, monkeypatch: pytest.MonkeyPatch) -> DagsterLake:
+    """Two tables that are made of the changes of people, one of the other."""
+    for name, source in (("contacts", "silver.people"), ("letters", "gold.contacts")):
+        dagster.lake.define(
+            contract(
+                f"gold.{name}",
+                [
+                    column("id", "bigint", key=1, of=f"{source}.id"),
+                    column("updated", "timestamp", required=True, of=f"{source}.updated"),
+                ],
+                inputs=[{"table": source}],
+                publish={"mode": "upsert", "sequence": "updated"},
+                gates={"min_rows": 0},
+            ),
+            copied("id", "updated", table=source.partition(".")[2]),
+        )
+    monkeypatch.setattr(command, "load_settings", lambda: dagster.settings)
+    return dagster
+
+
+def withdraw(contacts: DagsterLake) -> None:
+    """Person 99 is in every delivery; Wednesday's is taken back, so that Tuesday's counts again."""
+    contacts.lake.land("people", WEDNESDAY, "people.csv", people((2, "p2@x.org", WEDNESDAY)))
+    assert contacts.run(WEDNESDAY, WEDNESDAY).success
+    assert contacts.lake.rows("silver.people", "id") == [0, 1, 2, 99]
+    assert contacts.lake.rows("gold.contacts", "id") == [0, 1, 2]
+
+
+def test_gaps_lists_what_lacks_a_record_that_came_back_and_fills_it(contacts):
+    assert contacts.run(DAYS[0], DAYS[-1]).success
+    assert CliRunner().invoke(main, ["gaps"]).exit_code == 0
+    withdraw(contacts)
+    listed = CliRunner().invoke(main, ["gaps"])
+    assert listed.exit_code == 1
+    assert [line.split(maxsplit=3) for line in listed.output.splitlines() if "stale" in line] == [
+        ["gold.contacts", "stale", TUESDAY, "records came back into silver.people …"],
+        ["gold.letters", "stale", TUESDAY, "gold.contacts is stale"],
+    ]
+    filled = CliRunner().invoke(main, ["gaps", "--fill"])
+    assert "No gaps" in filled.output, filled.output
+    for table in ("gold.contacts", "gold.letters"):
+        assert contacts.lake.rows(table, "id") == [0, 1, 2, 99]
+
+
+def test_the_gap_filler_asks_for_what_lacks_a_record_that_came_back(contacts):
+    assert contacts.run(DAYS[0], DAYS[-1]).success
+    withdraw(contacts)
+    assert asked_for(contacts) == [
+        (TUESDAY, ["gold", "contacts"]), (TUESDAY, ["gold", "letters"])
+    ]  # fmt: skip
+
+
+def asked_for(dagster: DagsterLake) -> list[tuple[str, list[str]]]:
+    """The first partition and the table of everything that a tick of the gap filler asks for."""
+    definitions = build_definitions(dagster.settings, contracts=dagster.lake.parsed(), marts=False)
     schedule = definitions.resolve_schedule_def("lake_daily_gap_fill")
     with dg.build_schedule_context(
-        instance=visits.instance,
+        instance=dagster.instance,
         scheduled_execution_time=datetime(2026, 10, 8, 6, tzinfo=UTC),
         repository_def=definitions.get_repository_def(),
         resources=definitions.resources,
     ) as context:
         requests = schedule.evaluate_tick(context).run_requests
-    asked = [
+    return [
         (r.tags["dagster/asset_partition_range_start"], k.path)
         for r in requests
         for k in r.asset_selection
     ]
-    assert asked == [(TUESDAY, ["silver", "visits"])]
+
+
+def test_the_gap_filler_asks_for_stale_partitions_and_the_ui_shows_them(visits):
+    assert visits.run(DAYS[0], DAYS[-1]).success
+    assert check(visits).passed
+    arrive(visits)
+    assert asked_for(visits) == [(TUESDAY, ["silver", "visits"])]
     shown = check(visits)
     assert not shown.passed
     assert shown.severity == dg.AssetCheckSeverity.WARN

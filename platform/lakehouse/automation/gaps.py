@@ -26,7 +26,8 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 @dataclass(frozen=True)
 class Gap:
     """`blocked`: its input has a gap, `root` says of what kind in the end. `stale`: it is there, and
-    rows that it looked up have changed since, or its input is stale. `again`: such rows have changed
+    rows that it looked up have changed since, or it lacks records that came back into its input's
+    window, or its input is stale. `again`: such rows have changed
     since it failed, so that a run may succeed now."""
 
     table: str

@@ -103,7 +103,8 @@ def _gap_filler(
         execution_timezone="UTC",
         default_status=_status(settings),
         description=f"Runs {scheme} partitions that were delivered and never ran, failed ones whose"
-        " contract or transform has changed since, and those that looked up rows which have",
+        " contract or transform has changed since, and those that looked up rows which have or lack"
+        " records that came back",
     )
     def fill(
         context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
@@ -120,9 +121,10 @@ def _gap_filler(
         ledger = data_plane.history()
         stale = data_plane.stale(contracts, list(ours), settings.engine.name)
         for table, partitions in stale.items():  # the run that makes it current says so itself
-            context.instance.report_runless_asset_event(
-                lookups_evaluation(contracts[table], partitions)
-            )
+            if contracts[table].lookups:
+                context.instance.report_runless_asset_event(
+                    lookups_evaluation(contracts[table], partitions)
+                )
         every = find_gaps(contracts, ledger, delivered, (first, days[1]), stale)
         gaps = [g for g in every if g.table in ours]
         versions = {t: transform_version(c) for t, c in ours.items()}

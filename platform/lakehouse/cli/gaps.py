@@ -23,7 +23,7 @@ _SHOWN = 200
 @click.option("--fill", is_flag=True, help="Run what a run can mend, until nothing is left.")
 def gaps(tables: str, fill: bool) -> None:
     """List expected partitions that are missing, failed, not delivered, blocked by one that is, or
-    stale because rows that they looked up have changed.
+    stale: rows that they looked up have changed, or records came back into their window.
 
     Exit code 1 if there are any.
     """

@@ -43,8 +43,9 @@ class DataPlane(Protocol):
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
     ) -> dict[str, dict[str, str]]:
-        """Partitions that looked up rows which have changed since, with what made them stale, by
-        table. What has not been compared yet is compared now, on an engine of that name."""
+        """Partitions that looked up rows which have changed since, or lack records that came back
+        into their window, with what made them stale, by table. What has not been compared yet is
+        compared now, on an engine of that name."""
         ...
 
 
@@ -84,7 +85,7 @@ class EmbeddedDataPlane(dg.ConfigurableResource):
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
     ) -> dict[str, dict[str, str]]:
-        from spark_jobs.batch import lookups
+        from spark_jobs.batch import arrivals, lookups
         from spark_jobs.lake import ledger
         from spark_jobs.lake.storage import Lake
 
@@ -92,7 +93,12 @@ class EmbeddedDataPlane(dg.ConfigurableResource):
         history = ledger.history(lake).to_pylist()
         with engine_kept_running():
             on_demand = _EngineOnDemand(engine, self.cores, self.memory)
-            return lookups.stale_partitions(contracts, lake, history, on_demand, tables)
+            found = lookups.stale_partitions(contracts, lake, history, on_demand, tables)
+        for table, partitions in arrivals.behind(contracts, history, tables).items():
+            ours = found.setdefault(table, {})
+            for p, why in partitions.items():
+                ours[p] = f"{ours[p]}; {why}" if p in ours else why
+        return found
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         release_engines()
