@@ -50,7 +50,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[*assets, *mart_assets],
         jobs=list(jobs.values()),
-        schedules=build_schedules(settings, contracts, jobs),
+        schedules=build_schedules(settings, contracts, jobs, mart_deps),
         sensors=[
             build_landing_sensor(settings, contracts, jobs, mart_deps),
             build_follow_up_sensor(settings, contracts, jobs, mart_deps),

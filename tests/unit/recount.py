@@ -128,6 +128,11 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
         """select count(*) from
         (select distinct sensor_id, date_trunc('hour', reading_ts) from valid_sensor_readings)""",
     )
+    final["gold.sensor_status_daily"] = _one(
+        db,
+        """select count(*) from
+        (select distinct sensor_id, reading_ts::date from valid_sensor_readings)""",
+    )
     early = {
         f"{child}.{column}": _one(
             db,

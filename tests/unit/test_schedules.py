@@ -17,7 +17,7 @@ from lakehouse.definitions import build_definitions
 from lakehouse.settings.model import PartitionSettings, Settings, load_settings
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.window import ranges
-from tests.fake_plane import AnyPlane
+from tests.fake_plane import AnyPlane, FakePlane
 
 PROJECT = Path(__file__).parents[2]
 AT = datetime(2026, 10, 8, 2, tzinfo=UTC)
@@ -109,6 +109,25 @@ def test_the_daily_tick_asks_for_yesterday(
     (request,) = tick(definitions, "lake_daily_schedule", instance).run_requests
     assert request.tags["dagster/partition"] == "2026-10-07"
     assert request.run_key == "2026-10-07"
+
+
+HOURS = [f"2026-10-07T{hour:02d}" for hour in range(24)]
+DAY_OF_HOURS = dg.AssetKey(["gold", "sensor_status_daily"])
+
+
+@pytest.mark.parametrize("there", [0, 23, 24])
+def test_the_daily_tick_leaves_a_day_out_whose_hours_are_not_all_there(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, switch: AnyPlane, there: int
+) -> None:
+    plane = FakePlane()
+    plane.rows = [done("silver.sensor_readings", hour) for hour in HOURS[:there]]
+    plane.rows += [done("silver.sensor_readings", hour, "failed") for hour in HOURS[there:]]
+    switch.plane = plane
+    (request,) = tick(definitions, "lake_daily_schedule", instance).run_requests
+    assert request.tags["dagster/partition"] == "2026-10-07"
+    job = definitions.resolve_job_def("lake_daily").asset_layer.executable_asset_keys
+    asked = set(request.asset_selection or job)
+    assert job - asked == (set() if there == 24 else {DAY_OF_HOURS})
 
 
 def test_the_hourly_tick_asks_for_the_last_hour(

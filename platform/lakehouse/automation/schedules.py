@@ -7,8 +7,9 @@ Belongs here: schedules and what one tick asks for. Does not belong here: reacti
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
@@ -16,14 +17,14 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from lakehouse.assets.checks import lookups_evaluation
 from lakehouse.assets.tables import asset_key
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
-from lakehouse.automation.jobs import LAKE_JOBS, run_tags
+from lakehouse.automation.jobs import LAKE_JOBS, downstream, job_specs, run_tags
 from lakehouse.automation.landing import snapshot
 from lakehouse.engines.embedded import DataPlane
 from lakehouse.partitions import partitions_def, range_tags
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
-from spark_jobs.window import FORMATS, Scheme, ranges
+from spark_jobs.window import FORMATS, Scheme, Window, inside, named, ranges
 
 GAP_TAG = "lakehouse/gap_fill"
 
@@ -44,12 +45,41 @@ def newest_complete(scheme: Scheme, at: datetime) -> str:
     return (at.astimezone(UTC) - step).strftime(FORMATS[scheme])
 
 
+def waiting(
+    contracts: Mapping[str, Contract],
+    partition: str,
+    history: Callable[[str], Iterable[Mapping[str, Any]]],
+) -> dict[str, list[str]]:
+    """The tables of a partition's scheme that are made of finer windows of which some are not
+    published yet, with those. `history` reads a table's rows of the ledger."""
+    out = {}
+    for contract in contracts.values():
+        driving = contracts[contract.inputs[0].table] if contract.inputs else None
+        if driving is None or contract.partitioning != Window.of(partition).scheme:
+            continue
+        if driving.partitioning in (None, contract.partitioning):
+            continue
+        rows = history(driving.table)
+        published = {row["partition"] for row in rows if row["status"] != "failed"}
+        missing = [w for w in inside(partition, driving.partitioning) if w not in published]
+        if missing:
+            out[contract.table] = missing
+    return out
+
+
 def build_schedules(
-    settings: Settings, contracts: Mapping[str, Contract], jobs: Mapping[str, object]
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    jobs: Mapping[str, object],
+    marts: Iterable[dg.AssetKey] = (),
 ) -> list[dg.ScheduleDefinition]:
     """A schedule for the newest partition of each scheme that has tables, and the gap filler."""
     schemes: list[Scheme] = [s for s in LAKE_JOBS if LAKE_JOBS[s] in jobs]
-    newest = [_newest_partition(settings, scheme, jobs[LAKE_JOBS[scheme]]) for scheme in schemes]
+    specs = {spec.name: spec for spec in job_specs(contracts, marts)}
+    newest = [
+        _newest_partition(settings, contracts, s, jobs[LAKE_JOBS[s]], specs[LAKE_JOBS[s]].keys)
+        for s in schemes
+    ]
     return [*newest, *(_gap_filler(settings, contracts, s, jobs[LAKE_JOBS[s]]) for s in schemes)]
 
 
@@ -58,7 +88,13 @@ def _status(settings: Settings) -> dg.DefaultScheduleStatus:
     return dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED
 
 
-def _newest_partition(settings: Settings, scheme: Scheme, job: object) -> dg.ScheduleDefinition:
+def _newest_partition(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    scheme: Scheme,
+    job: object,
+    keys: Sequence[dg.AssetKey],
+) -> dg.ScheduleDefinition:
     name = LAKE_JOBS[scheme]
     definition = partitions_def(scheme, settings.partitions)
 
@@ -69,9 +105,12 @@ def _newest_partition(settings: Settings, scheme: Scheme, job: object) -> dg.Sch
         execution_timezone="UTC",
         default_status=_status(settings),
         description=f"The newest complete {scheme} partition of every table; a tick is skipped"
-        f" while a run of {name} is in progress",
+        f" while a run of {name} is in progress. Tables that are made of finer windows wait until all"
+        " of those are published",
     )
-    def newest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def newest(
+        context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
+    ) -> dg.RunRequest | dg.SkipReason:
         running = run_in_progress(context.instance, [name])
         if running is not None:
             return dg.SkipReason(
@@ -83,7 +122,17 @@ def _newest_partition(settings: Settings, scheme: Scheme, job: object) -> dg.Sch
             return dg.SkipReason(
                 f"there is no partition {partition}: see partitions in the settings"
             )
-        return dg.RunRequest(run_key=partition, partition_key=partition)
+        incomplete = waiting(contracts, partition, data_plane.history)
+        if not incomplete:
+            return dg.RunRequest(run_key=partition, partition_key=partition)
+        for table, windows in incomplete.items():
+            context.log.info(f"{table} {partition} waits for {named(windows)}")
+        held = set(downstream(contracts, incomplete, {}))
+        return dg.RunRequest(
+            run_key=partition,
+            partition_key=partition,
+            asset_selection=[key for key in keys if key not in held],
+        )
 
     return newest
 

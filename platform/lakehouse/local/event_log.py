@@ -6,7 +6,7 @@ Does not belong here: anything about assets.
 
 Why: a first run records some thousand partition events. The stock storage opens a connection,
 compiles the statement, inspects the schema and syncs the disk for every one of them: 30 s, 26 s of
-it CPU, for 27 tables, 14 days and 336 hours. Dagster sends batches only if the environment
+it CPU, for 28 tables, 14 days and 336 hours. Dagster sends batches only if the environment
 variable `DAGSTER_EVENT_BATCH_SIZE` is set (instance.py does).
 """
 

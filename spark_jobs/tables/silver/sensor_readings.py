@@ -15,6 +15,7 @@ def transform(sensor_readings: DataFrame) -> DataFrame:
         text("sensor_id").alias("sensor_id"),
         reading.alias("reading_ts"),
         hour(reading).alias("reading_hour"),
+        F.to_date(reading).alias("reading_date"),
         text("location").alias("location"),
         celsius.alias("temperature_celsius"),
         F.when(celsius.isNotNull(), status.otherwise("normal")).alias("status"),

@@ -21,7 +21,7 @@ from lakehouse.standins.data.record import DayRecord, Tally
 Cells = dict[str, dict[str, dict[str, Any]]]
 """Table, partition, counts."""
 
-SENSOR_HOURS = "gold.sensor_status_hourly"
+SENSOR_HOURS, SENSOR_DAYS = "gold.sensor_status_hourly", "gold.sensor_status_daily"
 
 
 def answer_sheet(batches: Sequence[Sequence[DayRecord]]) -> dict[str, Any]:
@@ -94,6 +94,11 @@ def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
     final["gold.fact_sales"] = final["silver.line_items"]
     final["gold.fact_behavior"] = final["silver.customer_behavior"]
     final[SENSOR_HOURS] = sum(t.sensor_hours for t in by_dataset["sensor_readings"])
+    sensors: Counter[str] = Counter()
+    for tally in by_dataset["sensor_readings"]:
+        day = tally.partition[:10]
+        sensors[day] = max(sensors[day], tally.sensor_hours)
+    final[SENSOR_DAYS] = sum(sensors.values())
     return dict(sorted(final.items()))
 
 
