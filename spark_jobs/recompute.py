@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from spark_jobs.batch import superseded
 from spark_jobs.batch.audit import technical_columns
-from spark_jobs.batch.inputs import present
+from spark_jobs.batch.inputs import Upstream, keyed_source, origins, present, upstream
 from spark_jobs.batch.reconcile import Finding, reconcile
-from spark_jobs.contract.model import Contract
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.storage import Lake
@@ -37,8 +38,9 @@ _QUARANTINE = ["partition", "rules", "record"]
 def differences(
     engine: Engine, contracts: dict[str, Contract], contract: Contract, lake: Lake
 ) -> list[Finding]:
-    """Where a table and its quarantine differ from what their inputs and code make; none if it
-    never ran. Costs as much as a first load of the table; nothing of the lake is written.
+    """Where a table, its quarantine and the records that it keeps aside differ from what their inputs
+    and code make; none if it never ran. Costs as much as a first load of the table; nothing of the
+    lake is written.
 
     Days whose newest run failed are left out: their rows are those of the version before.
     """
@@ -67,6 +69,9 @@ def differences(
         ]
         left_out = [*(p.partition for p in report.failed), *(newest.keys() - set(good))]
         out += _of_rows(engine.spark, contract, lake, aside, left_out)
+        if contract.keyed and contract.partitioning is not None:
+            sources = upstream(contract, contracts, lake)
+            out += _of_superseded(engine.spark, contract, sources, lake, aside, left_out)
         return out + list(_of_quarantine(engine.spark, contract, lake, aside, left_out))
 
 
@@ -106,6 +111,49 @@ def _of_rows(
             ours, anew = (f.where(~F.col("_partition").isin(*left_out)) for f in (ours, anew))
     by = "_partition" if "_partition" in names else None
     yield from _unequal(contract.table, "rows", ours.select(*names), anew.select(*names), by)
+
+
+def _of_superseded(
+    spark: SparkSession,
+    contract: Contract,
+    sources: Mapping[str, Upstream],
+    lake: Lake,
+    aside: Lake,
+    left_out: list[str],
+) -> Iterator[Finding]:
+    """The records that would win if others left: which ones are kept aside decides what a later
+    run makes of the table."""
+    from pyspark.sql import functions as F
+
+    source = keyed_source(contract, sources)
+    present_ = origins(spark, contract, source) if source else None
+    names = [c.name for c in contract.columns if c.name not in HISTORY_COLUMNS]
+    names += [n for n, _ in technical_columns(contract) if n not in _OF_A_RUN]
+    same = [*contract.key, str(contract.publish.sequence), "_row_hash", "_partition"]
+    frames = []
+    for lake_ in (lake, aside):
+        rows = superseded.records(spark, contract, lake_, _newest(lake_, contract), present_)
+        table = present(spark, lake_.table(contract.table), lake_)
+        if rows is None or table is None:
+            frames.append(None)
+            continue
+        # What has come back is there too, and no more than once; some was kept more than once.
+        rows = rows.join(table.select(*dict.fromkeys(same)), list(dict.fromkeys(same)), "left_anti")
+        rows = rows.where(~F.col("_partition").isin(*left_out)) if left_out else rows
+        frames.append(rows.dropDuplicates(list(dict.fromkeys(same))).select(*names))
+    ours, anew = frames
+    if ours is None and anew is None:
+        return
+    some = ours if ours is not None else anew
+    assert some is not None
+    ours, anew = (some.limit(0) if f is None else f for f in (ours, anew))
+    yield from _unequal(contract.table, "superseded records", ours, anew, "_partition")
+
+
+def _newest(lake: Lake, contract: Contract) -> dict[str, str]:
+    """The newest published batch of each partition."""
+    rows = ledger.history(lake, contract.table).to_pylist()
+    return {r["partition"]: r["batch_id"] for r in rows if r["status"] != "failed"}
 
 
 def _of_quarantine(

@@ -439,18 +439,10 @@ class _Run:
         former = resolution.Former(again, self.moved)
         lost = None
         if former and contract.partitioning is not None:
-            source = self._keyed_source()
+            source = inputs.keyed_source(contract, self.upstream)
             present = inputs.origins(spark, contract, source) if source else None
             lost = superseded.records(spark, contract, self.lake, self.newest, present)
         return resolution.standing(contract, to.rows(spark), former, lost)
-
-    def _keyed_source(self) -> inputs.Upstream | None:
-        """The driving table if its rows can move from one partition to another."""
-        contract = self.contract
-        if not contract.inputs or contract.inputs[0].read != "changes" or contract.grain != "row":
-            return None
-        source = self.upstream[contract.inputs[0].table]
-        return source if source.contract.keyed else None
 
     @property
     def newest(self) -> dict[str, str]:
@@ -491,7 +483,7 @@ class _Run:
             made = made.select(column) if made is not None and column in made.columns else None
             self.touched = inputs.slices(spark, source, first.by, todo, replaced, made)
         frame = inputs.driving(spark, contract, source, todo, self.touched)
-        keyed = self._keyed_source()
+        keyed = inputs.keyed_source(contract, self.upstream)
         has_moved = keyed is not None and self._have_moved(todo)
         self.moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
         counted = self._with_origin(frame) if contract.grain == "row" else frame

@@ -5,7 +5,7 @@ Belongs here: slicing Delta tables for a batch. Does not belong here: landing fi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -215,6 +215,14 @@ def doubled(read: DataFrame, staged: DataFrame) -> set[str]:
         F.col("_times") > F.coalesce("_read", F.lit(0))
     )
     return set(beyond.select("_partition").distinct().toArrow().column(0).to_pylist())
+
+
+def keyed_source(contract: Contract, sources: Mapping[str, Upstream]) -> Upstream | None:
+    """The driving table if its rows can move from one partition to another."""
+    if not contract.inputs or contract.inputs[0].read != "changes" or contract.grain != "row":
+        return None
+    source = sources[contract.inputs[0].table]
+    return source if source.contract.keyed else None
 
 
 def origins(

@@ -19,6 +19,7 @@ from lakehouse.marts import builds
 from lakehouse.marts.assets import build_marts
 from lakehouse.marts.builds import WarehouseBusyError, opened, read_builds
 from lakehouse.marts.dbt import Dbt
+from lakehouse.marts.recompute import comparable, differences
 from lakehouse.settings.model import Settings, load_settings
 from spark_jobs.contract.model import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake, at
@@ -307,3 +308,44 @@ def test_a_warehouse_that_is_open_elsewhere_is_said_to_be(
     assert not WarehouseBusyError.permanent
     with opened(path) as connection:
         assert isinstance(connection, duckdb.DuckDBPyConnection)
+
+
+BY_HAND = {
+    "changed": "update finance.fx_week set ccy = ccy || '?' where ccy = (select min(ccy) from"
+    " finance.fx_week)",
+    "taken away": "delete from finance.fx_week where ccy = (select min(ccy) from finance.fx_week)",
+    "doubled": "insert into finance.fx_week select * from finance.fx_week limit 1",
+    "dropped": "drop table finance.fx_week",
+    "of another shape": "alter table finance.fx_week add column more int",
+}
+
+
+@pytest.mark.slow
+def test_a_mart_that_is_changed_by_hand_is_found(marts: Marts) -> None:
+    """And one whose inputs have moved on since; a mart that is what they make is not."""
+    assert marts.build().success
+    names = comparable(marts.settings)
+    assert names == sorted(TABLES)
+    assert differences(marts.settings, names) == []
+    warehouse = marts.settings.warehouse_path
+    right = warehouse.read_bytes()
+    made, not_made = "rows that its inputs make", "rows that its inputs do not make"
+    expected = {
+        "changed": {made, not_made},
+        "taken away": {made},
+        "doubled": {not_made},
+        "dropped": {"table"},
+        "of another shape": {"columns of its model"},
+    }
+    for hand, sql in BY_HAND.items():
+        with opened(warehouse) as connection:
+            connection.execute(sql)
+        found = differences(marts.settings, names)
+        assert {(f.table, f.what) for f in found} == {
+            ("finance.fx_week", w) for w in expected[hand]
+        }
+        warehouse.write_bytes(right)
+    marts.lake.deliver(9)
+    assert differences(marts.settings, names) != []
+    assert marts.build().success
+    assert differences(marts.settings, names) == []

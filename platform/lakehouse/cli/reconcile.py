@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import click
 
-from lakehouse.settings.model import load_settings
-from spark_jobs.contract.model import load_contracts
+from lakehouse.settings.model import Settings, load_settings
+from spark_jobs.contract.model import LAYERS, Contract, load_contracts
 from spark_jobs.lake.storage import Lake
 
 
 @click.command()
-@click.option("--tables", default="", help="Names, layers or domains, with commas; default: all.")
-@click.option("--quick", is_flag=True, help="Count only; compute no table again.")
+@click.option(
+    "--tables", default="", help="Names, layers, domains or marts, with commas; default: all."
+)
+@click.option("--quick", is_flag=True, help="Count only; compute no table and no mart again.")
 def reconcile(tables: str, quick: bool) -> None:
-    """Recount rows, files, keys and quarantine, compute every table again from its inputs, and say
-    where the lake differs."""
+    """Recount rows, files, keys and quarantine, compute every table and mart again from its inputs,
+    and say where the lake differs."""
     from rich.table import Table
 
     from lakehouse.cli.selection import select
@@ -28,7 +31,11 @@ def reconcile(tables: str, quick: bool) -> None:
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
     wanted = [name.strip() for name in tables.split(",") if name.strip()]
-    chosen = select(contracts, wanted) if wanted else list(contracts)
+    marts = [] if quick else _marts(settings, contracts, wanted)
+    schemas = {*marts, *(mart.partition(".")[0] for mart in marts)}
+    known = {name for c in contracts.values() for name in (c.table, c.layer, c.domain)}
+    of_tables = [name for name in wanted if name in known or name not in schemas]
+    chosen = select(contracts, of_tables) if wanted else list(contracts)
     lake = Lake(settings.zones, settings.lake.storage_options)
     with Engine.start(settings.engine.name) as engine:  # type: ignore[arg-type]
         findings = []
@@ -37,13 +44,28 @@ def reconcile(tables: str, quick: bool) -> None:
                 findings += recount(engine.spark, contracts[table], lake)
             else:
                 findings += reconciled(engine, contracts, contracts[table], lake)
+    if marts:
+        from lakehouse.marts.recompute import differences
+
+        findings += differences(settings, marts)
     with console() as out:
         if not findings:
             whom = "the ledger" if quick else "the ledger, and with their inputs and code"
-            out.print(f"{len(chosen)} tables agree with {whom}.")
+            and_marts = f" and {len(marts)} marts" if marts else ""
+            out.print(f"{len(chosen)} tables{and_marts} agree with {whom}.")
             return
         shown = Table("table", "what", "partition or file", "expected", "found")
         for f in findings:
             shown.add_row(*map(data, (f.table, f.what, f.partition, f.expected, f.found)))
         out.print(shown)
     sys.exit(1)
+
+
+def _marts(settings: Settings, contracts: Mapping[str, Contract], wanted: list[str]) -> list[str]:
+    """The marts of the selection, by name or schema."""
+    if wanted and all(name in contracts or name in LAYERS for name in wanted):
+        return []  # told without dbt
+    from lakehouse.marts.recompute import comparable
+
+    every = comparable(settings)
+    return [m for m in every if not wanted or {m, m.partition(".")[0]} & set(wanted)]

@@ -34,7 +34,7 @@ from lakehouse.marts.builds import (
     upstream_sources,
     write_builds,
 )
-from lakehouse.marts.dbt import Dbt, dbt_resource, prepared_project
+from lakehouse.marts.dbt import Dbt, dbt_resource, failures, prepared_project
 from lakehouse.marts.lineage import column_lineage
 from lakehouse.marts.translator import MartTranslator, asset_key, relation
 from spark_jobs.causes import is_transient
@@ -255,23 +255,11 @@ def _run(
     try:
         events.extend(dbt.cli(arguments, context=context, target_path=folder).stream())
     except DagsterDbtCliRuntimeError as error:
-        failures = dict(_failures(folder))
-        failed = "\n".join(f"- {n}: {m}" for n, m in failures.items()) or str(error)
+        found = dict(failures(folder))
+        failed = "\n".join(f"- {n}: {m}" for n, m in found.items()) or str(error)
         text = f"marts failed:\n{failed}\nCompiled SQL and the log are in {folder}."
-        names = ", ".join(failures) or "dbt did not run"  # its messages may quote values
+        names = ", ".join(found) or "dbt did not run"  # its messages may quote values
         return events, dg.Failure(
             text, {ANNOUNCED: f"marts failed: {names}"}, allow_retries="IO Error" in failed
         )
     return events, None
-
-
-def _failures(folder: Path) -> Iterator[tuple[str, str]]:
-    """What failed, from dbt's results: each model or test, and the message."""
-    results = folder / "run_results.json"
-    if not results.exists():
-        return
-    for result in json.loads(results.read_bytes())["results"]:
-        if result["status"] in ("error", "fail"):
-            kind, _, name = result["unique_id"].split(".")[:3]
-            message = " ".join((result.get("message") or "").split())
-            yield f"{kind} {name}", message

@@ -6,8 +6,10 @@ here: which models there are as assets (assets.py), and reading the lake (lake_v
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,16 +103,61 @@ class Dbt(DbtCliResource):
 
 
 def dbt_resource(settings: Settings, project: DbtProject) -> Dbt:
-    beside_python = Path(sys.executable).with_name("dbt")
     secret = getattr(settings.warehouse, "password", None)
     return Dbt(
         project_dir=project,
-        dbt_executable=str(beside_python) if beside_python.exists() else "dbt",
+        dbt_executable=_executable(),
         environment=dbt_environment(settings),
         prepared=str(project.manifest_path.parent),
         runs=str(settings.home / "dbt"),
         password=secret.name if secret else None,
     )
+
+
+def build_aside(settings: Settings, folder: Path) -> Path:
+    """Builds every model anew, in a DuckDB warehouse of its own in `folder`; returns that.
+
+    In a process of its own: dbt keeps a DuckDB file open for as long as its process lives. Raises
+    DbtProjectError if a model cannot be built.
+    """
+    warehouse, target = folder / "warehouse.duckdb", folder / "target"
+    project = prepared_project(settings)
+    target.mkdir()
+    parsed = project.manifest_path.parent / "partial_parse.msgpack"
+    if parsed.exists():
+        shutil.copyfile(parsed, target / parsed.name)
+    command = [_executable(), "--quiet", "--log-level-file", "none", "run", "--full-refresh"]
+    places = {
+        "--project-dir": settings.dbt_project,
+        "--profiles-dir": settings.dbt_project,
+        "--target": settings.warehouse.target,
+        "--target-path": target,
+        "--log-path": folder,
+    }
+    command += [str(part) for place in places.items() for part in place]
+    environment = os.environ | dbt_environment(settings) | {"LAKEHOUSE_WAREHOUSE": str(warehouse)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        failed = ", ".join(name for name, _ in failures(target)) or "dbt did not run"
+        raise DbtProjectError(f"{settings.dbt_project}: {failed}")
+    return warehouse
+
+
+def failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """What failed, from dbt's results: each model or test, and the message."""
+    results = folder / "run_results.json"
+    if not results.exists():
+        return
+    for result in json.loads(results.read_bytes())["results"]:
+        if result["status"] in ("error", "fail"):
+            kind, _, name = result["unique_id"].split(".")[:3]
+            message = " ".join((result.get("message") or "").split())
+            yield f"{kind} {name}", message
+
+
+def _executable() -> str:
+    beside_python = Path(sys.executable).with_name("dbt")
+    return str(beside_python) if beside_python.exists() else "dbt"
 
 
 def prepared_project(settings: Settings) -> DbtProject:
