@@ -92,12 +92,12 @@ def standing(
     others = superseded.join(gone, list(contract.key), "left_semi")
     if former.partitions:
         others = others.where(~F.col("_partition").isin(*former.partitions))
-    order = Window.partitionBy(*contract.key).orderBy(*_order(contract))
+    order = Window.partitionBy(*contract.key).orderBy(*greatest_first(contract))
     best = others.withColumn("_nth", F.row_number().over(order)).where("_nth = 1").drop("_nth")
     return Standing(rows, has_former=True, revivable=best)
 
 
-def _order(contract: Contract) -> list[Column]:
+def greatest_first(contract: Contract) -> list[Column]:
     """The greatest record first."""
     from pyspark.sql import functions as F
 
@@ -244,7 +244,7 @@ def settled(contract: Contract, contested: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    order = _order(contract)
+    order = greatest_first(contract)
     of_all = F.row_number().over(Window.partitionBy(*contract.key).orderBy(*order))
     of_its_own = F.row_number().over(
         Window.partitionBy(*contract.key, "_partition").orderBy(*order[:-1])

@@ -200,11 +200,13 @@ def shared(
     """Rows that break the rule, by day, if the gates of `closed` days are. `batch` are (partition,
     outcome, id, mail), `published` (partition, id, mail, gone)."""
     staged = engine.spark.createDataFrame(
-        [(*row, False) for row in batch],
-        "_partition string, outcome string, id bigint, mail string, gone boolean",
+        [(*row, row[1] == "delete", "2026-10-09", 1) for row in batch],
+        "_partition string, outcome string, id bigint, mail string, gone boolean, at string,"
+        " _row_hash bigint",
     )
     before = engine.spark.createDataFrame(
-        published, "_partition string, id bigint, mail string, gone boolean"
+        [(*row, "2026-10-01", 0) for row in published],
+        "_partition string, id bigint, mail string, gone boolean, at string, _row_hash bigint",
     )
     days = sorted({row[0] for row in batch})
     (found,) = clashes(c, staged, before if published else None)
