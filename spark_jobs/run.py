@@ -387,11 +387,14 @@ class _Run:
             frame, read = self._read(todo)
         with self._timed("transform"):
             frame = self._transformed(frame)
-            if contract.partitioning is not None and "_arrival_date" not in frame.columns:
+            made = set(frame.columns)
+            if contract.partitioning is not None and "_arrival_date" not in made:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            frame = self._with_origin(frame)
+            frame = self._with_origin(frame, "_input" in made)
+            # Asked once: the engine works through the whole plan for each frame that is asked.
+            types = frame.schema
         with self._timed("audit"):
             repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
             references = {
@@ -400,14 +403,15 @@ class _Run:
                 if r.kind == "reference"
             }
             lookups.ensure_evaluable(contract, self.upstream, frame)
-            frame = audit.audited(contract, frame, references)
+            frame = audit.audited(contract, frame, types, references)
             has_rows = bool(to.table.get_add_actions().num_rows)
             table = self._standing(to, todo) if contract.keyed and has_rows else None
-            frame = audit.classified(contract, frame, repeated, table)
-            audit.stage(contract, frame, to.uri, folder)
+            frame = audit.classified(contract, frame, types, repeated, table)
+            columns = audit.staged_columns(contract, types.fieldNames())
+            audit.stage(contract, frame, columns, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None
-            staged = audit.count(spark, contract, to.uri, folder, todo, others)
+            staged = audit.count(spark, contract, columns, to.uri, folder, todo, others)
             if table is not None and table.has_former:
                 audit.stage_leaving(contract, table, staged, to.uri, todo)
         if read is None:
@@ -420,14 +424,15 @@ class _Run:
         }
         return staged
 
-    def _with_origin(self, frame: DataFrame) -> DataFrame:
+    def _with_origin(self, frame: DataFrame, has_input: bool) -> DataFrame:
         """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
         from pyspark.sql import functions as F
 
-        if "_input" in frame.columns:
-            source = self.upstream[self.contract.inputs[0].table].contract
-            identity = inputs.identity(self.contract, source)
-            return frame.withColumn("_origin", inputs.origin(frame, identity))
+        if has_input:
+            source = self.upstream[self.contract.inputs[0].table]
+            identity = inputs.identity(self.contract, source.contract)
+            record = inputs.record_types(self.contract, source)
+            return frame.withColumn("_origin", inputs.origin(record, identity))
         if self.contract.keyed and self.contract.inputs:
             return frame.withColumn("_origin", F.lit(None).cast("bigint"))
         return frame
@@ -488,8 +493,9 @@ class _Run:
         keyed = self._keyed_source()
         has_moved = keyed is not None and self._have_moved(todo)
         self.moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
-        counted = self._with_origin(frame) if contract.grain == "row" else frame
-        return frame, inputs.rows_by_partition(counted)
+        has_input = contract.grain == "row" and self.touched is None
+        counted = self._with_origin(frame, has_input) if has_input else frame
+        return frame, inputs.rows_by_partition(counted, has_origin=has_input)
 
     def _replacing(self, todo: list[str]) -> list[dict[str, Any]]:
         """The batches of the driving table that replaced rows since these partitions were last
