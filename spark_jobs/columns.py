@@ -17,6 +17,7 @@ LINEAGE = ("_partition", "_arrival_date", "_input")
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
 _SCIENTIFIC = r"^([+-]?)([0-9]*)\.?([0-9]*)[eE]([+-]?[0-9]+)\z"
+_PADDED = r"^0*([0-9]+\.[0-9]+?)0*\z"
 _LARGEST_EXPONENT = 400  # beyond a double's
 # Python, and with it the statistics of data files, knows no other years.
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
@@ -50,17 +51,12 @@ def without_exponent(value: Column) -> Column:
     def part(n: int) -> Column:
         return F.regexp_extract(value, _SCIENTIFIC, n)
 
-    def unless_empty(digits: Column) -> Column:
-        return F.coalesce(F.nullif(digits, F.lit("")), F.lit("0"))
-
-    bound = F.lit(_LARGEST_EXPONENT)
-    zeros = F.lit("0" * _LARGEST_EXPONENT)
-    digits = F.concat(zeros, part(2), part(3), zeros)
+    # Each part as seldom as can be: a plan holds a copy of all below it for every time it is used.
+    bound, zeros = F.lit(_LARGEST_EXPONENT), F.lit("0" * (_LARGEST_EXPONENT + 1))
     exponent = F.greatest(F.least(part(4).try_cast("int"), bound), -bound)
-    point = bound + F.length(part(2)) + exponent
-    whole = F.regexp_replace(F.substring(digits, F.lit(1), point), "^0+", "")
-    fraction = F.regexp_replace(F.substring(digits, point + 1, F.length(digits)), r"0+\z", "")
-    shifted = F.concat(part(1), unless_empty(whole), F.lit("."), unless_empty(fraction))
+    digits = F.concat(zeros, part(2), part(3), zeros)
+    pointed = F.overlay(digits, F.lit("."), bound + 2 + F.length(part(2)) + exponent, F.lit(0))
+    shifted = F.concat(part(1), F.regexp_replace(pointed, _PADDED, "$1"))
     return F.when(value.rlike(_SCIENTIFIC), shifted).otherwise(value)
 
 

@@ -361,11 +361,14 @@ class _Run:
         driving = frame
         with self._timed("transform"):
             frame = self._transformed(frame)
-            if contract.partitioning is not None and "_arrival_date" not in frame.columns:
+            made = set(frame.columns)
+            if contract.partitioning is not None and "_arrival_date" not in made:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            frame = self._with_origin(frame)
+            frame = self._with_origin(frame, has_input="_input" in made)
+            # Asked once: the engine works through the whole plan for each frame that is asked.
+            types = frame.schema
         with self._timed("audit"):
             repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
             references = {
@@ -374,17 +377,19 @@ class _Run:
                 if r.kind == "reference"
             }
             lookups.ensure_evaluable(contract, self.upstream, frame)
-            frame = audit.audited(contract, frame, references)
+            frame = audit.audited(contract, frame, types, references)
             has_rows = bool(to.table.get_add_actions().num_rows)
             table = self._standing(to, todo) if contract.keyed and has_rows else None
-            frame = audit.classified(contract, frame, repeated, table)
+            frame = audit.classified(contract, frame, types, repeated, table)
             alike = bool(repeated) and self._are_told_by_some_columns()
+            names = types.fieldNames()
             if alike:
-                frame = self._with_whole(frame)
-            audit.stage(contract, frame, to.uri, folder)
+                frame, names = self._with_whole(frame), [*names, "_whole"]
+            columns = audit.staged_columns(contract, names)
+            audit.stage(contract, frame, columns, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None
-            staged = audit.count(spark, contract, to.uri, folder, todo, others)
+            staged = audit.count(spark, contract, columns, to.uri, folder, todo, others)
             if table is not None and table.has_former:
                 audit.stage_leaving(contract, table, staged, to.uri, todo)
         if read is None:
@@ -399,7 +404,7 @@ class _Run:
             with self._timed("count"):
                 rows = audit.staged_rows(spark, contract, to.uri, folder, todo)
                 if rows is not None:
-                    self._altered |= inputs.doubled(self._with_origin(driving), rows)
+                    self._altered |= inputs.doubled(self._with_origin(driving, has_input=True), rows)
         return staged
 
     def _are_told_by_some_columns(self) -> bool:
@@ -417,17 +422,20 @@ class _Run:
         from pyspark.sql import functions as F
 
         no_key = reduce(lambda a, b: a | b, [F.col(k).isNull() for k in self.contract.key])
-        shared = F.when(F.col("_contested") | no_key, inputs.origin(frame, None))
+        source = self.upstream[self.contract.inputs[0].table]
+        whole = inputs.origin(inputs.record_types(self.contract, source), None)
+        shared = F.when(F.col("_contested") | no_key, whole)
         return frame.withColumn("_whole", shared)
 
-    def _with_origin(self, frame: DataFrame) -> DataFrame:
+    def _with_origin(self, frame: DataFrame, *, has_input: bool) -> DataFrame:
         """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
         from pyspark.sql import functions as F
 
-        if "_input" in frame.columns:
-            source = self.upstream[self.contract.inputs[0].table].contract
-            identity = inputs.identity(self.contract, source)
-            return frame.withColumn("_origin", inputs.origin(frame, identity))
+        if has_input:
+            source = self.upstream[self.contract.inputs[0].table]
+            identity = inputs.identity(self.contract, source.contract)
+            record = inputs.record_types(self.contract, source)
+            return frame.withColumn("_origin", inputs.origin(record, identity))
         if self.contract.keyed and self.contract.inputs:
             return frame.withColumn("_origin", F.lit(None).cast("bigint"))
         return frame
@@ -486,8 +494,9 @@ class _Run:
         keyed = inputs.keyed_source(contract, self.upstream)
         has_moved = keyed is not None and self._have_moved(todo)
         self.moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
-        counted = self._with_origin(frame) if contract.grain == "row" else frame
-        return frame, inputs.rows_by_partition(counted)
+        has_input = contract.grain == "row" and self.touched is None
+        counted = self._with_origin(frame, has_input=True) if has_input else frame
+        return frame, inputs.rows_by_partition(counted, has_origin=has_input)
 
     def _replacing(self, todo: list[str]) -> list[dict[str, Any]]:
         """The batches of the driving table that replaced rows since these partitions were last

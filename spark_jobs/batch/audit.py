@@ -11,6 +11,7 @@ uncommitted files, which a vacuum removes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,10 +113,13 @@ class Staged:
     clashes: list[uniqueness.Clashes] = field(default_factory=list)
 
 
-def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFrame]) -> DataFrame:
+def audited(
+    contract: Contract, frame: DataFrame, types: StructType, references: dict[str, DataFrame]
+) -> DataFrame:
     """Adds `_violations`, `_warnings`, `_record` and `_rows` to transformed rows.
 
-    `references` holds one frame per reference rule: its distinct keys in a column `_key`.
+    `types` is the schema of `frame`; `references` holds one frame per reference rule: its distinct
+    keys in a column `_key`.
     """
     from pyspark.sql import functions as F
 
@@ -133,19 +137,19 @@ def audited(contract: Contract, frame: DataFrame, references: dict[str, DataFram
     # Asking the finished column, and not the conditions again, lets the engine evaluate them once.
     left = F.col("_violations").isNotNull()
     added: dict[str, Column] = {"_warnings": warnings}
-    if "_violations" in frame.columns:  # a reader found them
-        added["_record"] = F.coalesce(F.col("_raw"), F.when(left, _json(contract, frame)))
+    if "_violations" in types.names:  # a reader found them
+        added["_record"] = F.coalesce(F.col("_raw"), F.when(left, _json(contract, types)))
         added["_record_file"] = F.col("_source_file")
     else:
         frame = frame.withColumn("_violations", names)
-        added["_record"] = F.when(left, _json(contract, frame))
-        has_file = "_input" in frame.columns and "_source_file" in _fields(frame, "_input")
+        added["_record"] = F.when(left, _json(contract, types))
+        has_file = "_input" in types.names and "_source_file" in types["_input"].dataType.names
         file = F.col("_input._source_file") if has_file else F.lit(None).cast("string")
         added["_record_file"] = F.when(left, file)
     if contract.lookups:  # by these a row that waits for one is found
-        values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
-        added["_computed"] = F.when(left, record_text(frame.schema, values))
-    if "_rows" not in frame.columns:
+        values = {c.name: F.col(c.name) for c in contract.columns if c.name in types.names}
+        added["_computed"] = F.when(left, record_text(types, values))
+    if "_rows" not in types.names:
         added["_rows"] = F.lit(1).cast("bigint")
     return frame.withColumns(added)
 
@@ -166,19 +170,15 @@ def _ensure_evaluable(contract: Contract, frame: DataFrame, rules: list[Rule]) -
                 ) from error
 
 
-def _fields(frame: DataFrame, struct: str) -> list[str]:
-    return frame.schema[struct].dataType.fieldNames()
-
-
-def _json(contract: Contract, frame: DataFrame) -> Column:
+def _json(contract: Contract, types: StructType) -> Column:
     """The original record: the row's `_input`, or the row itself where a table reads none."""
     from pyspark.sql import functions as F
 
-    if "_input" in frame.columns:
-        record = frame.schema["_input"].dataType
-        return record_text(record, {n: F.col(f"_input.`{n}`") for n in record.fieldNames()})
-    values = {c.name: F.col(c.name) for c in contract.columns if c.name in frame.columns}
-    return record_text(frame.schema, values)
+    if "_input" in types.names:
+        record = types["_input"].dataType
+        return record_text(record, {n: F.col(f"_input.`{n}`") for n in record.names})
+    values = {c.name: F.col(c.name) for c in contract.columns if c.name in types.names}
+    return record_text(types, values)
 
 
 def record_text(types: StructType, values: dict[str, Column]) -> Column:
@@ -197,31 +197,33 @@ def record_text(types: StructType, values: dict[str, Column]) -> Column:
 def classified(
     contract: Contract,
     frame: DataFrame,
+    types: StructType,
     repeated: pa.Table | None,
     table: resolution.Standing | None,
 ) -> DataFrame:
-    """Adds `outcome` to audited rows; `repeated` are the keys that occur more than once in the
+    """Adds `outcome` to audited rows; `types` is the schema that they were transformed to,
+    `repeated` are the keys that occur more than once in the
     batch, `table` is what readers see, if it has rows."""
     from pyspark.sql import functions as F
 
     is_file = F.lit(False)
-    if "_records" in frame.columns:
+    if "_records" in types.names:
         is_file = F.col("_records").isNotNull()
     leaves = F.when(is_file, F.lit("file"))
-    if "_filtered" in frame.columns:
+    if "_filtered" in types.names:
         leaves = leaves.when(F.col("_filtered").isNotNull(), F.lit("filtered"))
     leaves = leaves.when(F.col("_violations").isNotNull(), F.lit("quarantine"))
     if not contract.keyed:
         return frame.withColumn("outcome", leaves.otherwise(F.lit("insert")))
-    frame = frame.withColumns({"_row_hash": content_hash(contract, frame), "_leaves": leaves})
+    frame = frame.withColumns({"_row_hash": content_hash(contract, types), "_leaves": leaves})
     return resolution.resolved(contract, frame, repeated, table)
 
 
-def content_hash(contract: Contract, frame: DataFrame) -> Column:
+def content_hash(contract: Contract, types: StructType) -> Column:
     """xxHash64 of the contract's columns that the transform made: equal rows have equal hashes."""
     from pyspark.sql import functions as F
 
-    made = [c for c in contract.columns if c.name in frame.columns]
+    made = [c for c in contract.columns if c.name in types.names]
     # The hash passes over nulls: without their places, (null, x) and (x, null) would be one row.
     nulls = [F.col(c.name).isNull() for c in made if not c.required]
     return F.xxhash64(*[hashable(F.col(c.name), c.type) for c in made], *nulls)
@@ -234,14 +236,26 @@ def hashable(value: Column, type_: str) -> Column:
     return value.cast("string") if wide else value
 
 
-def stage(contract: Contract, frame: DataFrame, uri: str, folder: str) -> None:
-    """Writes classified rows below `uri/folder`, one sub-folder per outcome and physical
-    partition; then settles the contested ones."""
-    _write_staged(contract, frame, f"{uri}/{folder}", "overwrite")
+def staged_columns(contract: Contract, made: Collection[str]) -> list[str]:
+    """The columns of staged rows, of which the transform has `made` some: those of the table, and
+    those that say why a row left."""
+    has = {*made, "_warnings", "_violations", "_record", "_record_file", "_rows", "outcome"}
+    if contract.lookups:
+        has.add("_computed")
+    if contract.keyed:
+        has |= {"_row_hash", "_if_won", "_displaces"}
+    wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
+    return [n for n in dict.fromkeys(wanted) if n in has]
+
+
+def stage(contract: Contract, frame: DataFrame, columns: list[str], uri: str, folder: str) -> None:
+    """Writes the columns of classified rows below `uri/folder`, one sub-folder per outcome and
+    physical partition; then settles the contested ones."""
+    _write_staged(contract, frame.select(*columns), f"{uri}/{folder}", "overwrite")
     contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
     if contested is not None:
         rows = resolution.settled(contract, contested)
-        _write_staged(contract, rows, f"{uri}/{folder}", "append")
+        _write_staged(contract, rows.select(*columns), f"{uri}/{folder}", "append")
 
 
 def stage_leaving(
@@ -282,10 +296,7 @@ def physical(contract: Contract) -> tuple[str, ...]:
     return () if column == "none" else (column,)
 
 
-def _write_staged(contract: Contract, frame: DataFrame, location: str, mode: str) -> None:
-    wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
-    present = set(frame.columns)
-    rows = frame.select(*[n for n in dict.fromkeys(wanted) if n in present])
+def _write_staged(contract: Contract, rows: DataFrame, location: str, mode: str) -> None:
     rows.write.mode(mode).partitionBy("outcome", *physical(contract)).parquet(location)
 
 
@@ -323,7 +334,7 @@ def staged_rows(
     from pyspark.sql import functions as F
 
     rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
-    if rows is None or "_partition" in rows.columns:
+    if rows is None or contract.partitioning is not None:
         return rows
     return rows.withColumn("_partition", F.lit(partitions[0]))
 
@@ -331,12 +342,13 @@ def staged_rows(
 def count(
     spark: SparkSession,
     contract: Contract,
+    columns: Collection[str],
     uri: str,
     folder: str,
     partitions: list[str],
     published: DataFrame | None,
 ) -> Staged:
-    """Counts a staged batch, by partition and outcome, in one pass over its narrow columns.
+    """Counts a staged batch, by partition and outcome, in one pass over its narrow `columns`.
     `published`, the table before the batch if it has rows, is what `unique` rules look at too."""
     from pyspark.sql import functions as F
 
@@ -345,7 +357,6 @@ def count(
     )
     rows = staged_rows(spark, contract, uri, folder, partitions)
     if rows is not None:
-        present = set(rows.columns)
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
         # A sequence need not be a time: log positions are numbers, which have no age.
@@ -356,15 +367,15 @@ def count(
             F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
             newest.alias("_newest"),
             F.sum(F.col("_displaces").cast("int")).alias("_displaced")
-            if "_displaces" in present
+            if "_displaces" in columns
             else F.max(F.lit(0)).alias("_displaced"),
             origin_sum(F.col("_rows")).alias("_origins")
-            if "_origin" in present
+            if "_origin" in columns
             else F.max(F.lit(None).cast("string")).alias("_origins"),
             *names.values(),
         )
-        for row in found.toArrow().to_pylist():
-            _add(staged, row, names)
+        for row in found.collect():  # no times, which this would turn into local ones
+            _add(staged, row.asDict(), names)
         staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
         _count_files(spark, contract, staged, uri)

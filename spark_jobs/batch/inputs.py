@@ -148,19 +148,22 @@ def driving(
         partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
         joined = rows.join(F.broadcast(partition_of), F.col(how.by).eqNullSafe(F.col("_by")))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
-    if source.contract.keyed:
+    record = [F.col(c) for c in record_types(contract, source)]
+    return changed.select(
+        *columns, "_partition", "_arrival_date", F.struct(*record).alias("_input")
+    )
+
+
+def record_types(contract: Contract, source: Upstream) -> dict[str, str]:
+    """The columns of `_input`, with their types."""
+    of = source.contract
+    types = {c.name: c.type for c in of.columns}
+    if of.keyed:
         asked = {r.spec.source for r in contract.rules if r.kind == "type"}
         of_type_rules = {s.rpartition(".")[2] for s in asked}
-        record = [c for c in columns if c in source.contract.key or c in of_type_rules]
-    else:
-        beside = ("_rescued", "_source_file")
-        record = [*columns, *(n for n in beside if n in rows.columns)]
-    return changed.select(
-        *columns,
-        "_partition",
-        "_arrival_date",
-        F.struct(*[F.col(c) for c in record]).alias("_input"),
-    )
+        return {n: t for n, t in types.items() if n in of.key or n in of_type_rules}
+    has = {f.name for f in source.table.schema().fields}
+    return types | {n: "string" for n in ("_rescued", "_source_file") if n in has}
 
 
 def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
@@ -184,12 +187,11 @@ def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
     return tuple(sorted(made_of)) or None
 
 
-def origin(frame: DataFrame, columns: tuple[str, ...] | None) -> Column:
-    """xxHash64 of the record that a row was made of, or of the `columns` of it that tell it from
-    others."""
+def origin(types: Mapping[str, str], columns: tuple[str, ...] | None) -> Column:
+    """xxHash64 of the record that a row was made of, `_input`, or of the `columns` of it that tell
+    it from others."""
     from pyspark.sql import functions as F
 
-    types = {f.name: f.dataType.simpleString() for f in frame.schema["_input"].dataType.fields}
     return F.xxhash64(*[hashable(F.col(f"_input.`{n}`"), types[n]) for n in columns or types])
 
 
@@ -295,13 +297,13 @@ def reference_keys(spark: SparkSession, source: Upstream, column: str) -> DataFr
     return keys if source.contract.key == (column,) else keys.distinct()
 
 
-def rows_by_partition(frame: DataFrame) -> dict[str, tuple[int, int | None]]:
+def rows_by_partition(frame: DataFrame, *, has_origin: bool) -> dict[str, tuple[int, int | None]]:
     """Rows of each partition, and the sum of their `_origin` where they have one."""
     from pyspark.sql import functions as F
 
-    of = origin_sum(F.lit(1)) if "_origin" in frame.columns else F.max(F.lit(None).cast("string"))
-    found = frame.groupBy("_partition").agg(F.count("*").alias("rows"), of.alias("of")).toArrow()
+    of = origin_sum(F.lit(1)) if has_origin else F.max(F.lit(None).cast("string"))
+    found = frame.groupBy("_partition").agg(F.count("*").alias("rows"), of.alias("of"))
     return {
         row["_partition"]: (row["rows"], None if row["of"] is None else int(row["of"]))
-        for row in found.to_pylist()
+        for row in found.collect()
     }

@@ -345,9 +345,10 @@ def ensure_evaluable(contract: Contract, sources: Mapping[str, Upstream], rows: 
             theirs = sources[i.table].rows(rows.sparkSession)
             names = [c.name for c in sources[i.table].contract.columns]
             theirs = theirs.select(*names).alias(sources[i.table].contract.name)
-            ours = rows.select(*[c.name for c in contract.columns if c.name in rows.columns])
-            if len(ours.columns) == len(contract.columns):
-                _matching(contract, ours.alias(contract.name), theirs, i.affects)
+            names = [c.name for c in contract.columns]
+            if contract.publish.mode != "scd2":  # which has its own two columns only once published
+                ours = rows.select(*names).alias(contract.name)
+                _matching(contract, ours, theirs, i.affects)
 
 
 def _matching(contract: Contract, ours: DataFrame, theirs: DataFrame, affects: str) -> DataFrame:

@@ -7,12 +7,10 @@ or anything that runs.
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from spark_jobs.contract import validity
+from spark_jobs.contract import standard, validity
 from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, RuleSpec, TypeKept
 from spark_jobs.contract.validity import HISTORY_COLUMNS, Where
 from spark_jobs.errors import ContractError
@@ -251,15 +249,6 @@ class Contract:
         return tuple(i.table for i in self.inputs) + self.references
 
 
-@cache
-def _validator() -> Any:
-    import jsonschema
-
-    text = importlib.resources.files("open_data_contract_standard").joinpath("schema.json")
-    schema = json.loads(text.read_text(encoding="utf-8"))
-    return jsonschema.validators.validator_for(schema)(schema)
-
-
 def _line(node: yaml.Node | None, path: Where) -> int:
     """The 1-based line of `path` in the YAML tree, or of its nearest parent that exists. A name
     stands for the list item that has it as its `name` or `property`."""
@@ -340,7 +329,7 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(f"{path}:{line}: key {repeated.value} is there twice")
     if not isinstance(data, dict):
         raise fail((), "a contract is a mapping that begins with apiVersion and kind")
-    error = next(iter(_validator().iter_errors(data)), None)
+    error = next(iter(standard.validator().iter_errors(data)), None)
     if error is not None:
         # The standard's validator names an unknown key in its message only.
         unknown = re.search(r"'([^']+)' w(?:as|ere) unexpected", error.message)

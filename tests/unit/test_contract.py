@@ -5,12 +5,14 @@ Not here: what a rule does to rows (test_rules.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
+from spark_jobs.contract import standard
 from spark_jobs.contract.checks import KINDS
 from spark_jobs.contract.model import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES
@@ -639,3 +641,27 @@ def test_tables_that_read_each_other(folder):
     chain = what.removeprefix("tables read each other: ").split(" <- ")
     assert len(chain) == 4 and chain[0] == chain[-1]
     assert "silver.a <- silver.b" in " <- ".join(chain * 2), "the arrow points from input to reader"
+
+
+def test_a_document_is_judged_as_the_standards_own_schema_judges_it():
+    """Also one with an unknown property, wherever that is: most objects are let pass at once."""
+    quick = standard.validator()
+    thorough = jsonschema.validators.validator_for(quick.schema)(quick.schema)
+    document = yaml.safe_load((PROJECT / "contracts/silver/fx_rates.yaml").read_text())
+    assert quick.is_valid(document) and thorough.is_valid(document)
+    refusals = 0
+    for place in mappings(document):
+        place["unheardOf"] = 1
+        assert quick.is_valid(document) == thorough.is_valid(document), place
+        refusals += not quick.is_valid(document)
+        del place["unheardOf"]
+    assert refusals > 10
+
+
+def mappings(node: object) -> Iterator[dict]:
+    """Every mapping in a document."""
+    if isinstance(node, dict):
+        yield node
+    inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for value in inside:
+        yield from mappings(value)

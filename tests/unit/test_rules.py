@@ -43,9 +43,11 @@ def fired(engine: Any, c: Contract, rows: list[dict], parents: dict[str, list]) 
     source = {f"{INPUT}{r.spec.source.rpartition('.')[2]}" for r in c.rules if r.kind == "type"}
     rows = [{"_row": i, "_partition": MONDAY} | r for i, r in enumerate(rows)]
     given = {"_row": "int", "_partition": "string"}
+    made = frame(engine, rows, given | types, dict.fromkeys(sorted(source), "string"))
     audited = audit.audited(
         c,
-        frame(engine, rows, given | types, dict.fromkeys(sorted(source), "string")),
+        made,
+        made.schema,
         {r.name: keys(engine, c, r, parents) for r in c.rules if r.kind == "reference"},
     )
     found = audited.select("_row", "_violations", "_warnings").toArrow().to_pylist()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from spark_jobs import quoting
 from spark_jobs.batch.landing.deliveries import Delivery, Slice
-from spark_jobs.batch.landing.rows import READER_COLUMNS, empty, schema
+from spark_jobs.batch.landing.rows import READER_COLUMNS, empty, schema, spread
 from spark_jobs.batch.landing.text import short
 from spark_jobs.batch.landing.values import as_text, record, same
 from spark_jobs.contract.model import Contract
@@ -86,7 +86,7 @@ def read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Deliv
     listed = [(s.uri, s.partition, s.first, s.end) for s in slices]
     frame = spark.createDataFrame(listed, "uri string, partition string, first int, end int")
     shape = schema(contract) + "".join(f", `{_AS_TEXT.format(n)}` string" for n in texts)
-    frame = frame.mapInArrow(read_slices, shape)
+    frame = spread(frame, len(listed)).mapInArrow(read_slices, shape)
     return _converted(frame, contract, texts) if texts else frame
 
 

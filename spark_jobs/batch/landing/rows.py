@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,11 @@ def schema(contract: Contract) -> str:
 
 def empty(spark: SparkSession, contract: Contract) -> DataFrame:
     return spark.createDataFrame([], schema(contract))
+
+
+def spread(paths: DataFrame, rows: int) -> DataFrame:
+    """Paths over as many tasks as there are cores: Sail gives them all to one, however many."""
+    return paths.repartition(min(rows, os.cpu_count() or 1)) if rows > 1 else paths
 
 
 def batch_of(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from spark_jobs.batch.landing.deliveries import Delivery
-from spark_jobs.batch.landing.rows import empty, schema, summary
+from spark_jobs.batch.landing.rows import empty, schema, spread, summary
 from spark_jobs.contract.model import Contract, Source
 from spark_jobs.errors import InputError
 from spark_jobs.lake import storage
@@ -228,6 +227,4 @@ def read_text(
 
     rows = [(p.uri, p.partition, p.start, p.end) for p in listed]
     paths = spark.createDataFrame(rows, "uri string, partition string, start bigint, end bigint")
-    if len(rows) > 1:  # Sail gives the paths to one task, however many they are
-        paths = paths.repartition(min(len(rows), os.cpu_count() or 1))
-    return paths.mapInArrow(parse_files, schema(contract))
+    return spread(paths, len(rows)).mapInArrow(parse_files, schema(contract))
