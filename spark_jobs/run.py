@@ -152,8 +152,6 @@ class _Run:
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> TableReport:
-        from pyspark.errors import PySparkException
-
         contract, lake = self.contract, self.lake
         with self._timed("plan"):
             self.version = transform_version(contract)
@@ -171,6 +169,8 @@ class _Run:
             todo = self._plan()
         result, target = publish.Published(), None
         while todo:
+            from pyspark.errors import PySparkException  # not where there is nothing to do
+
             if target is None:
                 with self._timed("plan"):
                     uri, options = lake.table(contract.table), dict(lake.storage_options)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -64,7 +63,13 @@ SCHEMA = pa.schema(
 CARRIED = "ledger"
 _RACERS = 4
 # Small appends add up: beyond this many files a table's part of the ledger is compacted.
-_MANY_FILES = 64
+_MANY_FILES = 16
+_FILES_KEPT = 512
+_kept: dict[tuple[str, str], pa.Table] = {}
+# What there is to know of a partition without looking at what was counted and checked.
+STATE = (
+    "table", "partition", "batch_id", "status", "started_at", "transform_version", "inputs", "error",
+)  # fmt: skip
 
 
 def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
@@ -167,19 +172,67 @@ def compact(table: DeltaTable, name: str) -> None:
 
 def history(lake: Lake, table: str | None = None) -> pa.Table:
     """Every record of a table (or of all), oldest first; empty if nothing ever ran."""
+    return _once(_rows(lake, [table] if table else None))
+
+
+def newest(lake: Lake) -> list[dict[str, Any]]:
+    """The newest record of each partition of every table, oldest first, as far as STATE goes."""
+    rows = _rows(lake, columns=STATE)
+    keys = zip(rows.column("table").to_pylist(), rows.column("partition").to_pylist(), strict=True)
+    last = {key: i for i, key in enumerate(keys)}
+    out: list[dict[str, Any]] = rows.take(pa.array(sorted(last.values()), pa.int64())).to_pylist()
+    return out
+
+
+def _rows(
+    lake: Lake, tables: Collection[str] | None = None, columns: tuple[str, ...] | None = None
+) -> pa.Table:
+    """The rows of some tables, or of all, oldest first; those columns, or all.
+
+    File by file, and not as a data set: to describe one takes longer than to read these files.
+    """
+    schema = pa.schema([f for f in SCHEMA if columns is None or f.name in columns])
     found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
-    if found is None:
-        return SCHEMA.empty_table()
-    rows = delta.read(found, where=pc.field("table") == table if table else None)
-    return _once(_complete(rows).sort_by("started_at"))
+    parts = [] if found is None else delta.files_by(found, "table")
+    wanted = {path: of for path, of in parts if tables is None or of in tables}
+    if found is None or not wanted:
+        return schema.empty_table()
+    if columns is None:
+        read = _read_once(found, list(wanted))
+    else:
+        read = delta.read_files(found, list(wanted), [c for c in columns if c != "table"])
+    rows = [_complete(part, of, schema) for part, of in zip(read, wanted.values(), strict=True)]
+    return pa.concat_tables(rows).sort_by("started_at")
 
 
-def _complete(rows: pa.Table) -> pa.Table:
-    """Rows of a ledger that may be older than some of its columns."""
-    for f in SCHEMA:
-        if f.name not in rows.column_names:
-            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
-    return rows.select(SCHEMA.names).cast(SCHEMA)
+def _read_once(table: DeltaTable, paths: list[str]) -> list[pa.Table]:
+    """Data files of a ledger. One never changes, so that a process reads each of them once,
+    whatever is committed in between."""
+    known = {path: _kept.get((table.table_uri, path)) for path in paths}
+    new = [path for path, rows in known.items() if rows is None]
+    if new:
+        known.update(zip(new, delta.read_files(table, new), strict=True))
+        if len(_kept) + len(new) > _FILES_KEPT:
+            _kept.clear()
+        _kept.update({(table.table_uri, path): known[path] for path in new})
+    return list(known.values())
+
+
+def _complete(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a file of one table, which may be older than some columns of the ledger."""
+    columns = [
+        pa.repeat(table, rows.num_rows)
+        if f.name == "table"
+        else _cast(rows.column(f.name), f.type)
+        if f.name in rows.column_names
+        else pa.nulls(rows.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _cast(values: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
+    return values if values.type == to else values.cast(to)
 
 
 def _once(rows: pa.Table) -> pa.Table:
@@ -193,13 +246,9 @@ def _once(rows: pa.Table) -> pa.Table:
 
 def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
     """What was published by some tables, oldest first, without checks and errors."""
-    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
-    if found is None or not tables:
-        return []
-    present = {f.name for f in found.schema().fields} - {"checks", "error"}
-    columns = [n for n in SCHEMA.names if n in present]
-    rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
-    return _complete(rows).sort_by("started_at").to_pylist()
+    rows = _rows(lake, tables).drop_columns(["checks", "error"]) if tables else pa.table({})
+    out: list[dict[str, Any]] = rows.to_pylist()
+    return out
 
 
 def latest(lake: Lake, table: str) -> dict[str, dict[str, Any]]:

@@ -64,7 +64,7 @@ def _find(
         return None, []
     plane = EmbeddedDataPlane.of(settings)
     stale = plane.stale(contracts, list(contracts), settings.engine.name)
-    every = find_gaps(contracts, plane.history(None), delivered, days, stale)
+    every = find_gaps(contracts, plane.newest(), delivered, days, stale)
     return days, [g for g in every if g.table in wanted]
 
 

@@ -36,8 +36,12 @@ class DataPlane(Protocol):
         """Runs one table for the partitions of `spec`; errors as `spark_jobs.run.run_table`."""
         ...
 
-    def history(self, table: str | None = None) -> list[dict[str, Any]]:
-        """The ledger's rows of one table, or of all, oldest first."""
+    def history(self, table: str) -> list[dict[str, Any]]:
+        """The ledger's rows of one table, oldest first."""
+        ...
+
+    def newest(self) -> list[dict[str, Any]]:
+        """The state of each partition of every table, as its newest row in the ledger has it."""
         ...
 
     def stale(
@@ -75,11 +79,17 @@ class EmbeddedDataPlane(dg.ConfigurableResource):
         engine = _EngineOnDemand(spec.engine, self.cores, self.memory)
         return run_table(spec, engine, dict(contracts))  # type: ignore[arg-type]
 
-    def history(self, table: str | None = None) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[dict[str, Any]]:
         from spark_jobs.lake import ledger
         from spark_jobs.lake.storage import Lake
 
         return ledger.history(Lake(self.zones, self.storage_options), table).to_pylist()
+
+    def newest(self) -> list[dict[str, Any]]:
+        from spark_jobs.lake import ledger
+        from spark_jobs.lake.storage import Lake
+
+        return ledger.newest(Lake(self.zones, self.storage_options))
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
@@ -89,10 +99,10 @@ class EmbeddedDataPlane(dg.ConfigurableResource):
         from spark_jobs.lake.storage import Lake
 
         lake = Lake(self.zones, self.storage_options)
-        history = ledger.history(lake).to_pylist()
+        newest = ledger.newest(lake)
         with engine_kept_running():
             on_demand = _EngineOnDemand(engine, self.cores, self.memory)
-            return lookups.stale_partitions(contracts, lake, history, on_demand, tables)
+            return lookups.stale_partitions(contracts, lake, newest, on_demand, tables)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         release_engines()
