@@ -93,6 +93,15 @@ def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable
         ) from error
 
 
+def seal(table: DeltaTable) -> tuple[int, int] | None:
+    """When the commit of the table's version was written, and its size: a log in which that commit
+    is another one is not the log that was opened. None if the commit is not there any more."""
+    fs, root = storage.filesystem(unquote(table.table_uri))
+    commit = f"{root.rstrip('/')}/_delta_log/{table.version():020}.json"
+    (info,) = fs.get_file_info([commit])
+    return None if info.type != pafs.FileType.File else (info.mtime_ns, info.size)
+
+
 def create_table(
     uri: str,
     columns: Iterable[tuple[str, str]],
@@ -179,7 +188,9 @@ def read(
 
 def files_by(table: DeltaTable, column: str) -> list[tuple[str, str]]:
     """The data files of the table's version, each with its value of a partition column."""
-    actions = pa.table(table.get_add_actions(flatten=True))
+    actions = table.get_add_actions(flatten=True)
+    # Not pa.table, which brings pandas to ask whether it is one of its.
+    actions = pa.RecordBatchReader.from_stream(actions).read_all()
     paths, values = (actions.column(n).to_pylist() for n in ("path", f"partition.{column}"))
     return list(zip(paths, values, strict=True))
 

@@ -10,6 +10,7 @@ import base64
 import json
 import zlib
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,6 +67,7 @@ _RACERS = 4
 _MANY_FILES = 16
 _FILES_KEPT = 512
 _kept: dict[tuple[str, str], pa.Table] = {}
+_ledgers: dict[str, _Opened] = {}
 # What there is to know of a partition without looking at what was counted and checked.
 STATE = (
     "table", "partition", "batch_id", "status", "started_at", "transform_version", "inputs", "error",
@@ -192,17 +194,53 @@ def _rows(
     File by file, and not as a data set: to describe one takes longer than to read these files.
     """
     schema = pa.schema([f for f in SCHEMA if columns is None or f.name in columns])
-    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
-    parts = [] if found is None else delta.files_by(found, "table")
+    opened = _opened(lake)
+    parts = [] if opened is None else opened.parts
     wanted = {path: of for path, of in parts if tables is None or of in tables}
-    if found is None or not wanted:
+    if opened is None or not wanted:
         return schema.empty_table()
     if columns is None:
-        read = _read_once(found, list(wanted))
+        read = _read_once(opened.table, list(wanted))
     else:
-        read = delta.read_files(found, list(wanted), [c for c in columns if c != "table"])
+        read = delta.read_files(opened.table, list(wanted), [c for c in columns if c != "table"])
     rows = [_complete(part, of, schema) for part, of in zip(read, wanted.values(), strict=True)]
     return pa.concat_tables(rows).sort_by("started_at")
+
+
+@dataclass
+class _Opened:
+    """The ledger at a version; `parts` are its data files, each with the table that it tells of."""
+
+    table: DeltaTable
+    version: int
+    seal: tuple[int, int] | None
+    parts: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, table: DeltaTable) -> _Opened:
+        return cls(table, table.version(), delta.seal(table), delta.files_by(table, "table"))
+
+
+def _opened(lake: Lake) -> _Opened | None:
+    """The ledger at its newest version; None if there is none.
+
+    Every batch commits to it, and every table asks it. A process opens it once and then reads the
+    commits that were added, as long as they were added to the log that it has read.
+    """
+    uri = lake.ledger("batches")
+    known = _ledgers.get(uri)
+    if known is not None and known.seal is not None and delta.seal(known.table) == known.seal:
+        known.table.update_incremental()
+        if known.table.version() == known.version:
+            return known
+        found: DeltaTable | None = known.table
+    else:
+        found = delta.open_table(uri, dict(lake.storage_options))
+    if found is None:
+        _ledgers.pop(uri, None)
+        return None
+    _ledgers[uri] = _Opened.of(found)
+    return _ledgers[uri]
 
 
 def _read_once(table: DeltaTable, paths: list[str]) -> list[pa.Table]:
