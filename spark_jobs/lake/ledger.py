@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from array import array
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,9 +70,7 @@ _FILES_KEPT = 512
 _kept: dict[tuple[str, str], pa.Table] = {}
 _ledgers: dict[str, _Opened] = {}
 # What there is to know of a partition without looking at what was counted and checked.
-STATE = (
-    "table", "partition", "batch_id", "status", "started_at", "transform_version", "inputs", "error",
-)  # fmt: skip
+STATE = ("table", "partition", "batch_id", "status", "transform_version", "inputs", "error")
 
 
 def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
@@ -179,11 +178,12 @@ def history(lake: Lake, table: str | None = None) -> pa.Table:
 
 def newest(lake: Lake) -> list[dict[str, Any]]:
     """The newest record of each partition of every table, oldest first, as far as STATE goes."""
-    rows = _rows(lake, columns=STATE)
-    keys = zip(rows.column("table").to_pylist(), rows.column("partition").to_pylist(), strict=True)
-    last = {key: i for i, key in enumerate(keys)}
-    out: list[dict[str, Any]] = rows.take(pa.array(sorted(last.values()), pa.int64())).to_pylist()
-    return out
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _rows(lake, columns=(*STATE, "started_at")).select(STATE).to_pylist():
+        key = (row["table"], row["partition"])
+        last.pop(key, None)
+        last[key] = row
+    return list(last.values())
 
 
 def _rows(
@@ -259,7 +259,7 @@ def _read_once(table: DeltaTable, paths: list[str]) -> list[pa.Table]:
 def _complete(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
     """The rows of a file of one table, which may be older than some columns of the ledger."""
     columns = [
-        pa.repeat(table, rows.num_rows)
+        _repeated(table, rows.num_rows)
         if f.name == "table"
         else _cast(rows.column(f.name), f.type)
         if f.name in rows.column_names
@@ -267,6 +267,13 @@ def _complete(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
         for f in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def _repeated(text: str, times: int) -> pa.Array:
+    """As pa.repeat, which brings pandas."""
+    value = text.encode()
+    ends = array("i", range(0, (times + 1) * len(value), len(value)))
+    return pa.StringArray.from_buffers(times, pa.py_buffer(ends), pa.py_buffer(value * times))
 
 
 def _cast(values: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:

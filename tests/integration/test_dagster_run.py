@@ -11,7 +11,7 @@ import pytest
 from lakehouse.automation.follow_ups import REST_TAG
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.definitions import build_definitions
-from lakehouse.engines import embedded as data_plane
+from lakehouse.engines import shared
 from lakehouse.engines.embedded import EmbeddedDataPlane
 from lakehouse.local.execution import name_of
 from spark_jobs.engines import session as engines
@@ -144,7 +144,7 @@ def test_a_run_with_nothing_to_do_starts_no_engine(
     def no_engine(*key: Any) -> Engine:
         raise AssertionError(f"an engine was started: {key}")
 
-    monkeypatch.setattr(data_plane, "shared_engine", no_engine)
+    monkeypatch.setattr(shared, "shared_engine", no_engine)
     assert dagster.run(MONDAY, MONDAY).success
 
 
@@ -194,7 +194,7 @@ def test_runs_share_one_engine_that_stops_at_the_end(
         return started[-1]
 
     monkeypatch.setattr(engines.Engine, "start", start)
-    alone = data_plane._Engines()
+    alone = shared._Engines()
     with alone.held():
         first = alone.get(("sail", 1, None))
         alone.release()  # what the end of a run does
