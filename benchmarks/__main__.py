@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench = Bench(work, runs, _progress)
     if scale is not None:
         bench.a_scales, bench.b_scale, bench.c_scale, bench.d_scale = (scale,), scale, scale, scale
-        bench.g_lines = int(scale * 10_000_000)
+        bench.f_scale, bench.g_lines = scale, int(scale * 10_000_000)
+    if asked.quick:
+        bench.f_days, bench.f_rejected = 30, 5_000
     try:
         rows = bench.compared(letters)
     except ContenderFailed as error:

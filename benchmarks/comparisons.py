@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import measure, text_lines
+from benchmarks import large_lake, measure, text_lines
+from benchmarks.large_lake import QUARANTINED, LargeLake
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
 from benchmarks.table import Row
@@ -31,6 +33,18 @@ POLARS, DBT = "bare Polars + delta-rs", "dlt + DuckDB + dbt"
 GIB = 2**30
 # What the platform may cost, by scale: times the script, and times the script with its settings.
 TARGETS_A = {0.1: (1.3, None), 1: (None, 1.1)}
+# Commands that need no engine, each with the exit code that it should have.
+COMMANDS: tuple[tuple[Any, ...], ...] = (
+    (0, "--help"),
+    (0, "check"),
+    (0, "gaps"),
+    (0, "quarantine", "list"),
+    (0, "quarantine", "show", QUARANTINED, "--limit", "20"),
+    (0, "quarantine", "replay", "silver.products"),
+    (2, "quarantine", "discard", QUARANTINED, "nothing", "--reason", "none"),
+    (2, "deliver", "--days", "5000"),
+    (2, "materialize", "silver.nothing"),
+)
 
 
 @dataclass
@@ -48,6 +62,9 @@ class Bench:
     b_scale: float = 0.1
     c_scale: float = 0.1
     d_scale: float = 1
+    f_scale: float | None = None
+    f_days: int = large_lake.DAYS
+    f_rejected: int = large_lake.REJECTED
     g_lines: int = 2_000_000
     held: dict[tuple[float, str], Cost] = field(default_factory=dict)
 
@@ -193,26 +210,41 @@ class Bench:
     # -- (f) nothing to do ----------------------------------------------------------------------
 
     def _f(self) -> list[Row]:
-        delivery = self._delivery(self.b_scale)
-        base = self.work / "history" / delivery.folder.name
-        shutil.rmtree(base, ignore_errors=True)
-        arguments = (str(delivery.landing), "{out}/lake", "sail", *delivery.partitions())
-        at = [a.replace("{out}/lake", str(base)) for a in arguments]
-        first = measure.run(f"{CONTENDERS}.data_plane", at, self.work / "logs/history.log")
-        commits: dict[str, int] = {}
-        again = Contender(
-            "a run with nothing to do",
-            f"{CONTENDERS}.data_plane",
-            arguments,
-            prepare=lambda out: _copy(base, out),
-            inspect=lambda out: commits.update(new=_commits(out / "lake") - _commits(base)),
-        )
+        return [*self._nothing_to_do(), *self._commands()]
+
+    def _nothing_to_do(self) -> list[Row]:
+        """`lakehouse run` once more, start of the process and the marts included."""
+        home = self.work / "home-of-a-run"
+        lake, variables = home / "lake", {"LAKEHOUSE_HOME": str(home)}
+        shutil.rmtree(home, ignore_errors=True)
+        delivered = ["run", *(["--scale", f"{self.f_scale:g}"] if self.f_scale else [])]
+        log = self.work / "logs" / "run.log"
+        first = measure.run(f"{CONTENDERS}.command", ["0", *delivered], log, **variables)
+        before = _commits(lake)
+        again = _command("a run with nothing to do", 0, "run", **variables)
         cost = race([again], self.runs, self.work, self.tell)[again.name]
+        commits = _commits(lake) - before
+        name = "lakehouse run with nothing to do, 27 tables and 7 marts"
         return [
-            Row("f", f"{again.name}, scale {self.b_scale:g}: commits", cost,
-                str(commits["new"]), target="= 0", met=commits["new"] == 0),
+            Row("f", name, cost, *_seconds(cost, 5)),
+            Row("f", "its commits", ratio=str(commits), target="= 0", met=commits == 0),
             Row("f", "the run before it, once", first),
-        ]  # fmt: skip
+        ]
+
+    def _commands(self) -> list[Row]:
+        """Commands that look at a lake, or refuse, where there is much of it."""
+        large = LargeLake(self.work / "large-lake", self.f_days, self.f_rejected)
+        self.tell(f"a lake of {large.days} days and {large.rejected:,} quarantined rows")
+        large.write()
+        asked = [
+            _command(f"lakehouse {' '.join(words)}", expected, *words, **large.variables)
+            for expected, *words in COMMANDS
+        ]
+        costs = race(asked, self.runs, self.work, self.tell)
+        of = f"{large.days} days, {large.rejected:,} quarantined rows"
+        return [
+            Row("f", f"{c.name} ({of})", costs[c.name], *_seconds(costs[c.name], 2)) for c in asked
+        ]
 
     # -- (g) reading text ------------------------------------------------------------------------
 
@@ -231,6 +263,15 @@ class Bench:
             rows.append(Row("g", f"{names[0]}, {size}", ours, *_ratios(ours, other, 2)))
             rows.append(Row("g", names[1], other))
         return rows
+
+
+def _command(name: str, expected: int, *words: str, **variables: str) -> Contender:
+    arguments = (str(expected), *words)
+    return Contender(name, f"{CONTENDERS}.command", arguments, variables=variables)
+
+
+def _seconds(cost: Cost, most: float) -> tuple[str, str, str, bool]:
+    return "", "", f"<= {most:g} s", cost.wall <= most
 
 
 def _ratios(

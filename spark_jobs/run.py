@@ -148,8 +148,6 @@ class _Run:
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> TableReport:
-        from pyspark.errors import PySparkException
-
         contract, lake = self.contract, self.lake
         with self._timed("plan"):
             self.version = transform_version(contract)
@@ -167,6 +165,8 @@ class _Run:
             todo = self._plan()
         result, target = publish.Published(), None
         while todo:
+            from pyspark.errors import PySparkException  # not where there is nothing to do
+
             if target is None:
                 with self._timed("plan"):
                     uri, options = lake.table(contract.table), dict(lake.storage_options)
@@ -404,7 +404,9 @@ class _Run:
             with self._timed("count"):
                 rows = audit.staged_rows(spark, contract, to.uri, folder, todo)
                 if rows is not None:
-                    self._altered |= inputs.doubled(self._with_origin(driving, has_input=True), rows)
+                    self._altered |= inputs.doubled(
+                        self._with_origin(driving, has_input=True), rows
+                    )
         return staged
 
     def _are_told_by_some_columns(self) -> bool:

@@ -95,8 +95,11 @@ class FakePlane:
                 }
             )
 
-    def history(self, table: str | None = None) -> list[dict[str, Any]]:
-        return [row for row in self.rows if table in (None, row["table"])]
+    def history(self, table: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["table"] == table]
+
+    def newest(self) -> list[dict[str, Any]]:
+        return list({(row["table"], row["partition"]): row for row in self.rows}.values())
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
@@ -113,8 +116,11 @@ class AnyPlane:
     def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
         return self.plane.run(spec, contracts)
 
-    def history(self, table: str | None = None) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[dict[str, Any]]:
         return self.plane.history(table)
+
+    def newest(self) -> list[dict[str, Any]]:
+        return self.plane.newest()
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str

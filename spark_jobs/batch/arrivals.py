@@ -16,6 +16,7 @@ from typing import Any
 from spark_jobs import window
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake import ledger
+from spark_jobs.lake.storage import Lake
 from spark_jobs.window import WHOLE
 
 Row = Mapping[str, Any]
@@ -80,28 +81,34 @@ class Arrivals:
 
 
 def behind(
-    contracts: Mapping[str, Contract], history: Iterable[Row], tables: Iterable[str]
+    contracts: Mapping[str, Contract], lake: Lake, tables: Iterable[str]
 ) -> dict[str, dict[str, str]]:
     """The published partitions of some tables that lack records which came back into a window of
-    their input when another window gave way, with the reason, by table. `history` are the rows of
-    the ledger, oldest first."""
-    arrived = Arrivals.of(history)
+    their input when another window gave way, with the reason, by table."""
+    came_back = ledger.revived(lake)
+    readers = [t for t in tables if contracts[t].partitioning]
+    readers = [t for t in readers if came_back & set(contracts[t].upstream)]
+    if not readers:
+        return {}
+    concerned = {*readers, *(name for t in readers for name in contracts[t].upstream)}
+    arrived = Arrivals.of(ledger.of_tables(lake, sorted(concerned)))
     out: dict[str, dict[str, str]] = {}
-    for table in tables:
+    for table in readers:
         contract, done = contracts[table], arrived.newest.get(table, {})
-        for name in contract.upstream if contract.partitioning else ():
-            for (source, key), batches in arrived.revivals.items():
-                p = _partition_of(contract, contracts[name], key)
-                if source != name or p not in done:
-                    continue
-                last, back = done[p], batches[-1]
-                recorded = back["started_at"] + timedelta(seconds=back["seconds"])
-                if last["started_at"] > recorded + _RECORDED_WITHIN:
-                    continue
-                version = last["transform_version"]
-                present = arrived.fingerprint(contracts, contract.upstream, version, p)
-                if present != last["fingerprint"]:
-                    out.setdefault(table, {})[p] = f"records came back into {name} {key}"
+        for (source, key), batches in arrived.revivals.items():
+            if source not in contract.upstream:
+                continue
+            p = _partition_of(contract, contracts[source], key)
+            if p not in done:
+                continue
+            last, back = done[p], batches[-1]
+            recorded = back["started_at"] + timedelta(seconds=back["seconds"])
+            if last["started_at"] > recorded + _RECORDED_WITHIN:
+                continue
+            version = last["transform_version"]
+            present = arrived.fingerprint(contracts, contract.upstream, version, p)
+            if present != last["fingerprint"]:
+                out.setdefault(table, {})[p] = f"records came back into {source} {key}"
     return out
 
 

@@ -81,14 +81,15 @@ def versions(contract: Contract, sources: Mapping[str, Upstream]) -> dict[str, s
 def stale_partitions(
     contracts: Mapping[str, Contract],
     lake: Lake,
-    history: Iterable[Mapping[str, Any]],
+    newest: Iterable[Mapping[str, Any]],
     engine: HasSession,
     tables: Iterable[str],
 ) -> dict[str, dict[str, str]]:
-    """What made each stale partition stale, by table; `history` is the ledger, oldest first. The
-    engine is asked for its session only if a lookup moved and was not compared since."""
+    """What made each stale partition stale, by table; `newest` are the newest records of partitions
+    in the ledger. The engine is asked for its session only if a lookup moved and was not compared
+    since."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for row in history:
+    for row in newest:
         rows.setdefault(row["table"], []).append(row)
     out = {}
     for name in tables:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 from deltalake import write_deltalake
 
 from spark_jobs.batch.audit import record_text, staged_frame
@@ -230,6 +229,8 @@ def _decide_on_leaving(
     files = [f"{path}/{name}" for name, _ in storage.tree(f"{to.uri}/{folder}/outcome=insert")]
     still = pa.array([], pa.string())
     if files:
+        import pyarrow.dataset as pads  # brings pandas
+
         now = pads.dataset(files, filesystem=fs, format="parquet")
         still = now.to_table(columns=["quarantine_id"]).column(0).combine_chunks()
     leaving = pc.field("partition").isin(partitions) & ~pc.field("quarantine_id").isin(still)

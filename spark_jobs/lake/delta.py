@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # Bounds of longer strings are cut, the upper one made greater than whatever begins like it.
 _LONGEST_STAT = 64
 _LAST_CHARACTER = "\U0010ffff"
+_READ_AT_ONCE = 8
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _ARROW = {
@@ -89,6 +91,15 @@ def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable
             f"{uri}: the Delta log cannot be read ({error}). Restore the _delta_log folder from"
             " a backup, or move the table away and rebuild it by a backfill."
         ) from error
+
+
+def seal(table: DeltaTable) -> tuple[int, int] | None:
+    """When the commit of the table's version was written, and its size: a log in which that commit
+    is another one is not the log that was opened. None if the commit is not there any more."""
+    fs, root = storage.filesystem(unquote(table.table_uri))
+    commit = f"{root.rstrip('/')}/_delta_log/{table.version():020}.json"
+    (info,) = fs.get_file_info([commit])
+    return None if info.type != pafs.FileType.File else (info.mtime_ns, info.size)
 
 
 def create_table(
@@ -173,6 +184,30 @@ def read(
 ) -> pa.Table:
     """The rows of the table's version that meet `where`."""
     return dataset(table).to_table(columns=columns, filter=where)
+
+
+def files_by(table: DeltaTable, column: str) -> list[tuple[str, str]]:
+    """The data files of the table's version, each with its value of a partition column."""
+    actions = table.get_add_actions(flatten=True)
+    # Not pa.table, which brings pandas to ask whether it is one of its.
+    actions = pa.RecordBatchReader.from_stream(actions).read_all()
+    paths, values = (actions.column(n).to_pylist() for n in ("path", f"partition.{column}"))
+    return list(zip(paths, values, strict=True))
+
+
+def read_files(
+    table: DeltaTable, paths: Iterable[str], columns: Collection[str] | None = None
+) -> list[pa.Table]:
+    """The rows of some data files, each without its partition columns; of the columns those that a
+    file has, or all."""
+    fs, root = storage.filesystem(unquote(table.table_uri))
+
+    def read_one(path: str) -> pa.Table:
+        with pq.ParquetFile(f"{root.rstrip('/')}/{unquote(path)}", filesystem=fs) as file:
+            return file.read(columns=None if columns is None else list(columns))
+
+    with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+        return list(threads.map(read_one, paths))
 
 
 def active_files(table: DeltaTable) -> list[ActiveFile]:

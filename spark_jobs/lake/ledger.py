@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,7 +66,12 @@ SCHEMA = pa.schema(
 CARRIED = "ledger"
 _RACERS = 4
 # Small appends add up: beyond this many files a table's part of the ledger is compacted.
-_MANY_FILES = 64
+_MANY_FILES = 16
+_FILES_KEPT = 512
+_kept: dict[tuple[str, str], pa.Table] = {}
+_ledgers: dict[str, _Opened] = {}
+# What there is to know of a partition without looking at what was counted and checked.
+STATE = ("table", "partition", "batch_id", "status", "transform_version", "inputs", "error")
 
 
 def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
@@ -167,19 +174,118 @@ def compact(table: DeltaTable, name: str) -> None:
 
 def history(lake: Lake, table: str | None = None) -> pa.Table:
     """Every record of a table (or of all), oldest first; empty if nothing ever ran."""
-    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
+    return _once(_rows(lake, [table] if table else None))
+
+
+def newest(lake: Lake) -> list[dict[str, Any]]:
+    """The newest record of each partition of every table, oldest first, as far as STATE goes."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _rows(lake, columns=(*STATE, "started_at")).select(STATE).to_pylist():
+        key = (row["table"], row["partition"])
+        last.pop(key, None)
+        last[key] = row
+    return list(last.values())
+
+
+def revived(lake: Lake) -> set[str]:
+    """The tables of which a batch brought records back into a window."""
+    rows = _rows(lake, columns=("table", "revived_in", "started_at"))
+    came_back = pc.greater(pc.list_value_length(rows.column("revived_in")), 0)
+    return set(rows.filter(came_back).column("table").to_pylist())
+
+
+def _rows(
+    lake: Lake, tables: Collection[str] | None = None, columns: tuple[str, ...] | None = None
+) -> pa.Table:
+    """The rows of some tables, or of all, oldest first; those columns, or all.
+
+    File by file, and not as a data set: to describe one takes longer than to read these files.
+    """
+    schema = pa.schema([f for f in SCHEMA if columns is None or f.name in columns])
+    opened = _opened(lake)
+    parts = [] if opened is None else opened.parts
+    wanted = {path: of for path, of in parts if tables is None or of in tables}
+    if opened is None or not wanted:
+        return schema.empty_table()
+    if columns is None:
+        read = _read_once(opened.table, list(wanted))
+    else:
+        read = delta.read_files(opened.table, list(wanted), [c for c in columns if c != "table"])
+    rows = [_complete(part, of, schema) for part, of in zip(read, wanted.values(), strict=True)]
+    return pa.concat_tables(rows).sort_by("started_at")
+
+
+@dataclass
+class _Opened:
+    """The ledger at a version; `parts` are its data files, each with the table that it tells of."""
+
+    table: DeltaTable
+    version: int
+    seal: tuple[int, int] | None
+    parts: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, table: DeltaTable) -> _Opened:
+        return cls(table, table.version(), delta.seal(table), delta.files_by(table, "table"))
+
+
+def _opened(lake: Lake) -> _Opened | None:
+    """The ledger at its newest version; None if there is none.
+
+    Every batch commits to it, and every table asks it. A process opens it once and then reads the
+    commits that were added, as long as they were added to the log that it has read.
+    """
+    uri = lake.ledger("batches")
+    known = _ledgers.get(uri)
+    if known is not None and known.seal is not None and delta.seal(known.table) == known.seal:
+        known.table.update_incremental()
+        if known.table.version() == known.version:
+            return known
+        found: DeltaTable | None = known.table
+    else:
+        found = delta.open_table(uri, dict(lake.storage_options))
     if found is None:
-        return SCHEMA.empty_table()
-    rows = delta.read(found, where=pc.field("table") == table if table else None)
-    return _once(_complete(rows).sort_by("started_at"))
+        _ledgers.pop(uri, None)
+        return None
+    _ledgers[uri] = _Opened.of(found)
+    return _ledgers[uri]
 
 
-def _complete(rows: pa.Table) -> pa.Table:
-    """Rows of a ledger that may be older than some of its columns."""
-    for f in SCHEMA:
-        if f.name not in rows.column_names:
-            rows = rows.append_column(f, pa.nulls(rows.num_rows, f.type))
-    return rows.select(SCHEMA.names).cast(SCHEMA)
+def _read_once(table: DeltaTable, paths: list[str]) -> list[pa.Table]:
+    """Data files of a ledger. One never changes, so that a process reads each of them once,
+    whatever is committed in between."""
+    known = {path: _kept.get((table.table_uri, path)) for path in paths}
+    new = [path for path, rows in known.items() if rows is None]
+    if new:
+        known.update(zip(new, delta.read_files(table, new), strict=True))
+        if len(_kept) + len(new) > _FILES_KEPT:
+            _kept.clear()
+        _kept.update({(table.table_uri, path): known[path] for path in new})
+    return list(known.values())
+
+
+def _complete(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a file of one table, which may be older than some columns of the ledger."""
+    columns = [
+        _repeated(table, rows.num_rows)
+        if f.name == "table"
+        else _cast(rows.column(f.name), f.type)
+        if f.name in rows.column_names
+        else pa.nulls(rows.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _repeated(text: str, times: int) -> pa.Array:
+    """As pa.repeat, which brings pandas."""
+    value = text.encode()
+    ends = array("i", range(0, (times + 1) * len(value), len(value)))
+    return pa.StringArray.from_buffers(times, pa.py_buffer(ends), pa.py_buffer(value * times))
+
+
+def _cast(values: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
+    return values if values.type == to else values.cast(to)
 
 
 def _once(rows: pa.Table) -> pa.Table:
@@ -193,13 +299,9 @@ def _once(rows: pa.Table) -> pa.Table:
 
 def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
     """What was published by some tables, oldest first, without checks and errors."""
-    found = delta.open_table(lake.ledger("batches"), dict(lake.storage_options))
-    if found is None or not tables:
-        return []
-    present = {f.name for f in found.schema().fields} - {"checks", "error"}
-    columns = [n for n in SCHEMA.names if n in present]
-    rows = delta.read(found, where=pc.field("table").isin(tables), columns=columns)
-    return _complete(rows).sort_by("started_at").to_pylist()
+    rows = _rows(lake, tables).drop_columns(["checks", "error"]) if tables else pa.table({})
+    out: list[dict[str, Any]] = rows.to_pylist()
+    return out
 
 
 def latest(lake: Lake, table: str) -> dict[str, dict[str, Any]]:

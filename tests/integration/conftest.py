@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.engines.embedded import engine_kept_running
+from lakehouse.engines.shared import engine_kept_running
 from tests.integration.dagster_lake import DagsterLake, people_lake
 
 

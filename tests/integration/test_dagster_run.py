@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,7 +15,7 @@ import pytest
 from lakehouse.automation.follow_ups import REST_TAG
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.definitions import build_definitions
-from lakehouse.engines import embedded as data_plane
+from lakehouse.engines import shared
 from lakehouse.engines.embedded import EmbeddedDataPlane
 from lakehouse.local.execution import name_of
 from spark_jobs.engines import session as engines
@@ -19,6 +23,7 @@ from spark_jobs.engines.session import Engine
 from tests.integration.dagster_lake import DAYS, DagsterLake, people
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, copied
 
+PROJECT = Path(__file__).parents[2]
 CANARY = "canary.ada@lovelace.org"
 
 
@@ -144,8 +149,59 @@ def test_a_run_with_nothing_to_do_starts_no_engine(
     def no_engine(*key: Any) -> Engine:
         raise AssertionError(f"an engine was started: {key}")
 
-    monkeypatch.setattr(data_plane, "shared_engine", no_engine)
+    monkeypatch.setattr(shared, "shared_engine", no_engine)
     assert dagster.run(MONDAY, MONDAY).success
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from spark_jobs.lake import delta
+opened = []
+real = delta.read_files
+def read_files(table, paths, columns=None):
+    opened.extend(paths)
+    return real(table, paths, columns)
+delta.read_files = read_files
+from lakehouse.cli.lake_run import Request, materialize_lake
+from lakehouse.settings.model import load_settings
+from spark_jobs.contract.model import load_contracts
+settings = load_settings()
+contracts = load_contracts(settings.contracts)
+first, last = sys.argv[1:]
+assert materialize_lake(settings, contracts, Request(first, last))
+modules = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps({"opened": opened, "modules": modules}))
+"""
+
+
+def test_a_run_with_nothing_to_do_imports_no_engine_and_no_dbt_and_reads_a_ledger_file_once(
+    tmp_path: Path,
+) -> None:
+    """On the whole project, marts included, in a process of its own."""
+    home = {"LAKEHOUSE_HOME": str(tmp_path)}
+    deliver = ["deliver", "--scale", "0.001", "--days", "1"]
+    run_of_its_own("-m", "benchmarks.contenders.command", "0", *deliver, **home)
+    for _ in range(2):
+        said = run_of_its_own("-c", RUN, MONDAY, MONDAY, **home)
+    found = json.loads(said.splitlines()[-1])
+    assert not {"dbt", "dagster_dbt", "pyspark", "pysail"} & set(found["modules"])
+    assert found["opened"], "the ledger was read"
+    assert len(found["opened"]) == len(set(found["opened"]))
+
+
+def run_of_its_own(*arguments: str, **variables: str) -> str:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LAKEHOUSE", "DAGSTER"))}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=PROJECT,
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def test_a_forced_run_does_the_work_again(dagster: DagsterLake) -> None:
@@ -194,7 +250,7 @@ def test_runs_share_one_engine_that_stops_at_the_end(
         return started[-1]
 
     monkeypatch.setattr(engines.Engine, "start", start)
-    alone = data_plane._Engines()
+    alone = shared._Engines()
     with alone.held():
         first = alone.get(("sail", 1, None))
         alone.release()  # what the end of a run does

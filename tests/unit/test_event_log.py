@@ -6,7 +6,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as db
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from lakehouse.local import event_log
@@ -16,15 +18,21 @@ from lakehouse.settings.model import Settings, SettingsError, load_settings
 PROJECT = Path(__file__).parents[2]
 DAYS = [f"2026-10-{d:02d}" for d in range(5, 15)]
 KEY = dg.AssetKey("days")
+PARTITIONS = dg.DailyPartitionsDefinition("2026-10-05", end_date="2026-10-30")
 
 
 @dg.asset(
     name="days",
-    partitions_def=dg.DailyPartitionsDefinition("2026-10-05", end_date="2026-10-30"),
+    partitions_def=PARTITIONS,
     check_specs=[dg.AssetCheckSpec("sound", asset="days")],
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def days(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    stop = context.run.tags.get("fail_after")
+    if stop is not None:
+        for partition in DAYS[: int(stop)]:
+            yield dg.AssetMaterialization(KEY, partition=partition)
+        raise dg.Failure("as asked", allow_retries=False)
     for partition in context.partition_keys:
         context.add_asset_metadata({"day": partition}, partition_key=partition)
     yield dg.MaterializeResult()
@@ -45,12 +53,15 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def materialize(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    tags = {
+def materialize(
+    instance: dg.DagsterInstance, fail_after: int | None = None
+) -> dg.ExecuteInProcessResult:
+    tags = {} if fail_after is None else {"fail_after": str(fail_after)}
+    tags |= {
         "dagster/asset_partition_range_start": DAYS[0],
         "dagster/asset_partition_range_end": DAYS[-1],
     }
-    return dg.materialize([days], instance=instance, tags=tags)
+    return dg.materialize([days], instance=instance, tags=tags, raise_on_error=False)
 
 
 def test_a_range_is_recorded_partition_by_partition(instance: dg.DagsterInstance) -> None:
@@ -59,6 +70,79 @@ def test_a_range_is_recorded_partition_by_partition(instance: dg.DagsterInstance
     latest = instance.get_latest_materialization_event(KEY)
     assert latest is not None
     assert latest.asset_materialization.partition == DAYS[-1]
+
+
+def planned_rows(instance: dg.DagsterInstance) -> list[tuple[str, str | None]]:
+    """Run and partition of what is planned, as the index of all runs has it."""
+    filters = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, KEY)
+    found = instance.event_log_storage.get_event_records(filters, ascending=True)
+    return [(r.run_id, r.partition_key) for r in found]
+
+
+def test_a_range_plans_each_asset_once_in_its_log_and_each_partition_in_the_index(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = materialize(instance).run_id
+    (planned,) = instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    assert list(planned.get_dagster_event().partitions_subset.get_partition_keys()) == DAYS
+    assert planned_rows(instance) == [(run, day) for day in DAYS]
+
+
+def test_partitions_of_a_run_that_dies_are_failed_and_the_others_are_not(
+    instance: dg.DagsterInstance,
+) -> None:
+    materialize(instance)
+    broken = materialize(instance, fail_after=3)
+    assert not broken.success
+    said = get_and_update_asset_status_cache_value(instance, KEY, PARTITIONS)
+    assert said is not None
+    failed = said.deserialize_failed_partition_subsets(PARTITIONS)
+    assert set(failed.get_partition_keys()) == set(DAYS[3:])
+
+
+def test_the_index_has_what_the_stock_storage_would_have_put_there(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    run = materialize(instance).run_id
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as stock:
+        other = materialize(stock).run_id
+        theirs = events_of_the_index(stock, other)
+    assert events_of_the_index(instance, run) == theirs
+
+
+def events_of_the_index(instance: dg.DagsterInstance, run: str) -> list[tuple[Any, ...]]:
+    filters = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, KEY)
+    found = instance.event_log_storage.get_event_records(filters, ascending=True)
+    events = [r.event_log_entry.get_dagster_event() for r in found if r.run_id == run]
+    return sorted(
+        (e.partition, e.message, e.step_key, e.asset_materialization_planned_data) for e in events
+    )
+
+
+def test_a_batch_takes_one_statement_per_database_and_not_one_per_event(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    real = event_log.BatchingEventLog._engine
+
+    def watched(self: Any, shard: str) -> Any:
+        engine = real(self, shard)
+        if not db.event.contains(engine, "before_cursor_execute", note):
+            db.event.listen(engine, "before_cursor_execute", note)
+        return engine
+
+    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if statement.startswith("INSERT INTO event_logs"):
+            statements.append(statement)
+
+    monkeypatch.setattr(event_log.BatchingEventLog, "_engine", watched)
+    result = materialize(instance)
+    events = instance.event_log_storage.get_records_for_run(result.run_id).records
+    kinds = dg.DagsterEventType
+    batched = (kinds.ASSET_MATERIALIZATION, kinds.ASSET_MATERIALIZATION_PLANNED,
+               kinds.ASSET_CHECK_EVALUATION_PLANNED)  # fmt: skip
+    alone = [r for r in events if r.event_log_entry.dagster_event_type not in batched]
+    assert len(statements) <= 2 * len(alone) + 2 * 2, "two batches: the plan, the partitions"
 
 
 def test_a_run_plans_one_evaluation_of_a_check(instance: dg.DagsterInstance) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.large_lake import LargeLake
+from spark_jobs.lake import ledger
+
 PROJECT = Path(__file__).parents[2]
 ENGINES = ("pyspark", "pysail", "duckdb", "dbt", "dagster_dbt", "boto3")
 RUN = """
@@ -32,10 +35,16 @@ COMMANDS = [
     ("deliver", "--help"),
     ("backfill", "--help"),
     ("ui", "--help"),
+    ("gaps",),
+]
+REFUSED = [
+    ("materialize", "silver.nothing"),
+    ("backfill", "--from", "2026-10-05", "--to", "2026-10-06", "--tables", "silver.nothing"),
+    ("deliver", "--days", "5000"),
 ]
 
 
-def imported(home: Path, *arguments: str) -> set[str]:
+def imported(home: Path, *arguments: str, code: int = 0) -> set[str]:
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("LAKEHOUSE", "DAGSTER"))
     }
@@ -48,7 +57,7 @@ def imported(home: Path, *arguments: str) -> set[str]:
         check=True,
     )
     *said, modules = done.stderr.strip().splitlines()
-    assert said == ["exit code 0"], done.stderr
+    assert said[-1] == f"exit code {code}", done.stderr
     return set(modules.split(","))
 
 
@@ -60,8 +69,39 @@ def test_a_command_without_a_run_imports_neither_an_engine_nor_dagster(
     assert not found & {*ENGINES, "dagster"}
 
 
-def test_looking_for_gaps_imports_no_engine(tmp_path: Path) -> None:
-    assert not imported(tmp_path, "gaps") & set(ENGINES)
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_a_command_that_refuses_imports_neither_an_engine_nor_dagster(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    found = imported(tmp_path, *arguments, code=2)
+    assert not found & {*ENGINES, "dagster"}
+
+
+def test_a_question_for_gaps_reads_only_what_it_needs_of_a_ledger(tmp_path: Path) -> None:
+    """No counts and checks, and in Python only the newest record of each partition."""
+    large = LargeLake(tmp_path, days=2, rejected=10)
+    large.write()
+    code = f"""
+from spark_jobs.lake import delta
+real = delta.read_files
+def read_files(table, paths, columns=None):
+    print(*sorted(columns))
+    return real(table, paths, columns)
+delta.read_files = read_files
+{RUN}"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LAKEHOUSE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "gaps"],
+        cwd=PROJECT,
+        env=environment | large.variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    read, said = done.stdout.splitlines()
+    assert read.split() == sorted({*ledger.STATE, "started_at"} - {"table"})
+    assert said == "No gaps from 2025-10-27 to 2025-10-28."
+    assert "pandas" not in done.stderr.splitlines()[-1].split(",")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("check",), ("gaps",)], ids=" ".join)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import dagster as dg
 import pytest
 import sqlglot
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from sqlglot import exp
 
 from lakehouse.marts import assets as mart_assets
@@ -30,6 +32,7 @@ from lakehouse.marts.builds import (
     write_builds,
 )
 from lakehouse.marts.dbt import DbtProjectError, prepared_project
+from lakehouse.marts.specs import asset_key
 from lakehouse.settings.model import (
     RedshiftWarehouse,
     RetrySettings,
@@ -67,6 +70,40 @@ def models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def marts(settings: Settings) -> dg.AssetsDefinition:
     assets, _ = build_marts(settings)
     return assets[0]
+
+
+def test_assets_and_checks_are_those_that_dagster_dbt_derives(
+    marts: dg.AssetsDefinition, manifest: dict[str, Any]
+) -> None:
+    class Keys(DagsterDbtTranslator):
+        def get_asset_key(self, dbt_resource_props: dict[str, Any]) -> dg.AssetKey:
+            return asset_key(manifest, dbt_resource_props["unique_id"])
+
+    @dbt_assets(
+        name="theirs",
+        manifest=manifest,
+        dagster_dbt_translator=Keys(DagsterDbtTranslatorSettings(enable_source_metadata=False)),
+    )
+    def theirs(): ...
+
+    def of(spec: dg.AssetSpec) -> tuple[Any, ...]:
+        told = ("dagster_dbt/unique_id", "dagster/table_name", "dagster/storage_kind",
+                "dagster-dbt/materialization_type")  # fmt: skip
+        return (
+            spec.key, {d.asset_key for d in spec.deps}, spec.description, spec.code_version,
+            spec.skippable, [spec.metadata[name] for name in told],
+        )  # fmt: skip
+
+    def by_key(specs: Iterable[Any]) -> dict[Any, Any]:
+        return {spec.key: spec for spec in specs}
+
+    assert {k: of(s) for k, s in by_key(marts.specs).items()} == {
+        k: of(s) for k, s in by_key(theirs.specs).items()
+    }
+    assert by_key(marts.check_specs) == by_key(theirs.check_specs)
+    assert marts.keys_by_output_name == theirs.keys_by_output_name
+    assert marts.op.tags == theirs.op.tags
+    assert marts.can_subset == theirs.can_subset
 
 
 def copy_of_the_project(settings: Settings, folder: Path) -> Settings:

@@ -167,7 +167,7 @@ def _gap_filler(
         if days is None:
             return dg.SkipReason("nothing has been delivered yet")
         first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
-        ledger = data_plane.history()
+        ledger = data_plane.newest()
         stale = data_plane.stale(contracts, list(ours), settings.engine.name)
         for table, partitions in stale.items():  # the run that makes it current says so itself
             if contracts[table].lookups:

@@ -21,11 +21,14 @@ def backfill(first: datetime, last: datetime, tables: str, force: bool) -> None:
     """Materialize a range of days. A bad day fails and is named; the others are published."""
     if last < first:
         raise click.BadParameter("--to lies before --from")
-    from lakehouse.cli.lake_run import Request, materialize_lake
+    from lakehouse.cli.selection import ensure_exist
     from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
     names = tuple(name.strip() for name in tables.split(",") if name.strip())
+    ensure_exist(contracts, names)
+    from lakehouse.cli.lake_run import Request, materialize_lake
+
     request = Request(first.date().isoformat(), last.date().isoformat(), names, force)
     sys.exit(0 if materialize_lake(settings, contracts, request) else 1)

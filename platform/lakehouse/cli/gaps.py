@@ -28,7 +28,7 @@ def gaps(tables: str, fill: bool) -> None:
     Exit code 1 if there are any.
     """
     from lakehouse.cli.selection import select
-    from lakehouse.engines.embedded import engine_kept_running
+    from lakehouse.engines.shared import engine_kept_running
     from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
@@ -55,16 +55,21 @@ def _find(
 ) -> tuple[tuple[date, date] | None, list[Gap]]:
     from lakehouse.automation.gaps import find_gaps, horizon
     from lakehouse.automation.landing import snapshot
-    from lakehouse.engines.embedded import EmbeddedDataPlane
+    from lakehouse.engines.shared import EngineOnDemand
+    from spark_jobs.batch.stale import stale_partitions
+    from spark_jobs.lake import ledger
+    from spark_jobs.lake.storage import Lake
 
     datasets = [c.source.dataset for c in contracts.values() if c.source]
     delivered = snapshot(settings.zones["landing"], datasets)
     days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:
         return None, []
-    plane = EmbeddedDataPlane.of(settings)
-    stale = plane.stale(contracts, list(contracts), settings.engine.name)
-    every = find_gaps(contracts, plane.history(None), delivered, days, stale)
+    lake = Lake(settings.zones, settings.lake.storage_options)
+    newest = ledger.newest(lake)
+    engine = EngineOnDemand(settings.engine.name, settings.engine.cores, settings.engine.memory)
+    stale = stale_partitions(contracts, lake, newest, engine, list(contracts))
+    every = find_gaps(contracts, newest, delivered, days, stale)
     return days, [g for g in every if g.table in wanted]
 
 

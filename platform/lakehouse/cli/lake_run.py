@@ -22,10 +22,12 @@ from lakehouse.automation.gaps import horizon
 from lakehouse.automation.jobs import LAKE_JOBS, MARTS, run_tags
 from lakehouse.automation.landing import snapshot
 from lakehouse.cli import summary
+from lakehouse.cli.selection import MARTS as MARTS_NAME
 from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.definitions import build_definitions
-from lakehouse.engines.embedded import EmbeddedDataPlane, engine_kept_running
+from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.engines.shared import engine_kept_running
 from lakehouse.local.execution import ReportingDataPlane, RunOutcome, execute, name_of
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
@@ -34,8 +36,6 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport
 from spark_jobs.window import Scheme, windows
-
-MARTS_NAME = "marts"
 
 
 @dataclass(frozen=True)

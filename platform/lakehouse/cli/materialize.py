@@ -15,11 +15,14 @@ from lakehouse.settings.model import load_settings
 @click.option("--force", is_flag=True, help="Do the work even where nothing changed.")
 def materialize(tables: tuple[str, ...], partition: str | None, force: bool) -> None:
     """Materialize TABLES: names (silver.orders), layers (silver), domains (crm), or marts."""
-    from lakehouse.cli.lake_run import Request, delivered_days, materialize_lake
+    from lakehouse.cli.selection import ensure_exist
     from spark_jobs.contract.model import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
+    ensure_exist(contracts, tables)
+    from lakehouse.cli.lake_run import Request, delivered_days, materialize_lake
+
     if partition is None:
         partition = delivered_days(settings, contracts)[1].isoformat()
     request = Request(partition, partition, tables, force)

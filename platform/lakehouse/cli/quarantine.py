@@ -76,7 +76,6 @@ def replay(table: str, partition: str | None) -> None:
     A replay is a run of the partitions that the rows came with: rows that pass are published and
     leave the quarantine with a decision, the others stay. Doing it again changes nothing.
     """
-    from lakehouse.cli.lake_run import Request, materialize_lake
     from spark_jobs.batch import quarantine_queries as queries
 
     settings = load_settings()
@@ -87,6 +86,8 @@ def replay(table: str, partition: str | None) -> None:
     if not waiting.num_rows:
         click.echo(f"{table}: no open rows{f' in {partition}' if partition else ''}.")
         return
+    from lakehouse.cli.lake_run import Request, materialize_lake
+
     partitions = sorted(waiting.column("partition").unique().to_pylist())
     succeeded = True
     for p in partitions if contract.partitioning else [""]:

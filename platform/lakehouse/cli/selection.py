@@ -11,6 +11,14 @@ from collections.abc import Mapping, Sequence
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 
+MARTS = "marts"
+"""All marts, where tables are asked for by name."""
+
+
+def ensure_exist(contracts: Mapping[str, Contract], names: Sequence[str]) -> None:
+    """Refuses names that nothing has, before a command loads what it takes to run them."""
+    select(contracts, [name for name in names if name != MARTS])
+
 
 def select(contracts: Mapping[str, Contract], names: Sequence[str]) -> list[str]:
     """Tables by name (`silver.orders`), layer (`silver`) or domain (`crm`), upstream first."""

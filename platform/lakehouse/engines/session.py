@@ -10,7 +10,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
-from lakehouse.engines.embedded import release_engines, shared_engine
+from lakehouse.engines.shared import release_engines, shared_engine
 from lakehouse.settings.model import EngineSettings
 
 

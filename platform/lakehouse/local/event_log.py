@@ -4,33 +4,49 @@ Belongs here: how events reach SQLite. What is stored, and the schema, are Dagst
 database stays readable by its stock `DagsterSqliteStorage`, and upgrades are its business.
 Does not belong here: anything about assets.
 
-Why: a first run records some thousand partition events. The stock storage opens a connection,
-compiles the statement, inspects the schema and syncs the disk for every one of them: 30 s, 26 s of
-it CPU, for 28 tables, 14 days and 336 hours. Dagster sends batches only if the environment
-variable `DAGSTER_EVENT_BATCH_SIZE` is set (instance.py does).
+Why: a run records some thousand partition events. The stock storage opens a connection, compiles
+the statement, inspects the schema and syncs the disk for every one of them: 30 s, 26 s of it CPU,
+for 28 tables, 14 days and 336 hours. Dagster sends batches only if the environment variable
+`DAGSTER_EVENT_BATCH_SIZE` is set (instance.py does), and says once per asset which partitions a run
+intends to materialize only to a storage that asks for that.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate, chain
 from typing import Any
 
 import sqlalchemy as db
+from dagster import DagsterEventType
+from dagster._core.events import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+)
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster_shared.record import replace
+from dagster_shared.serdes import serialize_value
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 from spark_jobs.permissions import keep_files_private
 
+_INDEXED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+_ANY_PARTITION = "a8d1a6f8-any-partition"
 OPEN_RUNS = 8
 """Run databases whose connection is kept; the index keeps its own for ever."""
 
@@ -43,7 +59,6 @@ class BatchingEventLog(SqliteEventLogStorage):
         self._present: set[str] = set()
         self._batch: ExitStack | None = None
         self._in_batch: dict[str, Connection] = {}
-        self._latest: dict[Any, tuple[EventLogEntry, int]] = {}
         super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # a batch holds it while it stores each event
 
@@ -89,44 +104,73 @@ class BatchingEventLog(SqliteEventLogStorage):
             self._engines.pop(name).dispose()
         return engine
 
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """A run's log has one intention per asset; the index has a row per partition (_planned),
+        from which Dagster tells the partitions that failed or are in progress."""
+        return True
+
+    def store_event(self, event: EventLogEntry) -> None:
+        self.store_event_batch([event])
+
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores all events or, if one fails, none of them."""
         with self._db_lock:
             try:
                 with ExitStack() as batch:
                     self._batch = batch
-                    for event in events:
-                        self.store_event(event)
-                    with self.index_transaction() as connection:
-                        for event, event_id in self._latest.values():
-                            super()._store_asset_event(connection, event, event_id)
+                    rows = [self._event_to_row(event) for event in events]
+                    self._store_in_runs(rows)
+                    self._store_in_index(events, rows)
                     self._batch = None
             finally:
                 self._batch = None
                 self._in_batch.clear()
-                self._latest.clear()
 
-    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
-        """An asset's own row holds its latest event of each kind, so that within a batch only the
-        last one of each needs to get there."""
-        if self._batch is None:
-            super()._store_asset_event(conn, event, event_id)
-        else:
-            kind = (event.get_dagster_event().asset_key, event.dagster_event_type)
-            self._latest[kind] = (event, event_id)
+    def _store_in_runs(self, rows: Sequence[dict[str, Any]]) -> None:
+        by_run: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_run.setdefault(row["run_id"], []).append(row)
+        for run_id, of_run in by_run.items():
+            with self.run_connection(run_id) as connection:
+                connection.execute(SqlEventLogStorageTable.insert(), of_run)
 
-    def _store_asset_check_evaluation_planned(
-        self, event: EventLogEntry, event_id: int | None
+    def _store_in_index(
+        self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]
     ) -> None:
-        """Plans one evaluation of a check per run.
+        """What is looked for across runs: events of assets and checks, and the status of runs."""
+        found = [(e, row) for e, row in zip(events, rows, strict=True) if _kind(e) in _INDEXED]
+        written = [_by_partition(event, row) for event, row in found]
+        if not found:
+            return
+        with self.index_connection() as connection:
+            every = list(chain.from_iterable(written))
+            connection.execute(SqlEventLogStorageTable.insert(), every)
+            # Nobody else writes in between, so that the ids follow each other.
+            last = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
+            ends = accumulate(map(len, written), initial=last - len(every))
+            ids = list(ends)[1:]
+            self._store_asset_events(connection, [e for e, _ in found], ids)
+            planned = []
+            for (event, row), event_id in zip(found, ids, strict=True):
+                if _kind(event) == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                    planned.append(_planned_check(event, row, event_id))
+                elif _kind(event) in ASSET_CHECK_EVENTS:
+                    self.store_asset_check_event(event, event_id)
+            if planned:
+                connection.execute(AssetCheckExecutionsTable.insert(), planned)
 
-        Dagster 1.13 plans one per partition of the run even for checks that have no partitions,
-        and they stay planned for ever: a range of 336 hours left 14,000 of them.
-        """
-        dagster_event = event.get_dagster_event()
-        planned = replace(dagster_event.event_specific_data, partitions_subset=None)
-        whole = event._replace(dagster_event=dagster_event._replace(event_specific_data=planned))
-        super()._store_asset_check_evaluation_planned(whole, event_id)
+    def _store_asset_events(
+        self, connection: Connection, events: Sequence[EventLogEntry], ids: Sequence[int]
+    ) -> None:
+        """An asset's own row holds its latest event of each kind, so that of a batch only the last
+        one of each needs to get there."""
+        of_assets = [(e, i) for e, i in zip(events, ids, strict=True) if _kind(e) in ASSET_EVENTS]
+        if of_assets:
+            self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+        latest = {(e.get_dagster_event().asset_key, _kind(e)): (e, i) for e, i in of_assets}
+        for event, event_id in latest.values():
+            self._store_asset_event(connection, event, event_id)
 
     def has_table(self, table_name: str) -> bool:
         return self._remembers(
@@ -161,6 +205,48 @@ class LocalStorage(DagsterSqliteStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> LocalStorage:
         return cls.from_local(inst_data=inst_data, **config_value)
+
+
+def _kind(event: EventLogEntry) -> DagsterEventType | None:
+    return event.dagster_event_type if event.is_dagster_event else None
+
+
+def _by_partition(event: EventLogEntry, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an event in the index: one, or one for each partition that a run intends to
+    materialize, as Dagster writes them for a storage that knows no intention of many."""
+    if _kind(event) != DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
+        return [row]
+    dagster_event = event.get_dagster_event()
+    planned = dagster_event.asset_materialization_planned_data
+    if planned.partitions_subset is None:
+        return [row]
+    # Serialized once, with a key that is nowhere else in it.
+    one = planned._replace(partition=_ANY_PARTITION, partitions_subset=None)
+    whole = event._replace(dagster_event=dagster_event._replace(event_specific_data=one))
+    before, after = serialize_value(whole).split(json.dumps(_ANY_PARTITION))
+    return [
+        row | {"partition": key, "event": f"{before}{json.dumps(key)}{after}"}
+        for key in planned.partitions_subset.get_partition_keys()
+    ]
+
+
+def _planned_check(event: EventLogEntry, row: dict[str, Any], event_id: int) -> dict[str, Any]:
+    """The row of an intended evaluation of a check: one per run.
+
+    Dagster 1.13 writes one per partition of the run even for checks that have no partitions, and
+    they stay planned for ever: a range of 336 hours left 14,000 of them.
+    """
+    planned = event.get_dagster_event().event_specific_data
+    return {
+        "asset_key": planned.asset_key.to_string(),
+        "check_name": planned.check_name,
+        "partition": None,
+        "run_id": row["run_id"],
+        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+    }
 
 
 def _relax_sync(connection: Any, _record: Any) -> None:

@@ -89,8 +89,11 @@ class ReportingDataPlane:
         self._on_report(report)
         return report
 
-    def history(self, table: str | None = None) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[dict[str, Any]]:
         return self._inner.history(table)
+
+    def newest(self) -> list[dict[str, Any]]:
+        return self._inner.newest()
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str

@@ -1,7 +1,7 @@
 """The dbt marts as Dagster assets: one multi-asset, its checks, and the resource that runs dbt.
 
 Belongs here: when a build is needed, and what a build says of each mart. Does not belong here: SQL
-(dbt_project/), the process (dbt.py) and what an asset looks like (translator.py).
+(dbt_project/), the process (dbt.py) and what an asset looks like (specs.py).
 """
 
 # No postponed annotations here: Dagster reads those of an asset's config and resources.
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslatorSettings, dbt_assets
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from lakehouse.assets.checks import BEFORE, FOUND
 from lakehouse.assets.tables import FORCE_TAG
@@ -36,7 +34,7 @@ from lakehouse.marts.builds import (
 )
 from lakehouse.marts.dbt import Dbt, dbt_resource, failures, prepared_project
 from lakehouse.marts.lineage import column_lineage
-from lakehouse.marts.translator import MartTranslator, asset_key, relation
+from lakehouse.marts.specs import asset_key, asset_specs, check_specs, relation
 from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
@@ -62,15 +60,14 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
     manifest = json.loads(project.manifest_path.read_bytes())
     builds = _Builds(settings, manifest)
 
-    @dbt_assets(
+    @dg.multi_asset(
         name="marts",
-        manifest=manifest,
-        project=project,
-        dagster_dbt_translator=MartTranslator(
-            # The lake's own assets describe the sources.
-            DagsterDbtTranslatorSettings(enable_source_metadata=False)
-        ),
+        specs=asset_specs(manifest),
+        check_specs=check_specs(manifest),
+        can_subset=True,
+        op_tags={"dagster_dbt/select": "fqn:*"},  # what dagster-dbt runs if all is selected
         pool=POOL,
+        allow_arbitrary_check_specs=True,
     )
     def marts(context: dg.AssetExecutionContext, config: MartsConfig, dbt: Dbt) -> Iterator[Any]:
         """Builds the selected marts with dbt, or says that nothing they select from changed."""
@@ -91,7 +88,7 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
         if full:
             arguments.append("--full-refresh")
         folder = dbt.run_folder(context.run.run_id)
-        events, error = _run(context, dbt, arguments, folder)
+        events, error = _run(context, dbt, manifest, arguments, folder)
         if error is None:
             with _final_errors(settings, attempt):
                 built = builds.describe(events, fingerprints, folder)
@@ -247,13 +244,22 @@ def _final_errors(settings: "Settings", attempt: int) -> Iterator[None]:
 
 
 def _run(
-    context: dg.AssetExecutionContext, dbt: Dbt, arguments: list[str], folder: Path
+    context: dg.AssetExecutionContext,
+    dbt: Dbt,
+    manifest: Mapping[str, Any],
+    arguments: list[str],
+    folder: Path,
 ) -> tuple[list[Any], dg.Failure | None]:
     """Runs dbt to its end; returns its events and the error, if any. A test that failed, or SQL
     that cannot run, fails again on the same data; a file that could not be opened may be free."""
+    from dagster_dbt.errors import DagsterDbtCliRuntimeError
+
+    from lakehouse.marts.invocation import BuildContext  # imports dbt
+
     events: list[Any] = []
     try:
-        events.extend(dbt.cli(arguments, context=context, target_path=folder).stream())
+        building = BuildContext(context, manifest)
+        events.extend(dbt.cli(arguments, context=building, target_path=folder).stream())
     except DagsterDbtCliRuntimeError as error:
         found = dict(failures(folder))
         failed = "\n".join(f"- {n}: {m}" for n, m in found.items()) or str(error)

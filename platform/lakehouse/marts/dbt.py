@@ -4,8 +4,7 @@ Belongs here: everything that must be true before and around a dbt invocation. D
 here: which models there are as assets (assets.py), and reading the lake (lake_views.py).
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: Dagster reads those of a resource.
 import json
 import os
 import shutil
@@ -13,13 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_dbt import DbtCliResource, DbtProject
-from packaging import version
+import dagster as dg
 
 from lakehouse.marts.builds import project_digest
 from spark_jobs.errors import LakehouseError
@@ -36,7 +33,7 @@ class DbtProjectError(LakehouseError):
     """The dbt project cannot be read; the message is dbt's own, and names the file."""
 
 
-def dbt_environment(settings: Settings) -> dict[str, str]:
+def dbt_environment(settings: "Settings") -> dict[str, str]:
     """The variables that `profiles.yml` reads, but for secrets."""
     zones, warehouse = settings.zones, settings.warehouse
     lake = zones["silver"].removesuffix("/silver")
@@ -56,36 +53,54 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
     return variables
 
 
-class Dbt(DbtCliResource):
+@dataclass(frozen=True)
+class Project:
+    """The dbt project, for one target."""
+
+    folder: Path
+    target: str
+
+    @property
+    def prepared(self) -> Path:
+        """Where its manifest is, and the parse that dbt uses again."""
+        return self.folder / "target" / self.target
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.prepared / "manifest.json"
+
+
+class Dbt(dg.ConfigurableResource):
     """The dbt command line with this project's settings in its environment.
 
     dbt's results are kept in a folder per run below `runs`; `prepared` is the folder of the
     manifest, whose parse is reused. `password` names the variable of the warehouse's password.
     """
 
+    project: str
+    target: str
+    executable: str
     environment: dict[str, str]
     prepared: str
     runs: str
     password: str | None = None
 
-    @cached_property
-    def _cli_version(self) -> version.Version:
-        # The default asks `dbt --version`, which takes seconds and looks up PyPI.
-        return version.parse(metadata.version("dbt-core"))
-
-    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
-        # It serves to query the warehouse after a run, but keeps the DuckDB file locked for as long
-        # as this process lives.
-        return None
-
     def cli(self, args: Sequence[str], **options: Any) -> Any:
-        """Starts dbt; see DbtCliResource.cli."""
+        """Starts dbt; see dagster-dbt's DbtCliResource.cli."""
+        from lakehouse.marts.invocation import CommandLine
+
+        command = CommandLine(
+            self.project,
+            profiles_dir=self.project,
+            target=self.target,
+            dbt_executable=self.executable,
+        )
         variables = {**self.environment, "DBT_TARGET_PATH": self.prepared}
         if self.password:
             # dbt never logs variables of this prefix.
             variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = os.environ.get(self.password, "")
         with _set(variables):
-            return super().cli(args, **options)
+            return command.cli(args, **options)
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run's results; the oldest ones beyond KEPT_RUNS are removed."""
@@ -102,19 +117,20 @@ class Dbt(DbtCliResource):
         return folder
 
 
-def dbt_resource(settings: Settings, project: DbtProject) -> Dbt:
+def dbt_resource(settings: "Settings", project: Project) -> Dbt:
     secret = getattr(settings.warehouse, "password", None)
     return Dbt(
-        project_dir=project,
-        dbt_executable=_executable(),
+        project=str(project.folder),
+        target=project.target,
+        executable=_executable(),
         environment=dbt_environment(settings),
-        prepared=str(project.manifest_path.parent),
+        prepared=str(project.prepared),
         runs=str(settings.home / "dbt"),
         password=secret.name if secret else None,
     )
 
 
-def build_aside(settings: Settings, folder: Path) -> Path:
+def build_aside(settings: "Settings", folder: Path) -> Path:
     """Builds every model anew, in a DuckDB warehouse of its own in `folder`; returns that.
 
     In a process of its own: dbt keeps a DuckDB file open for as long as its process lives. Raises
@@ -123,7 +139,7 @@ def build_aside(settings: Settings, folder: Path) -> Path:
     warehouse, target = folder / "warehouse.duckdb", folder / "target"
     project = prepared_project(settings)
     target.mkdir()
-    parsed = project.manifest_path.parent / "partial_parse.msgpack"
+    parsed = project.prepared / "partial_parse.msgpack"
     if parsed.exists():
         shutil.copyfile(parsed, target / parsed.name)
     command = [_executable(), "--quiet", "--log-level-file", "none", "run", "--full-refresh"]
@@ -160,16 +176,15 @@ def _executable() -> str:
     return str(beside_python) if beside_python.exists() else "dbt"
 
 
-def prepared_project(settings: Settings) -> DbtProject:
+def prepared_project(settings: "Settings") -> Project:
     """The dbt project with a manifest that is up to date.
 
     A manifest that is missing, or older than the project's files, is made here: dbt parses the
     project without connecting anywhere. An image is built with it and does not parse again.
     Raises DbtProjectError if the project does not parse or the manifest cannot be written.
     """
-    target = settings.warehouse.target
-    project = DbtProject(settings.dbt_project, target_path=Path("target", target), target=target)
-    folder = project.manifest_path.parent
+    project = Project(settings.dbt_project, settings.warehouse.target)
+    folder = project.prepared
     digest = project_digest(settings.dbt_project)
     recorded = folder / DIGEST
     current = recorded.read_text() if recorded.exists() else ""
@@ -179,7 +194,7 @@ def prepared_project(settings: Settings) -> DbtProject:
     return project
 
 
-def _parse(settings: Settings, folder: Path) -> None:
+def _parse(settings: "Settings", folder: Path) -> None:
     from dbt.cli.main import dbtRunner
 
     scratch = folder.with_name(f".{folder.name}-{os.getpid()}")

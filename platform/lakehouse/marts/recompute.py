@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.marts.builds import opened
 from lakehouse.marts.dbt import DbtProjectError, build_aside, prepared_project
-from lakehouse.marts.translator import relation
+from lakehouse.marts.specs import relation
 from spark_jobs.batch.reconcile import Finding
 
 if TYPE_CHECKING:
