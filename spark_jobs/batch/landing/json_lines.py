@@ -95,12 +95,11 @@ def _lines(text: Numbers) -> tuple[Numbers, Numbers]:
 
 def _without_escapes(text: Numbers) -> tuple[Numbers, bytes]:
     """The lines of which each quote opens or closes a string, and all others."""
-    odd = text < _SPACE
-    odd |= text == _ESCAPE
-    starts, ends = _lines(text)
-    if np.count_nonzero(odd) == len(ends):
+    controls, escapes = text < _SPACE, text == _ESCAPE
+    if np.count_nonzero(controls) == np.count_nonzero(text == _NEWLINE) and not escapes.any():
         return text, b""
-    places = np.flatnonzero(odd)
+    starts, ends = _lines(text)
+    places = np.flatnonzero(controls | escapes)
     places = places[text[places] != _NEWLINE]
     before_end = (text[places] == _RETURN) & (text[places + 1] == _NEWLINE)
     kept = np.ones(len(ends), bool)
@@ -214,10 +213,20 @@ def _bare(text: Numbers, begins: Numbers, ends: Numbers, bare: Numbers) -> Numbe
     pieces = _pieces(text, begins, ends)
     for j in np.flatnonzero(bare.any(axis=1)):
         values = _of_key(pieces, j, len(bare), bare[j])
-        good &= pc.fill_null(pc.match_substring_regex(values, _BARE), True).to_numpy(
-            zero_copy_only=False
-        )
+        if not (bare[j].all() and _whole_numbers(values)):
+            fits = pc.match_substring_regex(values, _BARE)
+            good &= pc.fill_null(fits, True).to_numpy(zero_copy_only=False)
     return good
+
+
+def _whole_numbers(values: pa.Array) -> bool:
+    """Whether all values are digits, of which the first is no zero if there are more."""
+    _, offsets, text = values.buffers()
+    starts = np.frombuffer(offsets, np.int32, len(values) + 1)
+    digits = np.frombuffer(text, np.uint8, starts[-1])
+    if (digits - ord("0") > 9).any():
+        return False
+    return not ((digits[starts[:-1]] == ord("0")) & (np.diff(starts) > 1)).any()
 
 
 def _pieces(text: Numbers, begins: Numbers, ends: Numbers) -> pa.Array:
