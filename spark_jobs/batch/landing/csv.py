@@ -42,7 +42,8 @@ def parse_csv(part: Part, layout: Layout, found: Found) -> Batches:
     if part.start:
         text = blocks(part, layout.encoding)
     where = {"uri": part.uri, "partition": part.partition}
-    extra = [n for n in names if n not in layout.columns]
+    known = frozenset(layout.columns)
+    extra = [n for n in names if n not in known]
 
     def read(piece: Records) -> list[pa.RecordBatch]:
         return list(_batches(piece, names, extra, layout, where))
@@ -50,7 +51,7 @@ def parse_csv(part: Part, layout: Layout, found: Found) -> Batches:
     for batches in in_turn(read, records(text, layout, names, part.uri)):
         found.seen = True
         found.extra = tuple(sorted(extra))
-        found.missing = tuple(sorted(set(layout.columns) - set(names)))
+        found.missing = tuple(sorted(known.difference(names)))
         found.records += sum(b.num_rows for b in batches)
         yield from batches
 
@@ -62,7 +63,8 @@ def _batches(
     bad = list(piece.malformed)
     table = _table(piece, names, layout, bad)
     if table.num_rows:
-        rows = {n: _whole(table.column(n)) for n in layout.columns if n in names}
+        columns = dict(zip(names, table.columns, strict=True))
+        rows = {n: _whole(columns[n]) for n in layout.columns if n in columns}
         if extra:
             rows["_rescued"] = _objects(table.select(extra))
         yield batch_of(layout.columns, rows, table.num_rows, **where)
