@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1)")
     parser.add_argument("--runs", type=int, help="turns of each contender (5)")
     parser.add_argument("--gigabytes", type=float,
-                        help="g reads a file of this size of each format for its memory, nothing kept")  # fmt: skip
+                        help="g reads files of this size for their memory, nothing kept")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="scale 0.01, one turn, nothing kept")
     parser.add_argument("--work", type=Path, default=PROJECT / ".lakehouse" / "benchmarks",
                         help="where deliveries are kept and contenders write")  # fmt: skip

@@ -61,14 +61,17 @@ def test_values_of_another_type_convert_as_on_sail(on_spark):
 MANY = range(200)
 TEXTS: dict[str, tuple[dict, str | bytes]] = {
     "csv: quotes and line ends": ({}, 'a,b\r\n1,"x, ""y""\r\nz"\r\n2,""\r\n3,\r\n'),
-    "csv: drift": ({}, "a,c,d\n1,x,\"q\"\"\"\n2,y,z\n"),
+    "csv: drift": ({}, 'a,c,d\n1,x,"q"""\n2,y,z\n'),
     "csv: records that cannot be parsed": ({}, 'a,b\n1\n2,5" disk\n3,x,y\n4,"ok"\n'),
     "csv: a quote that swallows records": ({}, 'a,b\n1,"x\n2,y\n3,z"\n'),
     "csv: many parts": ({"quote": None}, "a,b\n" + "".join(f"{i},caf\u00e9 {i}\n" for i in MANY)),
     "csv: UTF-16": ({"encoding": "utf-16"}, "a,b\n1,caf\u00e9\n".encode("utf-16")),
     "csv: code page 1252": ({"encoding": "cp1252"}, "a,b\n1,caf\u00e9\n".encode("cp1252")),
     "csv: not what it says": ({}, "a,b\n1,caf\u00e9\n".encode("cp1252")),
-    "json: kinds of values": ({}, '{"a":1.10,"b":null}\n{"a":"\\u0031","b":[1, 2.0]}\n{"a":true}\n'),
+    "json: kinds of values": (
+        {},
+        '{"a":1.10,"b":null}\n{"a":"\\u0031","b":[1, 2.0]}\n{"a":true}\n',
+    ),
     "json: drift": ({}, '{"a":"1","c":{"d":1.50}}\n{"a":"2","c":null,"b":""}\n'),
     "json: records that cannot be parsed": ({}, '{"a":1}\n{"a":1,"a":2}\n[1]\n{"a":NaN}\n\n{"a'),
     "json: many parts": ({}, "".join(f'{{"a":{i},"b":"caf\u00e9 {i}","c":{i}}}\n' for i in MANY)),

@@ -45,7 +45,9 @@ def test_ten_thousand_columns_that_nobody_declared_are_one_batch(lake):
     report = only(lake.run("bronze.feed", MONDAY))
     assert (report.status, report.counts.inserted) == ("published", 20)
     rescued = lake.rows("bronze.feed", "_rescued")
-    assert len(rescued) == 20 and all(r.count("column_with_a_long_name_") == 10_000 for r in rescued)
+    assert len(rescued) == 20 and all(
+        r.count("column_with_a_long_name_") == 10_000 for r in rescued
+    )
     assert len(report.model_dump_json()) < 10_000, "of the columns ten are named"
 
 

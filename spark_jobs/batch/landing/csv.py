@@ -75,7 +75,9 @@ def _batches(
 def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
     """The columns of a file, and the text below them of its first part; no columns if there is
     nothing in it."""
-    text = blocks(Part(part.uri, part.partition, 0, None if part.start else part.end), layout.encoding)
+    text = blocks(
+        Part(part.uri, part.partition, 0, None if part.start else part.end), layout.encoding
+    )
     if not layout.header:
         return list(layout.columns), text
     first, rest = first_record(text, layout, part.uri)

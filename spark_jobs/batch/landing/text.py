@@ -250,9 +250,7 @@ def _ensure_text(data: bytes, where: str, encoding: str) -> None:
 
 def _wrong_encoding(part: Part, encoding: str, position: int) -> InputError:
     name = encoding.upper()
-    return InputError(
-        f"{part.uri}: not {name} text (byte {position}). Deliver the file as {name}."
-    )
+    return InputError(f"{part.uri}: not {name} text (byte {position}). Deliver the file as {name}.")
 
 
 def short(error: BaseException) -> str:
