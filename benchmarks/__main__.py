@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to g (all)")
     parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1)")
     parser.add_argument("--runs", type=int, help="turns of each contender (5)")
+    parser.add_argument("--gigabytes", type=float,
+                        help="g reads files of this size for their memory, nothing kept")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="scale 0.01, one turn, nothing kept")
     parser.add_argument("--work", type=Path, default=PROJECT / ".lakehouse" / "benchmarks",
                         help="where deliveries are kept and contenders write")  # fmt: skip
@@ -33,11 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = set(letters) - set(LETTERS)
     if unknown:
         parser.error(f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(LETTERS)}")
+    if asked.gigabytes and letters != ["g"]:
+        parser.error("--gigabytes is for g alone")
     runs = asked.runs or (1 if asked.quick else 5)
     scale = asked.scale or (0.01 if asked.quick else None)
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(work, runs, _progress)
+    bench = Bench(work, runs, _progress, g_gigabytes=asked.gigabytes)
     if scale is not None:
         bench.a_scales, bench.b_scale, bench.c_scale, bench.d_scale = (scale,), scale, scale, scale
         bench.f_scale, bench.g_lines = scale, int(scale * 10_000_000)
@@ -49,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(rendered(rows))
-    if not asked.quick:
+    if not asked.quick and not asked.gigabytes:
         command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
         written(RESULTS, rows, command, runs)
     return 0

@@ -52,7 +52,8 @@ class Bench:
     """One run of the benchmark: its settings and the races that it has held.
 
     `a_scales`, `b_scale`, `d_scale` are TPC-H scales of fourteen days; `c_scale` too, of which a
-    day of that size follows 14 days and 140.
+    day of that size follows 14 days and 140. With `g_gigabytes`, g reads files of that size for
+    their memory, and for nothing else.
     """
 
     work: Path
@@ -65,7 +66,8 @@ class Bench:
     f_scale: float | None = None
     f_days: int = large_lake.DAYS
     f_rejected: int = large_lake.REJECTED
-    g_lines: int = 2_000_000
+    g_lines: int = 5_000_000
+    g_gigabytes: float | None = None
     held: dict[tuple[float, str], Cost] = field(default_factory=dict)
 
     def compared(self, letters: Sequence[str]) -> list[Row]:
@@ -249,19 +251,48 @@ class Bench:
     # -- (g) reading text ------------------------------------------------------------------------
 
     def _g(self) -> list[Row]:
+        if self.g_gigabytes is not None:
+            return [r for kind in ("csv", "json") for r in self._large(kind, self.g_gigabytes)]
         rows = []
         for kind in ("csv", "json"):
             path = text_lines.written(self.work, kind, self.g_lines)
-            names = (f"the reader of {kind} files", f"Polars, all {kind} columns as text")
+            names = {
+                "sail": f"a {kind} file through Sail",
+                "parser": f"the reader of {kind} files by itself",
+                "polars": f"Polars, all {kind} columns as text",
+            }
             entrants = [
-                Contender(n, f"{CONTENDERS}.text_reader", (who, kind, str(path)))
-                for n, who in zip(names, ("platform", "polars"), strict=True)
+                Contender(name, f"{CONTENDERS}.text_reader", (who, kind, str(path)))
+                for who, name in names.items()
             ]
             costs = race(entrants, self.runs, self.work, self.tell)
-            ours, other = (costs[n] for n in names)
+            other = costs[names["polars"]]
             size = f"{self.g_lines:,} lines, {path.stat().st_size / GIB:.2f} GiB"
-            rows.append(Row("g", f"{names[0]}, {size}", ours, *_ratios(ours, other, 2)))
-            rows.append(Row("g", names[1], other))
+            for who in ("sail", "parser"):
+                ours = costs[names[who]]
+                rows.append(Row("g", f"{names[who]}, {size}", ours, *_ratios(ours, other, 2)))
+            rows.append(Row("g", names["polars"], other))
+        return rows
+
+    def _large(self, kind: str, gigabytes: float) -> list[Row]:
+        """One file of so many GiB through each engine, once; of the JVM's engine the processes that
+        read, which are Python's."""
+        path = text_lines.written_of_size(self.work, kind, int(gigabytes * GIB))
+        rows = []
+        try:
+            for engine in ("sail", "spark") if _java() else ("sail",):
+                self.tell(f"{path.name} through {engine}")
+                cost = measure.run(
+                    f"{CONTENDERS}.text_reader",
+                    (engine, kind, str(path)),
+                    self.work / "logs" / f"large-{engine}.log",
+                    leave_out="java",
+                )
+                name = f"a {kind} file of {gigabytes:g} GiB through {engine}: peak memory"
+                peak = f"{cost.peak / GIB:.2f} GiB"
+                rows.append(Row("g", name, cost, peak, target="<= 1 GiB", met=cost.peak <= GIB))
+        finally:
+            path.unlink()
         return rows
 
 

@@ -45,8 +45,13 @@ class Cost:
         )
 
 
-def run(module: str, arguments: Sequence[str], log: Path, **variables: str) -> Cost:
-    """Runs `python -m module arguments` to its end. Raises ContenderFailed if it fails."""
+def run(
+    module: str, arguments: Sequence[str], log: Path, *, leave_out: str = "", **variables: str
+) -> Cost:
+    """Runs `python -m module arguments` to its end. Raises ContenderFailed if it fails.
+
+    The memory of children that run the command `leave_out` is not counted.
+    """
     environment = os.environ | variables
     paths = [str(PROJECT), str(PROJECT / "platform"), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -62,7 +67,7 @@ def run(module: str, arguments: Sequence[str], log: Path, **variables: str) -> C
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        watch = _PeakMemory(process.pid)
+        watch = _PeakMemory(process.pid, leave_out)
         watch.start()
         _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
@@ -81,15 +86,17 @@ def run(module: str, arguments: Sequence[str], log: Path, **variables: str) -> C
 class _PeakMemory(threading.Thread):
     """Adds up the resident memory of a process and its descendants, again and again."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, leave_out: str) -> None:
         super().__init__(daemon=True)
         self.pid = pid
+        self.leave_out = leave_out
         self.peak = 0
         self.done = threading.Event()
 
     def run(self) -> None:
         while not self.done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, sum(map(_resident, _family(self.pid))))
+            counted = (p for p in _family(self.pid) if _command(p) != self.leave_out)
+            self.peak = max(self.peak, sum(map(_resident, counted)))
 
 
 def _family(pid: int) -> list[int]:
@@ -101,6 +108,13 @@ def _family(pid: int) -> list[int]:
         except OSError:  # it has ended, or this is no Linux
             continue
     return out
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _resident(pid: int) -> int:

@@ -1,15 +1,44 @@
-"""Reads one text file to its end, every column as text: with the platform's reader, block by block,
-or with Polars, whole. `python -m benchmarks.contenders.text_reader platform|polars csv|json FILE`.
+"""Reads one text file to its end, every column as text: through an engine, as a batch of a bronze
+table does, with the reader that this calls for each part of a file by itself, or with Polars, whole.
+`python -m benchmarks.contenders.text_reader sail|spark|parser|polars csv|json FILE`.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from benchmarks.text_lines import COLUMNS
 
 
-def platform(kind: str, path: str) -> int:
+def engine(name: str, kind: str, path: str) -> int:
+    from pyspark.sql import functions as F
+
+    from spark_jobs.batch import landing
+    from spark_jobs.contract.model import Column, Contract, Publish, Source
+    from spark_jobs.engines.session import Engine
+    from spark_jobs.lake.storage import File
+
+    contract = Contract(
+        "bronze", "lines", "1.0.0", "benchmarks", "benchmarks", "Lines of text",
+        tuple(Column(name, "string", False, "internal", "") for name in COLUMNS),
+        key=(), rules=(), publish=Publish(mode="replace_partition"), partitioning="daily",
+        source=Source(dataset="lines", format=kind, system="benchmarks"),
+    )  # fmt: skip
+    delivery = landing.Delivery("2026-10-05", [File(path, Path(path).stat().st_size, "1")], True)
+    landing.inspect(contract, [delivery])
+    with Engine.start(name) as running:  # type: ignore[arg-type]
+        rows = landing.read(running.spark, contract, [delivery])
+        lines = F.count("*") - F.count("_records")  # a row with that sums up a part
+        counted = rows.agg(lines, F.sum("_records"), F.max("_file_error"))
+        (found,) = counted.toArrow().to_pylist()
+    lines, told, error = found.values()
+    if error or lines != told:
+        raise RuntimeError(f"{lines} rows of {told} records: {error}")
+    return lines
+
+
+def parser(kind: str, path: str) -> int:
     from spark_jobs.batch.landing import parse_csv, parse_json
     from spark_jobs.batch.landing.text import Layout, Part, parsed
 
@@ -28,4 +57,7 @@ def polars(kind: str, path: str) -> int:
 
 if __name__ == "__main__":
     _, who, kind, path = sys.argv
-    print({"platform": platform, "polars": polars}[who](kind, path))
+    if who in ("sail", "spark"):
+        print(engine(who, kind, path))
+    else:
+        print({"parser": parser, "polars": polars}[who](kind, path))

@@ -10,12 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_jobs.batch.landing import parse_csv, parse_json
-from spark_jobs.batch.landing.text import Layout, Part, parsed
+from spark_jobs.batch.landing import csv_records, parse_csv, parse_json
+from spark_jobs.batch.landing.text import Layout, Part, blocks, parsed
+from spark_jobs.errors import InputError
 from tests.lakes import MONDAY
 
 SUITES = Path(__file__).with_name("suites")
@@ -167,6 +169,7 @@ _LINES = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(_RECORDS, _FORM, st.lists(_LINES, max_size=6), st.randoms(use_true_random=False))
 def test_lines_read_at_once_are_what_they_are_one_by_one(
     tmp_path_factory, records, form, lines, shuffled
@@ -186,3 +189,64 @@ def test_lines_read_at_once_are_what_they_are_one_by_one(
             batches = parsed(parse_json, Part(str(path), MONDAY), Layout(("a", "b", "c")))
             results.append(sorted(map(repr, (r for b in batches for r in b.to_pylist()))))
     assert results[0] == results[1]
+
+
+_FIELDS = st.text(st.sampled_from('ab1,"\n\r \u00e9'), max_size=6)
+_WRITTEN = st.one_of(
+    _FIELDS.map(lambda v: '"' + v.replace('"', '""') + '"'),
+    st.text(st.sampled_from("ab1 \u00e9"), max_size=6),
+    _FIELDS,
+)
+_CSV_LINES = st.lists(
+    st.tuples(st.lists(_WRITTEN, min_size=1, max_size=3), st.sampled_from(["\n", "\r\n"])),
+    max_size=12,
+)
+
+
+class _OneByOne(csv_records._Grammar):
+    """Trusts no quote, so that each record is looked at by itself."""
+
+    def allowed(self, data: bytes, quotes: np.ndarray, final: bool) -> np.ndarray:
+        return np.zeros(len(quotes), bool)
+
+
+@settings(deadline=None)
+@given(_CSV_LINES, st.sampled_from([3, 17, 64, 1 << 20]))
+def test_records_read_at_once_are_what_they_are_one_by_one(tmp_path_factory, lines, block):
+    path = tmp_path_factory.getbasetemp() / "records.csv"
+    text = "a,b\n" + "".join(",".join(fields) + end for fields, end in lines)
+    path.write_bytes(text.encode())
+    results = []
+    for grammar in (csv_records._Grammar, _OneByOne):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_records, "_Grammar", grammar)
+            patch.setattr("spark_jobs.batch.landing.text.BLOCK", block)
+            batches = parsed(parse_csv, Part(str(path), MONDAY), Layout(("a", "b")))
+            *rows, total = (r for b in batches for r in b.to_pylist())
+        if total["_file_error"]:
+            results.append(total["_file_error"].partition(" swallows ")[0])
+        else:
+            results.append((sorted(map(repr, rows)), total))
+    assert results[0] == results[1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=6) | st.text(max_size=4).map(str.encode), max_size=6),
+       st.integers(1, 9))  # fmt: skip
+def test_text_is_refused_at_the_byte_at_which_a_decoder_would(tmp_path_factory, pieces, size):
+    path, content = tmp_path_factory.getbasetemp() / "text", b"".join(pieces)
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spark_jobs.batch.landing.text.BLOCK", size)
+        try:
+            found: str | bytes = b"".join(blocks(Part(str(path), MONDAY)))
+        except InputError as error:
+            found = str(error).partition("(byte ")[2].partition(")")[0]
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        place = len(content) if error.reason == "unexpected end of data" else error.start
+        assert found == str(place) or b"\0" in content[:place]
+    else:
+        nul = content.find(b"\0")
+        assert found == (content.removeprefix(b"\xef\xbb\xbf") if nul < 0 else str(nul))

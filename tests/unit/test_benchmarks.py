@@ -13,9 +13,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks import __main__ as command
-from benchmarks import comparisons, workload
+from benchmarks import comparisons, text_lines, workload
 from benchmarks.compare import differences, fingerprints
-from benchmarks.contenders import data_plane
+from benchmarks.contenders import data_plane, text_reader
 from benchmarks.measure import ContenderFailed
 from benchmarks.race import Contender, race
 
@@ -102,6 +102,21 @@ def test_loading_the_definitions_imports_no_engine(tmp_path):
     loads = Contender("definitions", module, ("load", str(needed)), variables=home)
     race([loads], 1, tmp_path / "work", lambda text: None)
     assert "dagster" in json.loads(needed.read_text())
+
+
+def test_readers_of_text_find_the_same_lines(tmp_path):
+    for kind in ("csv", "json"):
+        path = str(text_lines.written(tmp_path, kind, 120_000))
+        assert text_reader.parser(kind, path) == text_reader.polars(kind, path) == 120_000
+
+
+def test_large_files_are_read_for_their_memory_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparisons, "_java", lambda: False)
+    bench = comparisons.Bench(tmp_path, 1, lambda text: None, g_gigabytes=0.02)
+    rows = bench.compared(["g"])
+    assert [r.met for r in rows] == [True, True]
+    assert all(r.cost and r.cost.peak > 100 << 20 for r in rows)
+    assert not list(tmp_path.glob("bytes-*"))
 
 
 def test_an_unknown_comparison_is_named(capsys):

@@ -327,20 +327,23 @@ def test_lines_that_are_alike_are_all_read_at_once():
 
 
 @pytest.mark.parametrize("size", [1, 7, 20, 33, 1000])
-def test_every_line_is_in_one_part_of_its_file(tmp_path, size):
-    path = tmp_path / "f.json"
-    path.write_text("".join(f'{{"a":"{"x" * (i % 30)}{i}"}}\n' for i in range(50)))
-    end, layout = path.stat().st_size, Layout(COLUMNS)
+@pytest.mark.parametrize("kind", ["json", "csv", "csv without a header"])
+def test_every_line_is_in_one_part_of_its_file(tmp_path, kind, size):
+    values, path = [f"{'x' * (i % 30)}{i}" for i in range(50)], tmp_path / "f"
+    if kind == "json":
+        path.write_text("".join(f'{{"a":"{v}"}}\n' for v in values))
+    else:
+        path.write_text("a\n" * (kind == "csv") + "".join(f"{v}\n" for v in values))
+    layout = Layout(("a",), quote=None, header=kind == "csv")
+    end, parse = path.stat().st_size, parse_json if kind == "json" else parse_csv
     rows = [
         row["a"]
         for start in range(0, end, size)
-        for batch in parsed(
-            parse_json, Part(str(path), MONDAY, start, min(start + size, end)), layout
-        )
+        for batch in parsed(parse, Part(str(path), MONDAY, start, min(start + size, end)), layout)
         for row in batch.to_pylist()
         if row["_records"] is None
     ]
-    assert rows == [f"{'x' * (i % 30)}{i}" for i in range(50)]
+    assert rows == values
 
 
 def test_a_required_key_that_one_record_lacks_is_a_null(jsonl):

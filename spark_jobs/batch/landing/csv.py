@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from spark_jobs import quoting
 from spark_jobs.batch.landing.csv_records import Records, first_record, records
 from spark_jobs.batch.landing.rows import batch_of, unparsable
-from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, blocks
+from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, blocks, in_turn
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.lake import storage
@@ -42,26 +42,42 @@ def parse_csv(part: Part, layout: Layout, found: Found) -> Batches:
     if part.start:
         text = blocks(part, layout.encoding)
     where = {"uri": part.uri, "partition": part.partition}
-    for piece in records(text, layout, names, part.uri):
+    known = frozenset(layout.columns)
+    extra = [n for n in names if n not in known]
+
+    def read(piece: Records) -> list[pa.RecordBatch]:
+        return list(_batches(piece, names, extra, layout, where))
+
+    for batches in in_turn(read, records(text, layout, names, part.uri)):
         found.seen = True
-        bad = list(piece.malformed)
-        table = _table(piece, names, layout, bad)
-        extra = [n for n in names if n not in layout.columns]
         found.extra = tuple(sorted(extra))
-        found.missing = tuple(sorted(set(layout.columns) - set(names)))
-        found.records += table.num_rows + len(bad)
-        rows = {n: table.column(n).combine_chunks() for n in layout.columns if n in names}
-        if extra and table.num_rows:
+        found.missing = tuple(sorted(known.difference(names)))
+        found.records += sum(b.num_rows for b in batches)
+        yield from batches
+
+
+def _batches(
+    piece: Records, names: list[str], extra: list[str], layout: Layout, where: dict[str, str]
+) -> Batches:
+    """The rows of some records: the good ones, and those that are not what they should be."""
+    bad = list(piece.malformed)
+    table = _table(piece, names, layout, bad)
+    if table.num_rows:
+        columns = dict(zip(names, table.columns, strict=True))
+        rows = {n: _whole(columns[n]) for n in layout.columns if n in columns}
+        if extra:
             rows["_rescued"] = _objects(table.select(extra))
-        if table.num_rows:
-            yield batch_of(layout.columns, rows, table.num_rows, **where)
-        if bad:
-            yield unparsable(layout.columns, bad, **where)
+        yield batch_of(layout.columns, rows, table.num_rows, **where)
+    if bad:
+        yield unparsable(layout.columns, bad, **where)
 
 
 def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
-    """The columns of a file, and its text below them; no columns if there is nothing in it."""
-    text = blocks(Part(part.uri, part.partition), layout.encoding)
+    """The columns of a file, and the text below them of its first part; no columns if there is
+    nothing in it."""
+    text = blocks(
+        Part(part.uri, part.partition, 0, None if part.start else part.end), layout.encoding
+    )
     if not layout.header:
         return list(layout.columns), text
     first, rest = first_record(text, layout, part.uri)
@@ -144,12 +160,16 @@ def _table(piece: Records, names: list[str], layout: Layout, bad: list[str]) -> 
     )
 
 
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _objects(table: pa.Table) -> pa.Array:
     """Each row as a compact JSON object of strings."""
     names = [json.dumps(n, ensure_ascii=False) for n in table.column_names]
     pieces: list[pa.Array | str] = []
     for name, values in zip(names, table.columns, strict=True):
-        pieces += [("," if pieces else "{") + name + ":", _quoted(values.combine_chunks())]
+        pieces += [("," if pieces else "{") + name + ":", _quoted(_whole(values))]
     return pc.binary_join_element_wise(*pieces, "}", "")
 
 

@@ -21,7 +21,7 @@ from spark_jobs.errors import InputError
 class Records:
     """Whole records: the well-formed ones as text, and each of the others as it was delivered."""
 
-    text: bytes
+    text: bytes | memoryview
     quotes: bool
     malformed: tuple[str, ...] = ()
 
@@ -88,7 +88,7 @@ def _piece(
     for begin, close in grammar.multiline(data, inside):
         swallowed.check(data, begin, close)
     if clean == len(quotes):
-        return Records(data[:end], bool(len(inside))), end
+        return Records(memoryview(data)[:end], bool(len(inside))), end
     good, malformed = [data[:end]], []
     while (stop := grammar.end(data, end, final)) is not None and end < len(data):
         record = data[end:stop]
@@ -166,21 +166,26 @@ class _Grammar:
         text = np.frombuffer(data, np.uint8)
         beside = np.zeros(256, bool)
         beside[[*self.delimiter, *b"\r\n"]] = True
-        twin = np.diff(quotes) == 1
-        opens = np.arange(len(quotes)) % 2 == 0
-        first = (quotes == 0) | beside[text[quotes - 1]]
-        last = (quotes == len(data) - 1) | beside[text[np.minimum(quotes + 1, len(data) - 1)]]
-        return np.where(opens, first | np.append(False, twin), last | np.append(twin, False))
+        opens, closes = quotes[::2], quotes[1::2]
+        allowed = np.empty(len(quotes), bool)
+        allowed[::2] = (opens == 0) | beside[text[opens - 1]]
+        end = len(data) - 1
+        allowed[1::2] = (closes == end) | beside[text[np.minimum(closes + 1, end)]]
+        if not allowed.all():
+            twin = np.diff(quotes) == 1
+            allowed[2::2] |= twin[1::2]
+            allowed[1:-1:2] |= twin[1::2]
+        return allowed
 
     def multiline(self, data: bytes, quotes: np.ndarray) -> Iterator[tuple[int, int]]:
         """The quoted fields that hold a line end: the places of their first and last quote."""
-        if not len(quotes):
+        lines = _places(data, b"\n") if len(quotes) else quotes
+        if not (np.searchsorted(quotes, lines) % 2).any():  # behind an odd number it is in a field
             return
         opens, closes = quotes[::2], quotes[1::2]
         apart = np.flatnonzero(opens[1:] != closes[:-1] + 1)
         first = opens[np.append(0, apart + 1)]
         last = closes[np.append(apart, len(closes) - 1)]
-        lines = _places(data, b"\n")
         held = np.searchsorted(lines, first) != np.searchsorted(lines, last)
         yield from zip(first[held].tolist(), last[held].tolist(), strict=True)
 

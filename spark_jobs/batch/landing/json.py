@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from spark_jobs.batch.landing import json_lines
 from spark_jobs.batch.landing.rows import batch_of, unparsable
-from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, whole_lines
+from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, in_turn, whole_lines
 
 
 def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
@@ -26,19 +26,32 @@ def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
     """
     where = {"uri": part.uri, "partition": part.partition}
     known, seen = frozenset(layout.columns), set()
-    for block in whole_lines(part):
-        alike, others = json_lines.split(block, is_object=lambda line: _object(line) is not None)
-        for group in alike:
-            rows = group.rows(known)
-            found.records += group.length
-            seen.update(group.keys)
-            yield batch_of(layout.columns, rows, group.length, **where)
-        lines = [line for line in others.decode().split("\n") if line.strip(" \t\r")]
-        found.records += len(lines)
-        yield from _one_by_one(lines, layout, seen, where)
+
+    def read(block: bytes) -> tuple[list[pa.RecordBatch], set[str]]:
+        return _batches(block, layout, where)
+
+    for batches, keys in in_turn(read, whole_lines(part)):
+        found.records += sum(b.num_rows for b in batches)
+        seen |= keys
         found.seen = bool(seen)
         found.extra = tuple(sorted(seen - known))
         found.missing = tuple(sorted(known - seen))
+        yield from batches
+
+
+def _batches(
+    block: bytes, layout: Layout, where: dict[str, str]
+) -> tuple[list[pa.RecordBatch], set[str]]:
+    """The rows of some lines, and all keys that stand in them."""
+    known, keys = frozenset(layout.columns), set()
+    alike, others = json_lines.split(block, is_object=lambda line: _object(line) is not None)
+    batches = []
+    for group in alike:
+        keys.update(group.keys)
+        batches.append(batch_of(layout.columns, group.rows(known), group.length, **where))
+    lines = [line for line in others.decode().split("\n") if line.strip(" \t\r")]
+    batches += _one_by_one(lines, layout, keys, where)
+    return batches, keys
 
 
 def _one_by_one(

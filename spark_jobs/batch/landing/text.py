@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -31,6 +34,8 @@ BLOCK = 4 << 20
 SPLIT = 64 << 20
 # The longest record, so that a quote that is never closed does not take the rest of a file with it.
 LONGEST = 64 << 20
+# Pieces of a part that are worked on at once. Tasks share the cores already, one part each.
+_AT_ONCE = 2
 # How files begin that are sometimes delivered as text by mistake.
 _FORMATS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x00asm": "binary"}
 
@@ -72,6 +77,7 @@ class Part:
 
 
 Batches = Iterator[pa.RecordBatch]
+_Piece, _Done = TypeVar("_Piece"), TypeVar("_Done")
 
 
 def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
@@ -90,12 +96,62 @@ def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
 def blocks(part: Part, encoding: str = "utf-8") -> Iterator[bytes]:
     """The part's text in UTF-8, a few megabytes at a time, without a byte order mark.
     Raises InputError where it is not the text that it should be."""
-    # A byte order mark says in which order the bytes are, and is no text.
-    codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" and not part.start else encoding
-    decoder = codecs.getincrementaldecoder(codec)()
-    read = 0
+    if codecs.lookup(encoding).name == "utf-8":
+        yield from _checked(part, encoding)
+    else:
+        yield from _decoded(part, encoding)
+
+
+def _checked(part: Part, encoding: str) -> Iterator[bytes]:
+    """Text that is UTF-8 already; only looked at."""
+    read, rest = part.start, b""
     for block in _bytes(part):
-        if not part.start and not read:
+        if not read:
+            _ensure_text(block, part.uri, encoding)
+        data = rest + block
+        end = _last_character(data)
+        text, rest = data[:end], data[end:]
+        offsets = pa.py_buffer(struct.pack("=2i", 0, end))
+        try:
+            pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)]).validate(
+                full=True
+            )
+        except pa.ArrowInvalid:
+            position = read - (len(data) - len(block))
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                position += error.start
+            raise _wrong_encoding(part, encoding, position) from None
+        if b"\x00" in text:
+            position = read - (len(data) - len(block)) + text.index(b"\x00")
+            raise _wrong_encoding(part, encoding, position)
+        if text and read - (len(data) - len(block)) == 0:
+            # A byte order mark says in which order the bytes are, and is no text.
+            text = text.removeprefix(codecs.BOM_UTF8)
+        read += len(block)
+        yield text
+    if rest:
+        raise _wrong_encoding(part, encoding, read)
+
+
+def _last_character(data: bytes) -> int:
+    """Where the last character ends that is whole."""
+    for i in range(1, min(len(data), 3) + 1):
+        byte = data[-i]
+        if byte >= 0xC0:  # it begins one, of so many bytes
+            return len(data) - i if i < 2 + (byte >= 0xE0) + (byte >= 0xF0) else len(data)
+        if byte < 0x80:
+            break
+    return len(data)
+
+
+def _decoded(part: Part, encoding: str) -> Iterator[bytes]:
+    """Text of another encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read = part.start
+    for block in _bytes(part):
+        if not read:
             _ensure_text(block, part.uri, encoding)
         pending = len(decoder.getstate()[0])
         try:
@@ -145,15 +201,33 @@ def whole_lines(part: Part) -> Iterator[bytes]:
     """Blocks that end where a line does, the last one perhaps without a line end."""
     rest = b""
     for block in blocks(part):
-        head, ended, tail = block.rpartition(b"\n")
-        if not ended:
+        end = block.rfind(b"\n") + 1
+        if not end:
             rest += block
             ensure_short(rest, part.uri)
             continue
-        yield rest + head + ended
-        rest = tail
+        yield b"".join((rest, memoryview(block)[:end]))
+        rest = block[end:]
     if rest:
         yield rest
+
+
+def in_turn(work: Callable[[_Piece], _Done], pieces: Iterable[_Piece]) -> Iterator[_Done]:
+    """What is made of each piece, in their order, and some at once: most of the work is Arrow's and
+    NumPy's, which leave the interpreter to others. What was asked for before an error comes first."""
+    waiting: deque[Future[_Done]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            for piece in pieces:
+                waiting.append(pool.submit(work, piece))
+                if len(waiting) > _AT_ONCE:
+                    yield waiting.popleft().result()
+        except InputError:
+            while waiting:
+                yield waiting.popleft().result()
+            raise
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def ensure_short(record: bytes, where: str) -> None:
@@ -175,9 +249,7 @@ def _ensure_text(data: bytes, where: str, encoding: str) -> None:
 
 def _wrong_encoding(part: Part, encoding: str, position: int) -> InputError:
     name = encoding.upper()
-    return InputError(
-        f"{part.uri}: not {name} text (byte {part.start + position}). Deliver the file as {name}."
-    )
+    return InputError(f"{part.uri}: not {name} text (byte {position}). Deliver the file as {name}.")
 
 
 def short(error: BaseException) -> str:
