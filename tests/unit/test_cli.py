@@ -146,9 +146,7 @@ def test_what_nobody_foresaw_is_said_without_its_message(monkeypatch: pytest.Mon
     assert isinstance(lakehouse("check").exception, KeyError)
 
 
-def test_a_run_history_that_cannot_be_opened_is_named(
-    plane: FakePlane, settings: Settings
-) -> None:
+def test_a_run_history_that_cannot_be_opened_is_named(plane: FakePlane, settings: Settings) -> None:
     (settings.home / "dagster").mkdir()
     (settings.home / "dagster" / "history").write_text("x")
     said = lakehouse("backfill", "--from", "2026-10-05", "--to", "2026-10-05")
@@ -406,3 +404,30 @@ def test_the_summary_says_what_failed_and_where_to_look(
     assert "Failed: silver.orders" in said
     assert "the disk is full" in said
     assert "lakehouse gaps" in said
+
+
+HOSTILE = "a[red]b[/] [link=http://x]c :bug: \x1b[31md\u202ee\nf"
+WRITTEN = "a[red]b[/] [link=http://x]c :bug: \\u001b[31md\\u202ee\\u000af"
+
+
+def test_names_do_nothing_to_the_terminal_but_stand_there(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lakehouse.cli.terminal import RunDisplay, console
+
+    outcome = RunOutcome("lake_daily", "r1", False)
+    outcome.marts.append(MartResult(HOSTILE, 5, 0.0, unchanged=False))
+    outcome.failures.append(StepFailure("marts", (f"failed.{HOSTILE}",), HOSTILE))
+    outcome.skipped.append(f"skipped.{HOSTILE}")
+    outcome.held_back = {f"held.{HOSTILE}": ["2026-10-05"]}
+    part = PartitionReport(partition="p", status="failed", error="no")
+    with console() as out:
+        summary.show(summarized(settings, outcome), settings, out)
+        with RunDisplay(out, total=1) as display:
+            display.on_report(report(f"report.{HOSTILE}", part))
+            display.on_rest(("2026-10-05", "2026-10-05"), [f"rest.{HOSTILE}"])
+    said = capsys.readouterr().out
+    assert all(c.isprintable() for line in said.split("\n") for c in line), said
+    for place in ("failed.", "skipped.", "held.", "report.", "rest."):
+        assert f"{place}{WRITTEN}" in said, place
+    assert said.count(WRITTEN) == 6

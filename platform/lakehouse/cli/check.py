@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lakehouse.settings.model import load_settings
+from spark_jobs import quoting
 from spark_jobs.errors import ContractError
 
 
@@ -26,7 +27,7 @@ def check() -> None:
             transform_version(contract)  # a table without its function is an error here already
             for change in ensure_compatible(promised.get(table), contract):
                 kind = "breaking, in a new major version" if change.breaking else "compatible"
-                click.echo(f"{table}: {change.text} ({kind})")
+                click.echo(quoting.plain(f"{table}: {change.text} ({kind})"))
         except ContractError as error:
             problems.append(str(error))
     if problems:

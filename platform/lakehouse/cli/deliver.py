@@ -12,8 +12,14 @@ from spark_jobs.errors import InputError
 
 
 @click.command()
-@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Size of the sample, as TPC-H's scale factor.")
-@click.option("--days", type=click.IntRange(min=1), help="Days from the first one; further days are added.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Size of the sample, as TPC-H's scale factor.",
+)
+@click.option(
+    "--days", type=click.IntRange(min=1), help="Days from the first one; further days are added."
+)
 def deliver(scale: float | None, days: int | None) -> None:
     """Deliver sample files to landing. Days that are there already are left alone."""
     settings = load_settings()
