@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.marts.dbt import prepared_project
+from lakehouse.settings.model import load_settings
+
 PROJECT = Path(__file__).parents[2]
 ENGINES = ("pyspark", "pysail", "duckdb", "dbt", "dagster_dbt", "boto3")
 RUN = """
@@ -52,7 +55,14 @@ def imported(home: Path, *arguments: str) -> set[str]:
     return set(modules.split(","))
 
 
+@pytest.fixture(scope="module")
+def marts_that_were_checked(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """dbt looks at the marts again only after their project has changed."""
+    prepared_project(load_settings("local", home=tmp_path_factory.mktemp("home"), project=PROJECT))
+
+
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.usefixtures("marts_that_were_checked")
 def test_a_command_without_a_run_imports_neither_an_engine_nor_dagster(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -65,6 +75,7 @@ def test_looking_for_gaps_imports_no_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("check",), ("gaps",)], ids=" ".join)
+@pytest.mark.usefixtures("marts_that_were_checked")
 def test_looking_without_reading_rows_imports_no_data_frames(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:

@@ -357,5 +357,5 @@ def test_a_value_that_is_refused_is_not_repeated(
 
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("x")
-    with pytest.raises(SettingsError, match="LAKEHOUSE_HOME is .*: a file"):
+    with pytest.raises(SettingsError, match=r"LAKEHOUSE_HOME is .*: a file"):
         load_settings("local", home=tmp_path / "home")

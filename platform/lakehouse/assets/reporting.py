@@ -122,9 +122,8 @@ def quality_report(contract: Contract, report: TableReport, masking: Masking) ->
                 )
         for p, check in broken[:SHOWN]:
             gate = "closed" if check.blocking else "open"
-            lines.append(
-                f"| {p.partition} | {quoting.markdown(check.name)} | {gate} | {quoting.markdown(reason(check, masking))} |"
-            )
+            name, why = map(quoting.markdown, (check.name, reason(check, masking)))
+            lines.append(f"| {p.partition} | {name} | {gate} | {why} |")
         if len(broken) > SHOWN:
             lines.append(f"| … | | | and {len(broken) - SHOWN} more |")
     else:

@@ -6,6 +6,7 @@ here: which models there are as assets (assets.py), and reading the lake (lake_v
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from dagster_dbt import DbtCliResource, DbtProject
 from packaging import version
 
-from lakehouse.marts.builds import project_digest
+from lakehouse.marts.builds import CHECKED, is_prepared, project_digest
+from lakehouse.marts.classification import undeclared
 from spark_jobs.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 # Run folders (compiled SQL, logs, results) that are kept to look at.
 KEPT_RUNS = 10
-DIGEST = "project.sha256"
 
 
 class DbtProjectError(LakehouseError):
@@ -118,40 +119,24 @@ def prepared_project(settings: Settings) -> DbtProject:
 
     A manifest that is missing, or older than the project's files, is made here: dbt parses the
     project without connecting anywhere. An image is built with it and does not parse again.
-    Raises DbtProjectError if the project does not parse or the manifest cannot be written.
+    Raises DbtProjectError if the project does not parse, a column of a model is personal and not
+    declared so, or the manifest cannot be written.
     """
     target = settings.warehouse.target
     project = DbtProject(settings.dbt_project, target_path=Path("target", target), target=target)
     folder = project.manifest_path.parent
-    digest = project_digest(settings.dbt_project)
-    recorded = folder / DIGEST
-    current = recorded.read_text() if recorded.exists() else ""
-    if not project.manifest_path.exists() or current != digest:
-        _parse(settings, folder)
-        recorded.write_text(digest)
+    if not is_prepared(settings):
+        _prepare(settings, folder)
+        (folder / CHECKED).write_text(project_digest(settings.dbt_project))
     return project
 
 
-def _parse(settings: Settings, folder: Path) -> None:
-    from dbt.cli.main import dbtRunner
-
+def _prepare(settings: Settings, folder: Path) -> None:
     scratch = folder.with_name(f".{folder.name}-{os.getpid()}")
-    arguments = ["parse", "--quiet", "--no-partial-parse"]
-    places: Mapping[str, Any] = {
-        "--project-dir": settings.dbt_project,
-        "--profiles-dir": settings.dbt_project,
-        "--target": settings.warehouse.target,
-        "--target-path": scratch,
-        "--log-path": scratch,
-        "--log-level-file": "none",
-    }
-    for option, value in places.items():
-        arguments += [option, str(value)]
+    environment = {**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": ""}
     try:
-        with _set({**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": ""}):
-            result = dbtRunner().invoke(arguments)
-        if not result.success:
-            raise DbtProjectError(f"{settings.dbt_project}: {result.exception}")
+        _invoke("parse", settings, settings.warehouse.target, scratch, environment)
+        _check_classes(settings, scratch / "checked")
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("partial_parse.msgpack", "manifest.json"):
             os.replace(scratch / name, folder / name)
@@ -162,6 +147,44 @@ def _parse(settings: Settings, folder: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_classes(settings: Settings, scratch: Path) -> None:
+    """Compiles the project for an empty warehouse without a lake, and looks at what columns read."""
+    nowhere = {"LAKEHOUSE_HOME": str(scratch), "LAKEHOUSE_LAKE": str(scratch / "lake")}
+    nowhere["LAKEHOUSE_WAREHOUSE"] = ":memory:"
+    _invoke("compile", settings, "duckdb", scratch, nowhere, "--no-introspect")
+    manifest = json.loads((scratch / "manifest.json").read_bytes())
+    problems = list(undeclared(manifest, settings.dbt_project))
+    if problems:
+        raise DbtProjectError("\n".join(problems))
+
+
+def _invoke(
+    command: str,
+    settings: Settings,
+    target: str,
+    scratch: Path,
+    environment: Mapping[str, str],
+    *options: str,
+) -> None:
+    from dbt.cli.main import dbtRunner
+
+    arguments = [command, "--quiet", "--no-partial-parse", *options]
+    places: Mapping[str, Any] = {
+        "--project-dir": settings.dbt_project,
+        "--profiles-dir": settings.dbt_project,
+        "--target": target,
+        "--target-path": scratch,
+        "--log-path": scratch,
+        "--log-level-file": "none",
+    }
+    for option, value in places.items():
+        arguments += [option, str(value)]
+    with _set(environment):
+        result = dbtRunner().invoke(arguments)
+    if not result.success:
+        raise DbtProjectError(f"{settings.dbt_project}: {result.exception}")
 
 
 @contextmanager
