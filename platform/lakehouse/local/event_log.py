@@ -12,6 +12,7 @@ variable `DAGSTER_EVENT_BATCH_SIZE` is set (instance.py does).
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,6 +156,10 @@ class LocalStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         keep_files_private()  # the daemon opens the history, and never loads the definitions
+        if "dagster_webserver.app" in sys.modules:  # and so does whatever webserver is started
+            from lakehouse.local.webserver import guard_this_process
+
+            guard_this_process()
         super().__init__(base_dir, inst_data)
         self._event_log_storage = BatchingEventLog(self._event_log_storage._base_dir)
 

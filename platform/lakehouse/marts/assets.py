@@ -36,6 +36,7 @@ from lakehouse.marts.builds import (
 )
 from lakehouse.marts.dbt import Dbt, dbt_resource, prepared_project
 from lakehouse.marts.lineage import column_lineage
+from lakehouse.marts.messages import without_values
 from lakehouse.marts.translator import MartTranslator, asset_key, relation
 from spark_jobs.causes import is_transient
 
@@ -274,4 +275,6 @@ def _failures(folder: Path) -> Iterator[tuple[str, str]]:
         if result["status"] in ("error", "fail"):
             kind, _, name = result["unique_id"].split(".")[:3]
             message = " ".join((result.get("message") or "").split())
+            if result["status"] == "error":  # a test that fails counts rows, and quotes none
+                message = without_values(message)
             yield f"{kind} {name}", message
