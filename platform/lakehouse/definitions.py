@@ -6,7 +6,9 @@ here: making any of them. Loading reads settings and contracts, and starts nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,6 +21,7 @@ from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
 from lakehouse.engines.embedded import EmbeddedDataPlane
 from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.references import SettingsError
 from lakehouse.signals.alerts import build_alert_sensors
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.permissions import keep_files_private
@@ -105,4 +108,17 @@ def defs() -> dg.Definitions:
     """The code location: definitions of the environment that LAKEHOUSE_ENV names. Every process
     that runs code of it comes by here: code servers, and the runs and sensors in and below them."""
     keep_files_private()
-    return build_definitions(load_settings())
+    settings = load_settings()
+    _refuse_unguarded(settings)
+    return build_definitions(settings)
+
+
+def _refuse_unguarded(settings: Settings) -> None:
+    """Raises SettingsError where `dagster dev` or `dg dev` serves these definitions with a run
+    history of its own: the webserver's guard comes with this lake's."""
+    home = os.environ.get("DAGSTER_HOME") or ""
+    if os.environ.get("DAGSTER_IS_DEV_CLI") and Path(home) != settings.dagster_home:
+        raise SettingsError(
+            "this webserver takes requests of any page that a browser has open. Start it with"
+            f" `lakehouse ui`, or after that with DAGSTER_HOME={settings.dagster_home}."
+        )

@@ -26,6 +26,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from spark_jobs import quoting
 from spark_jobs.errors import ConflictError, SchemaError, StorageError
 from spark_jobs.lake import storage
 
@@ -88,8 +89,8 @@ def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable
         return None
     except (DeltaError, OSError, ValueError) as error:
         raise storage.recognized(error, uri) or StorageError(
-            f"{uri}: the Delta log cannot be read ({error}). Restore the _delta_log folder from"
-            " a backup, or move the table away and rebuild it by a backfill."
+            f"{uri}: the Delta log cannot be read ({quoting.said(error)}). Restore the _delta_log"
+            " folder from a backup, or move the table away and rebuild it by a backfill."
         ) from error
 
 

@@ -105,9 +105,7 @@ def listing(folder: str) -> tuple[list[File], list[str]]:
 
     Names that begin with `.` or `_` are unfinished or control files and are left out.
     """
-    fs, path = filesystem(folder)
-    found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    found = [i for i in found if not i.base_name.startswith((".", "_"))]
+    found = [i for i in below(folder)[0] if not i.base_name.startswith((".", "_"))]
     files = [
         File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
         for i in sorted(found, key=lambda i: i.base_name)
@@ -116,21 +114,32 @@ def listing(folder: str) -> tuple[list[File], list[str]]:
     return files, sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
 
 
+def below(folder: str, *, recursive: bool = False) -> tuple[list[pafs.FileInfo], str]:
+    """What lies in a folder, nothing if it does not exist, and its path within its file system.
+
+    Raises StorageError if it cannot be listed: it is a file, or its store does not answer.
+    """
+    fs, path = filesystem(folder)
+    selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    try:
+        return fs.get_file_info(selector), path
+    except OSError as error:
+        raise describe(error, folder) from error
+
+
 def folders(folder: str) -> list[str]:
     """The names of the folders directly in `folder`, sorted."""
-    fs, path = filesystem(folder)
-    infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    infos, _ = below(folder)
     return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
 
 
 def tree(folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
     """Every file below `folder` that ends in `suffix`, as path relative to it and size in bytes."""
-    fs, path = filesystem(folder)
-    selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+    infos, path = below(folder, recursive=True)
     root = path.rstrip("/") + "/"
     return sorted(
         (i.path.removeprefix(root), i.size)
-        for i in fs.get_file_info(selector)
+        for i in infos
         if i.type == pafs.FileType.File and i.path.endswith(suffix)
     )
 

@@ -218,6 +218,7 @@ def test_nobody_else_can_connect_to_the_embedded_engine():
 
 def test_an_engine_to_which_somebody_else_connected_while_it_started_is_refused(monkeypatch):
     from pysail.spark import SparkConnectServer  # noqa: TID251
+    from pyspark.sql.connect.client import SparkConnectClient
 
     start, strangers = SparkConnectServer.start, ExitStack()
 
@@ -226,12 +227,15 @@ def test_an_engine_to_which_somebody_else_connected_while_it_started_is_refused(
         stranger = running(STRANGER, server.listening_address[1])
         strangers.enter_context(stranger)
 
+    told = []
     monkeypatch.setattr(SparkConnectServer, "start", found_at_once)
+    monkeypatch.setattr(SparkConnectClient, "__init__", lambda *_, **__: told.append("a session"))
     with strangers:
         before = list(engines._running)
         with pytest.raises(EngineUnavailable, match="another process connected"):
             Engine.start("sail")
         assert engines._running == before
+    assert not told, "nothing is asked of an engine that a stranger has found"
     monkeypatch.undo()
     with Engine.start("sail") as engine:  # and the next one is none the worse
         assert engine.spark.range(3).count() == 3

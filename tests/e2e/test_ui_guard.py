@@ -7,6 +7,11 @@ each request that is refused (tests/unit/test_webserver.py).
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,7 +21,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.dagster_ui import Ui, served
+from lakehouse.local.instance import prepare_home
+from lakehouse.settings.model import load_settings
+from tests.e2e.dagster_ui import PROJECT, Ui, served, wait_for
 from tests.integration.test_permissions import readable
 
 pytestmark = pytest.mark.slow
@@ -70,6 +77,58 @@ def test_a_link_launches_nothing_and_another_name_sees_nothing(ui: Ui) -> None:
     assert status(f"{ui.url}/") == 200
     assert status(f"{ui.url}/", host="evil.example") == 421
     assert status(f"{ui.url}/", origin="http://evil.example") == 403
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """Dagster's own webserver with the lake's run history."""
+    home = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
+            patch.setenv(name, "")
+        folder = prepare_home(load_settings("local", home=home, project=PROJECT))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("dagster-webserver"))]
+    command += ["-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    env = {**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_ENV": "local"}
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=env | {"DAGSTER_HOME": str(folder)}, start_new_session=True
+    ) as process:
+        ui = Ui(f"http://127.0.0.1:{port}", home)
+        try:
+            wait_for("a webserver with the definitions", lambda: answering(ui, process))
+            yield ui
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def answering(ui: Ui, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None
+    text = "{repositoriesOrError {... on RepositoryConnection {nodes {name}}}}"
+    try:
+        return bool(ui.query(text)["repositoriesOrError"]["nodes"])
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def test_dagsters_own_webserver_is_guarded_and_takes_no_program_either(
+    plain: Ui, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o700)
+    variables = launch("dbt", {"dbt_executable": str(program)})
+    variables["params"]["selector"]["repositoryLocationName"] = "lakehouse.definitions"
+    answer = plain.query(LAUNCH, **variables)["launchRun"]
+    assert answer["__typename"] == "RunConfigValidationInvalid"
+    assert not (tmp_path / "ran").exists()
+    link = urllib.parse.urlencode({"query": LAUNCH, "variables": json.dumps(variables)})
+    assert status(f"{plain.url}/graphql?{link}") == 405
+    assert status(f"{plain.url}/", host="evil.example") == 421
+    assert status(f"{plain.url}/", origin="http://evil.example") == 403
+    assert status(f"{plain.url}/") == 200
 
 
 def test_what_the_served_lake_writes_is_for_its_user_alone(ui: Ui) -> None:

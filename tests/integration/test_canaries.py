@@ -14,12 +14,19 @@ import re
 import zlib
 from pathlib import Path
 
+import dagster as dg
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
 
+from lakehouse.automation.landing_sensor import NAME as LANDING
+from lakehouse.automation.landing_sensor import decode
 from lakehouse.cli import main
+from lakehouse.definitions import build_definitions
+from lakehouse.signals.alerts import announce, finished_run
 from tests.integration.dagster_lake import MONDAY, TUESDAY, WEDNESDAY, DagsterLake, people_lake
+from tests.lakes import bronze, column
 
 CANARY = re.compile(rb"canary\d", re.IGNORECASE)
 
@@ -42,16 +49,53 @@ def deliver(dagster: DagsterLake) -> None:
     lake.land("people", WEDNESDAY, "people.csv", "\n".join(["id,email,updated", *closed]) + "\n")
 
 
+def deliver_nested(dagster: DagsterLake) -> None:
+    """Values within values, in columns that nobody declared, and in lines that do not parse."""
+    lake = dagster.lake
+    lossy = {"max_quarantine_rate": 0.9}
+    lake.define(bronze("events", "json", column("id"), column("body"), gates=lossy))
+    lake.define(bronze("visits", "parquet", column("id"), column("mail")))
+    nested = {"id": "1", "body": {"email": "canary11"}, "extra": {"deep": ["canary12"]}}
+    lines = [json.dumps(nested), '{"id": "2", "body": "canary13', '["canary14"]']
+    lake.land("events", MONDAY, "events.json", "\n".join(lines) + "\n")
+    visits = {"id": ["1"], "mail": ["canary15@x.org"], "note": ["canary16"]}
+    lake.land("visits", MONDAY, "visits.parquet", pa.table(visits))
+    lake.land("visits", TUESDAY, "visits.parquet", "canary17, which is no Parquet")
+
+
+def announced(dagster: DagsterLake) -> dict[str, bytes]:
+    """What sensors and runs carry beside events: alerts as sent, cursors, requests and tags."""
+    definitions = build_definitions(dagster.settings, contracts=dagster.lake.parsed(), marts=False)
+    runs = dagster.instance.get_runs()
+    for run in runs:
+        finished = finished_run(dagster.instance, run, run.is_success, "")
+        announce(dagster.instance, run, finished, dagster.settings)
+    sensor = definitions.resolve_sensor_def(LANDING)
+    with dg.build_sensor_context(
+        instance=dagster.instance, repository_def=definitions.get_repository_def()
+    ) as context:
+        tick = sensor.evaluate_tick(context)
+    assert tick.run_requests and "people" in decode(tick.cursor)
+    return {
+        "cursor": repr(decode(tick.cursor)).encode(),
+        "requests": repr(tick.run_requests).encode(),
+        "tags": repr([run.tags for run in runs]).encode(),
+    }
+
+
 def said_by_the_command_line(dagster: DagsterLake, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     home = dagster.settings.home
-    monkeypatch.setattr("lakehouse.cli.quarantine.load_settings", lambda: dagster.settings)
-    monkeypatch.setattr("lakehouse.cli.reconcile.load_settings", lambda: dagster.settings)
+    for command in ("quarantine", "reconcile", "gaps", "backfill"):
+        monkeypatch.setattr(f"lakehouse.cli.{command}.load_settings", lambda: dagster.settings)
     monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
-    commands = [["quarantine", "list"], ["reconcile", "--quick"]]
+    # The options of `run` are others, and what it does is the same.
+    again = ["backfill", "--from", MONDAY, "--to", WEDNESDAY, "--tables", "bronze,silver"]
+    commands = [["quarantine", "list"], [*again, "--force"], ["gaps"], ["reconcile", "--quick"]]
     commands += [["quarantine", "show", f"{layer}.people"] for layer in ("bronze", "silver")]
     done = [CliRunner().invoke(main, command) for command in commands]
     for command, result in zip(commands, done, strict=True):
         assert result.exception is None or isinstance(result.exception, SystemExit), command
+    assert "failed" in done[1].output and "bronze.visits" in done[2].output
     assert "email_pattern" in done[0].output and "•••" in done[-1].output
     return [result.output for result in done]
 
@@ -82,6 +126,7 @@ def test_no_value_of_a_row_leaves_the_data_files(
     dagster: DagsterLake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     deliver(dagster)
+    deliver_nested(dagster)
     outcomes = [dagster.run(day, day) for day in (MONDAY, TUESDAY, WEDNESDAY)]
     # Wednesday comes again, with a value that the transform's own expression fails on.
     again = ["id,email,updated", "1,a@x.org,canary9", "2,b@x.org,2026-10-07"]
@@ -90,12 +135,15 @@ def test_no_value_of_a_row_leaves_the_data_files(
     # Monday has bad rows, Tuesday no header, Wednesday more bad rows than the gate lets pass.
     assert [o.success for o in outcomes] == [True, False, False, False]
     said = said_by_the_command_line(dagster, monkeypatch)
+    sent = announced(dagster)
     out, err = capfd.readouterr()
     places = searched(dagster) | {
         "commands": "".join(said).encode(),
         "output": (out + err).encode(),
     }
-    places["outcome"] = repr(outcomes).encode()
+    places |= sent | {"outcome": repr(outcomes).encode()}
+    for written in ("alerts.jsonl", "summary.json"):
+        assert places[str(dagster.settings.home / written)]
     assert any(b"email_pattern" in content for content in places.values())
     assert any("unpacked" in name for name in places)
     leaks = {name: CANARY.search(content) for name, content in places.items()}

@@ -149,3 +149,13 @@ def test_without_a_topic_there_is_no_sensor(tmp_path: Path) -> None:
     assert len(build_alert_sensors(settings, keys)) == 1
     silent = settings.model_copy(update={"alerts": AlertSettings()})
     assert build_alert_sensors(silent, keys) == []
+
+
+def test_a_name_can_forge_no_line_and_move_no_cursor_of_an_alert() -> None:
+    hostile = "a\x1b[31mb\u202ec"
+    step = FailedStep(hostile, (f"{hostile}\nrun         r-2",), f"{hostile}: why")
+    check = FailedCheck(hostile, hostile, "critical", hostile)
+    alert = only(finished(job=hostile, steps=(step,), checks=(check,)))
+    for text in (alert.subject, *alert.assets, *alert.text.split("\n")):
+        assert text.isprintable(), text
+    assert "run         r-2" not in alert.text.split("\n")

@@ -89,6 +89,78 @@ def test_an_unknown_environment_is_an_error_without_a_traceback(
     assert said.output.startswith("Error: LAKEHOUSE_ENV is 'qa'")
 
 
+@pytest.mark.parametrize(
+    ("zone", "command"),
+    [
+        ("landing", "gaps"),
+        ("landing", "run"),
+        ("landing/orders", "gaps"),
+        ("quarantine", "quarantine list"),
+    ],
+)
+def test_a_file_where_a_zone_should_be_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, zone: str, command: str
+) -> None:
+    monkeypatch.setattr("lakehouse.cli.deliver.deliver_sample", lambda *_: None)
+    path = Path(settings.home / "lake" / zone)
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    said = lakehouse(*command.split())
+    assert said.exit_code == 2, said.exception
+    assert f"Error: {path}: a file is where a folder should be" in said.output
+
+
+@pytest.mark.parametrize("command", ["check", "gaps", "quarantine list", "reconcile --quick"])
+def test_a_store_that_does_not_answer_is_an_error_in_one_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "eu-central-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    lake = settings.lake.model_copy(update={"root": "s3://no-such-store"})
+    away = settings.model_copy(update={"lake": lake})
+    module = f"lakehouse.cli.{command.split()[0]}"
+    monkeypatch.setattr(f"{module}.load_settings", lambda: away)
+    said = lakehouse(*command.split())
+    assert said.exit_code == 2, said.exception
+    assert said.output.startswith("Error: s3://no-such-store/") and said.output.count("\n") == 1
+    assert "u001b" not in said.output and "backup" not in said.output
+
+
+def test_what_nobody_foresaw_is_said_without_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise KeyError("ada@lovelace.org")
+
+    monkeypatch.setattr("lakehouse.cli.check.load_settings", fail)
+    said = lakehouse("check")
+    assert said.exit_code == 1 and isinstance(said.exception, SystemExit)
+    assert said.output.startswith(f"Error: KeyError in {__name__}, line ")
+    assert "called by lakehouse.cli.check, line" in said.output
+    assert "lovelace" not in said.output
+    monkeypatch.setenv("LAKEHOUSE_TRACEBACK", "1")
+    assert isinstance(lakehouse("check").exception, KeyError)
+
+
+def test_a_run_history_that_cannot_be_opened_is_named(plane: FakePlane, settings: Settings) -> None:
+    (settings.home / "dagster").mkdir()
+    (settings.home / "dagster" / "history").write_text("x")
+    said = lakehouse("backfill", "--from", "2026-10-05", "--to", "2026-10-05")
+    assert (said.exit_code, said.output.count("\n")) == (1, 1)
+    assert "File exists" in said.output and "dagster/history" in said.output
+
+
+def test_a_broken_record_of_the_delivery_says_what_to_remove(settings: Settings) -> None:
+    (settings.home / "answers").mkdir()
+    (settings.home / "answers" / "delivery.json").write_text("{")
+    said = lakehouse("deliver")
+    assert said.exit_code == 2 and "delivery.json: the record" in said.output
+
+
 def test_a_backfill_runs_its_range_through_dagster_and_says_what_was_done(
     plane: FakePlane, settings: Settings
 ) -> None:
@@ -332,3 +404,30 @@ def test_the_summary_says_what_failed_and_where_to_look(
     assert "Failed: silver.orders" in said
     assert "the disk is full" in said
     assert "lakehouse gaps" in said
+
+
+HOSTILE = "a[red]b[/] [link=http://x]c :bug: \x1b[31md\u202ee\nf"
+WRITTEN = "a[red]b[/] [link=http://x]c :bug: \\u001b[31md\\u202ee\\u000af"
+
+
+def test_names_do_nothing_to_the_terminal_but_stand_there(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lakehouse.cli.terminal import RunDisplay, console
+
+    outcome = RunOutcome("lake_daily", "r1", False)
+    outcome.marts.append(MartResult(HOSTILE, 5, 0.0, unchanged=False))
+    outcome.failures.append(StepFailure("marts", (f"failed.{HOSTILE}",), HOSTILE))
+    outcome.skipped.append(f"skipped.{HOSTILE}")
+    outcome.held_back = {f"held.{HOSTILE}": ["2026-10-05"]}
+    part = PartitionReport(partition="p", status="failed", error="no")
+    with console() as out:
+        summary.show(summarized(settings, outcome), settings, out)
+        with RunDisplay(out, total=1) as display:
+            display.on_report(report(f"report.{HOSTILE}", part))
+            display.on_rest(("2026-10-05", "2026-10-05"), [f"rest.{HOSTILE}"])
+    said = capsys.readouterr().out
+    assert all(c.isprintable() for line in said.split("\n") for c in line), said
+    for place in ("failed.", "skipped.", "held.", "report.", "rest."):
+        assert f"{place}{WRITTEN}" in said, place
+    assert said.count(WRITTEN) == 6

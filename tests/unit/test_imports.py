@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.large_lake import LargeLake
+from lakehouse.marts.dbt import prepared_project
+from lakehouse.settings.model import load_settings
 from spark_jobs.lake import ledger
 
 PROJECT = Path(__file__).parents[2]
@@ -61,7 +63,14 @@ def imported(home: Path, *arguments: str, code: int = 0) -> set[str]:
     return set(modules.split(","))
 
 
+@pytest.fixture(scope="module")
+def marts_that_were_checked(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """dbt looks at the marts again only after their project has changed."""
+    prepared_project(load_settings("local", home=tmp_path_factory.mktemp("home"), project=PROJECT))
+
+
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.usefixtures("marts_that_were_checked")
 def test_a_command_without_a_run_imports_neither_an_engine_nor_dagster(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -105,6 +114,7 @@ delta.read_files = read_files
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("check",), ("gaps",)], ids=" ".join)
+@pytest.mark.usefixtures("marts_that_were_checked")
 def test_looking_without_reading_rows_imports_no_data_frames(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:

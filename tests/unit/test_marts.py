@@ -11,10 +11,12 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlglot
+from click.testing import CliRunner
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from sqlglot import exp
 
+from lakehouse.cli import main
 from lakehouse.marts import assets as mart_assets
 from lakehouse.marts import dbt, sources
 from lakehouse.marts.assets import build_marts
@@ -31,6 +33,7 @@ from lakehouse.marts.builds import (
     unchanged,
     write_builds,
 )
+from lakehouse.marts.classification import undeclared
 from lakehouse.marts.dbt import DbtProjectError, prepared_project
 from lakehouse.marts.specs import asset_key
 from lakehouse.settings.model import (
@@ -164,6 +167,75 @@ def test_personal_columns_are_classified_where_they_come_from_personal_columns(
     assert ("stg_dim_customer", "address") in personal
 
 
+LEAK = """
+select
+    customer_id,
+    upper(name) as label,
+    substring(email, 1, 3) || country as code,
+    count(email) over () as mails,
+    'constant' as kind
+from {{ ref('current_customers') }}
+"""
+DECLARED = """version: 2
+models:
+  - name: leak
+    description: A mart
+    config: {meta: {owner: data-platform, fresh_within_hours: 24}}
+    columns:
+      - name: customer_id
+        description: Key
+      - {name: label, description: Class as it should be, config: {meta: {classification: pii}}}
+      - name: code
+        description: No class
+      - name: mails
+        description: How many have an address
+        config: {meta: {not_personal: a count over all customers}}
+      - {name: kind, description: A constant}
+"""
+
+
+@pytest.mark.slow
+def test_a_column_that_reads_a_personal_one_must_be_declared_personal(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = copy_of_the_project(settings, tmp_path)
+    shutil.copytree(PROJECT / "contracts", tmp_path / "contracts")
+    models = copied.dbt_project / "models"
+    (models / "sales" / "leak.sql").write_text(LEAK)
+    (models / "sales" / "leak.yml").write_text(DECLARED)
+    properties = models / "intermediate" / "intermediate.yml"
+    text = properties.read_text()
+    phone = "      - name: phone\n        description: Phone number\n"
+    assert text.count(phone) == 1
+    begin, end = text.split(phone)
+    properties.write_text(begin + phone + end.partition("\n")[2])
+    with pytest.raises(DbtProjectError) as caught:
+        prepared_project(copied)
+    line = begin.count("\n") + 1
+    said = str(caught.value).splitlines()
+    assert [s.partition(": declare it with config")[0] for s in sorted(said)] == [
+        f"{properties}:{line}: current_customers.phone reads the personal stg_dim_customer.phone",
+        f"{models}/sales/leak.yml:10: leak.code reads the personal current_customers.email",
+    ]
+    monkeypatch.setattr("lakehouse.cli.check.load_settings", lambda: copied)
+    checked = CliRunner().invoke(main, ["check"])
+    assert checked.exit_code == 2 and "leak.code reads the personal" in checked.output
+
+
+def test_columns_that_cannot_be_traced_are_no_columns_without_a_class(tmp_path: Path) -> None:
+    node = {
+        "resource_type": "model", "name": "m", "schema": "s", "patch_path": None,
+        "original_file_path": "models/m.sql", "compiled_code": "select * from elsewhere",
+        "columns": {"a": {"name": "a"}},
+    }  # fmt: skip
+    manifest = {"nodes": {"model.m": node}, "sources": {}, "parent_map": {"model.m": []}}
+    manifest["metadata"] = {"adapter_type": "duckdb"}
+    for sql in ("select * from elsewhere", "select from where"):
+        node["compiled_code"] = sql
+        (problem,) = undeclared(manifest, tmp_path)
+        assert problem.startswith(f"{tmp_path}/models/m.sql: m: what its columns are made of")
+
+
 def test_marts_are_assets_that_depend_on_the_tables_they_select_from(
     marts: dg.AssetsDefinition,
 ) -> None:
@@ -200,7 +272,7 @@ def test_a_manifest_that_is_missing_is_made(
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr(dbt, "_parse", parse)
+    monkeypatch.setattr(dbt, "_prepare", parse)
     project = prepared_project(copied)
     assert parsed == [project.manifest_path.parent]
     prepared_project(copied)
@@ -229,6 +301,7 @@ def test_a_manifest_that_cannot_be_written_says_what_to_do(
     copied = copy_of_the_project(settings, tmp_path)
     (copied.dbt_project / "target").write_text("a file where the folder should be")
     monkeypatch.setattr("dbt.cli.main.dbtRunner", Parsed)
+    monkeypatch.setattr(dbt, "_check_classes", lambda *_: None)
     with pytest.raises(DbtProjectError, match="build the image with the manifest"):
         prepared_project(copied)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from lakehouse.assets.checks import lookups_evaluation
+from lakehouse.assets.reporting import _sample
 from lakehouse.cli.terminal import data
 from spark_jobs import quoting
 from spark_jobs.batch.audit import drift_text
@@ -82,3 +85,15 @@ def test_a_span_of_code_cannot_be_left() -> None:
     row = f"| x |\n|---|\n| {quoting.code('a` <b> | [c](http://d) `')} |"
     page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(row)
     assert page.count("<td>") == 1 and "<b>" not in page and "<a" not in page
+
+
+def test_what_a_check_says_of_names_is_text_on_its_page() -> None:
+    hostile = "a | <img src=x> [b](http://evil.example)"
+    stale = {"2026-10-05": hostile}
+    contract = SimpleNamespace(layer="silver", name="orders")
+    metadata = lookups_evaluation(contract, stale).metadata  # type: ignore[arg-type]
+    sampled = [{"partition": hostile, "rules": [hostile], "record": "{}", "source_file": hostile}]
+    for table in (metadata["stale"].value, _sample(sampled)):
+        page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(table)
+        assert "<img" not in page and "<a" not in page
+        assert page.count("<td>") == page.count("<th>")

@@ -11,8 +11,9 @@ import pytest
 from dagster._config import ConfigType, ConfigTypeKind
 from dagster._core.execution.api import create_execution_plan
 
-from lakehouse.definitions import build_definitions
+from lakehouse.definitions import _refuse_unguarded, build_definitions
 from lakehouse.settings.model import EngineSettings, Settings, load_settings
+from lakehouse.settings.references import SettingsError
 
 PROJECT = Path(__file__).parents[2]
 
@@ -86,3 +87,15 @@ def test_a_resource_that_stands_in_for_another_takes_no_config_either(settings: 
     (job, *_) = definitions.get_repository_def().get_all_jobs()
     with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entry"):
         create_execution_plan(job, {"resources": {"data_plane": {"config": {"any": 1}}}})
+
+
+def test_a_development_server_with_another_history_gets_no_definitions(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(settings.home))
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match="Start it with `lakehouse ui`"):
+        _refuse_unguarded(load_settings())
+    monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    _refuse_unguarded(load_settings())

@@ -266,3 +266,96 @@ def test_a_settings_file_that_cannot_be_read_is_named(
     spoil(tmp_path / "local.yaml")
     with pytest.raises(SettingsError, match=r"local\.yaml"):
         load_settings("local", folder=tmp_path)
+
+
+HUNTER = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"s3://me:{HUNTER}@bucket/lake",
+        f"see https://{HUNTER}@host/lake",
+        f"https://acct.blob.core.windows.net/lake?sv=2024&se=2026-01-01&sig={HUNTER}",
+        f"s3://bucket/lake?region=x&X-Amz-Signature={HUNTER}",
+        f"s3://bucket/lake?access_key={HUNTER}",
+        f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={HUNTER}==;EndpointSuffix=x",
+        f'{{"type": "service_account", "private_key": "{HUNTER}"}}',
+        f'{{"inner": "{{\\"client_secret\\": \\"{HUNTER}\\"}}"}}',
+        f"user=me password={HUNTER} host=h",
+        f"Bearer {HUNTER}",
+        f"-----BEGIN RSA PRIVATE KEY-----\n{HUNTER}",
+        f"eyJhbGciOi.eyJzdWIi.{HUNTER}",
+    ],
+)
+@pytest.mark.parametrize("place", ["root", "option", "variable"])
+def test_a_credential_is_refused_wherever_it_is_written_and_never_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, place: str
+) -> None:
+    lake: dict[str, object] = {"root": value}
+    if place == "option":
+        lake = {"root": "lake", "storage_options": {"ANY_NAME": value}}
+    elif place == "variable":
+        monkeypatch.setenv("A_ROOT", value)
+        lake = {"root": {"env": "A_ROOT"}}
+    key = "storage_options.ANY_NAME" if place == "option" else "root"
+    with pytest.raises(SettingsError, match=rf"local\.yaml: lake\.{key}: holds a") as caught:
+        load_settings("local", folder=written(tmp_path, lake=lake))
+    assert HUNTER not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "s3://bucket/lake/token=7/key=a@b",
+        "/data/secret lake/passwords: none",
+        "s3://my-secret-bucket/lake",
+        "file:///home/key/lake",
+    ],
+)
+def test_a_location_may_be_named_like_a_credential(tmp_path: Path, value: str) -> None:
+    load_settings("local", folder=written(tmp_path, lake={"root": value}))
+
+
+@pytest.mark.parametrize(
+    "key", ["sig", "session-cookie", "JWT", "fs.azure.account.key.x", "Encryption Key", "a.pwd"]
+)
+def test_a_storage_option_whose_name_says_that_it_is_a_credential_is_refused(
+    tmp_path: Path, key: str
+) -> None:
+    lake = {"root": "lake", "storage_options": {key: HUNTER}}
+    with pytest.raises(SettingsError, match="is a credential") as caught:
+        load_settings("local", folder=written(tmp_path, lake=lake))
+    assert HUNTER not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": HUNTER},
+        {"lake": {"buckets": {"raw": HUNTER + "_!", "processed": "a" * 5, "curated": "b" * 5}}},
+        {"warehouse": {"target": HUNTER}},
+        {"warehouse": {"target": "redshift", "host": "h", "database": "d", "user": "u"}
+         | {"password": {"secret": HUNTER}}},
+        {"engine": {"name": HUNTER}},
+        {"partitions": {"start": HUNTER}},
+        {"schedules": {"daily": HUNTER, "active": HUNTER}},
+        {"alerts": {"topics": {"warning": {"target": "sns", "arn": HUNTER}}}},
+        {"alerts": {"topics": {"warning": HUNTER}}},
+        {"retries": {"max": HUNTER}},
+        {"sample": HUNTER},
+    ],
+)  # fmt: skip
+def test_a_value_that_is_refused_is_not_repeated(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """Whoever mixes up two variables has written a secret there."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings("local", folder=written(tmp_path, **changes))
+    assert HUNTER not in str(caught.value)
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("x")
+    with pytest.raises(SettingsError, match=r"LAKEHOUSE_HOME is .*: a file"):
+        load_settings("local", home=tmp_path / "home")

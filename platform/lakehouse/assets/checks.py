@@ -160,7 +160,10 @@ def lookups_evaluation(contract: Contract, stale: Mapping[str, str]) -> dg.Asset
     """Which partitions looked up rows that have changed since, as of now."""
     metadata: dict[str, Any] = {"stale partitions": len(stale)}
     if stale:
-        rows = [f"| {p} | {why} |" for p, why in sorted(stale.items(), reverse=True)[:SHOWN]]
+        rows = [
+            f"| {p} | {quoting.markdown(why)} |"
+            for p, why in sorted(stale.items(), reverse=True)[:SHOWN]
+        ]
         if len(stale) > SHOWN:
             rows.append(f"| … | and {len(stale) - SHOWN} more partitions |")
         metadata["stale"] = dg.MetadataValue.md(
@@ -221,7 +224,7 @@ def _table(state: State, masking: Masking) -> str:
     for partition in sorted(state.failing, reverse=True)[:SHOWN]:
         check = state.failing[partition]
         text = quoting.markdown(reason(check, masking))
-        rows.append(f"| {partition} | {check.failing_rows} | {text} |")
+        rows.append(f"| {quoting.markdown(partition)} | {check.failing_rows} | {text} |")
     if len(state.failing) > SHOWN:
         rows.append(f"| … | | and {len(state.failing) - SHOWN} more partitions |")
     return "\n".join(rows)

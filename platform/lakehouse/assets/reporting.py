@@ -106,7 +106,7 @@ def quality_report(contract: Contract, report: TableReport, masking: Masking) ->
     """The run of a table as a Markdown page: accounting, then what did not pass."""
     done = [p for p in report.partitions if p.status in GOOD]
     lines = [
-        f"**{contract.table}** {span([p.partition for p in report.partitions])}:"
+        f"**{quoting.markdown(contract.table)}** {span([p.partition for p in report.partitions])}:"
         f" {len(done)} of {len(report.partitions)} partitions published.",
         "",
         _accounting(report.counts),
@@ -122,9 +122,8 @@ def quality_report(contract: Contract, report: TableReport, masking: Masking) ->
                 )
         for p, check in broken[:SHOWN]:
             gate = "closed" if check.blocking else "open"
-            lines.append(
-                f"| {p.partition} | {check.name} | {gate} | {quoting.markdown(reason(check, masking))} |"
-            )
+            name, why = map(quoting.markdown, (check.name, reason(check, masking)))
+            lines.append(f"| {p.partition} | {name} | {gate} | {why} |")
         if len(broken) > SHOWN:
             lines.append(f"| … | | | and {len(broken) - SHOWN} more |")
     else:
@@ -165,6 +164,8 @@ def _sample(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| partition | rules | record | file |", "|---|---|---|---|"]
     for row in rows:
         record = quoting.code(row["record"]) if row["record"] else ""
-        rules, file = ", ".join(row["rules"]), quoting.markdown(row["source_file"])
-        lines.append(f"| {row['partition']} | {rules} | {record} | {file} |")
+        partition, rules, file = map(
+            quoting.markdown, (row["partition"], ", ".join(row["rules"]), row["source_file"])
+        )
+        lines.append(f"| {partition} | {rules} | {record} | {file} |")
     return "\n".join(lines)

@@ -21,13 +21,14 @@ def snapshot(landing: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]
     """
     import pyarrow.fs as pafs
 
-    from spark_jobs.lake.storage import filesystem
+    from spark_jobs.lake.storage import below
 
+    below(landing)  # a file in its place is no landing in which nothing lies
     found: dict[str, dict[str, str]] = {}
     for dataset in datasets:
-        fs, root = filesystem(f"{landing.rstrip('/')}/{dataset}")
+        listed, root = below(f"{landing.rstrip('/')}/{dataset}", recursive=True)
         files: dict[str, list[str]] = {}
-        for info in fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True)):
+        for info in listed:
             relative = info.path.removeprefix(root.rstrip("/") + "/")
             partition, slash, name = relative.partition("/")
             if info.type != pafs.FileType.File or not slash or name.startswith((".", "_")):

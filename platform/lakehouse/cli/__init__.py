@@ -7,9 +7,13 @@ in it, and a line in COMMANDS. Does not belong here: what any of them does.
 from __future__ import annotations
 
 import importlib
+import os
+import traceback
 
 import click
+from click.exceptions import Exit
 
+from spark_jobs import quoting
 from spark_jobs.errors import LakehouseError
 from spark_jobs.permissions import keep_files_private
 
@@ -24,6 +28,25 @@ COMMANDS = {
     "deliver": "lakehouse.cli.deliver:deliver",
     "ui": "lakehouse.cli.ui:ui",
 }
+
+
+TRACEBACK = "LAKEHOUSE_TRACEBACK"
+_OURS = ("lakehouse.", "spark_jobs.")
+
+
+def _told(error: Exception) -> str:
+    """What an unforeseen error is and where it was raised: its message may quote values of rows."""
+    raised = [
+        (frame.f_globals.get("__name__", "?"), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    ours = [(name, line) for name, line in raised if name.startswith(_OURS)]
+    places = dict.fromkeys([raised[-1], *ours[-1:]])
+    where = ", called by ".join(f"{name}, line {line}" for name, line in places)
+    return (
+        f"{type(error).__name__} in {where}: a defect, or something that nobody foresaw. Set"
+        f" {TRACEBACK}=1 to see the traceback, which may quote values of rows."
+    )
 
 
 class _CannotRun(click.ClickException):
@@ -50,6 +73,15 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except LakehouseError as error:  # says what to do: no traceback
             raise _CannotRun(str(error)) from error
+        except (BrokenPipeError, click.ClickException, click.Abort, Exit):
+            raise
+        except OSError as error:
+            text = f"{quoting.said(error)}. Check the place, then run again."
+            raise click.ClickException(text) from error  # nobody knows what had been done
+        except Exception as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            raise click.ClickException(_told(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.model import Settings, load_settings
+from spark_jobs import quoting
 from spark_jobs.errors import ContractError
 
 
 @click.command()
 def check() -> None:
-    """Check the settings of the environment, every contract, and what changed in the contracts
-    since their tables were last published."""
+    """Check the settings of the environment, every contract, what changed in the contracts since
+    their tables were last published, and that the marts declare their personal columns."""
     from spark_jobs.contract.compatibility import ensure_compatible, published
     from spark_jobs.contract.model import load_contracts
     from spark_jobs.contract.versions import transform_version
@@ -26,10 +27,20 @@ def check() -> None:
             transform_version(contract)  # a table without its function is an error here already
             for change in ensure_compatible(promised.get(table), contract):
                 kind = "breaking, in a new major version" if change.breaking else "compatible"
-                click.echo(f"{table}: {change.text} ({kind})")
+                click.echo(quoting.plain(f"{table}: {change.text} ({kind})"))
         except ContractError as error:
             problems.append(str(error))
     if problems:
         raise ContractError("\n".join(problems))
+    _check_marts(settings)
     rules = sum(len(c.rules) for c in contracts.values())
     click.echo(f"{settings.environment}: {len(contracts)} contracts with {rules} rules are valid.")
+
+
+def _check_marts(settings: Settings) -> None:
+    from lakehouse.marts.builds import is_prepared
+
+    if (settings.dbt_project / "dbt_project.yml").is_file() and not is_prepared(settings):
+        from lakehouse.marts.dbt import prepared_project  # dbt: only for a project that changed
+
+        prepared_project(settings)

@@ -12,8 +12,14 @@ from spark_jobs.errors import InputError
 
 
 @click.command()
-@click.option("--scale", type=float, help="Size of the sample, as TPC-H's scale factor.")
-@click.option("--days", type=int, help="Days from the first one; further days are added.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Size of the sample, as TPC-H's scale factor.",
+)
+@click.option(
+    "--days", type=click.IntRange(min=1), help="Days from the first one; further days are added."
+)
 def deliver(scale: float | None, days: int | None) -> None:
     """Deliver sample files to landing. Days that are there already are left alone."""
     settings = load_settings()
@@ -66,3 +72,8 @@ def _recorded(path: object) -> dict[str, float]:
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[attr-defined]
     except FileNotFoundError:
         return {}
+    except ValueError:
+        raise InputError(
+            f"{path}: the record of the sample delivery is no JSON. Remove it and the landing"
+            " folder, then deliver again."
+        ) from None

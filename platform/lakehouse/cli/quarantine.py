@@ -36,7 +36,7 @@ def list_() -> None:
         column.justify = "right"
     for name in store.tables(lake):
         for rule, by in sorted(queries.counts(lake, name).items()):
-            table.add_row(name, data(rule), str(by["open"]), str(by["discarded"]))
+            table.add_row(data(name), data(rule), str(by["open"]), str(by["discarded"]))
     with console() as out:
         out.print(table if table.row_count else "Nothing is in quarantine.")
 

@@ -178,24 +178,24 @@ def show(summary: RunSummary, settings: Settings, out: Console) -> None:
     elif summary.success:
         out.print(f"[green]Done[/] in {summary.seconds:.0f} s.")
     for name, reason in summary.failures.items():
-        out.print(f"[red]Failed: {name}[/]")
+        out.print(f"[red]Failed: {data(name)}[/]")
         for line in reason.splitlines():
             out.print(f"  {data(line)}")
     if summary.skipped:
         names = ", ".join(summary.skipped)
-        out.print(f"[yellow]Not run, because something before them failed:[/] {names}")
+        out.print(f"[yellow]Not run, because something before them failed:[/] {data(names)}")
     waiting: dict[str, list[str]] = {}
     for name, partitions in summary.held_back.items():
         if name not in summary.skipped:
             waiting.setdefault(named(partitions), []).append(name)
     for partitions, names in waiting.items():
         out.print(
-            f"[yellow]Held back for {partitions}[/], because something before them failed there;"
-            f" the rest is published: {', '.join(names)}"
+            f"[yellow]Held back for {data(partitions)}[/], because something before them failed there;"
+            f" the rest is published: {data(', '.join(names))}"
         )
     out.print()
     for line in _next(summary, settings):
-        out.print(line)
+        out.print(data(line))
 
 
 _COUNTS = ("read", "published", "unchanged", "duplicate", "quarantined", "filtered")
@@ -211,7 +211,7 @@ def _table(assets: Mapping[str, AssetSummary]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name, a in shown.items():
         table.add_row(
-            f"[red]{name}[/]" if a.status == "failed" else name,
+            f"[red]{data(name)}[/]" if a.status == "failed" else data(name),
             *(_count_cell(a, column) for column in columns),
             str(a.checks_passed),
             f"[yellow]{a.checks_warned}[/]" if a.checks_warned else "",

@@ -46,7 +46,9 @@ def data(text: object) -> str:
 
 def _console(stream: IO[str]) -> Console:
     """As wide as the terminal; wide enough for every line where there is none (a file, CI)."""
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    return Console(
+        file=stream, highlight=False, emoji=False, width=None if stream.isatty() else 160
+    )
 
 
 class RunDisplay:
@@ -85,7 +87,7 @@ class RunDisplay:
     def on_start(self, spec: RunSpec) -> None:
         self._progress.update(
             self._task,
-            description=f"{spec.table} {span(spec.partitions) if spec.partitions else ''}",
+            description=f"{data(spec.table)} {span(spec.partitions) if spec.partitions else ''}",
         )
 
     def on_report(self, report: TableReport) -> None:
@@ -99,13 +101,13 @@ class RunDisplay:
         if failed:
             self._shown.add(report.table.replace(".", "__"))
             text += f" [red]{failed} of {len(report.partitions)} partitions failed[/]"
-        self._line(f"{mark} {report.table:<28} {text}  {sum(report.seconds.values()):.1f} s")
+        self._line(f"{mark} {data(report.table):<28} {text}  {sum(report.seconds.values()):.1f} s")
         self._progress.advance(self._task)
 
     def on_rest(self, partitions: tuple[str, str] | None, assets: Sequence[str]) -> None:
         """A further run begins, of what bad partitions stopped."""
-        of = f" for {' to '.join(dict.fromkeys(partitions))}" if partitions else ""
-        self._line(f"[yellow]The rest{of}[/], as a run of its own: {', '.join(assets)}")
+        of = f" for {data(' to '.join(dict.fromkeys(partitions)))}" if partitions else ""
+        self._line(f"[yellow]The rest{of}[/], as a run of its own: {data(', '.join(assets))}")
 
     def on_event(self, entry: EventLogEntry) -> None:
         """Steps that send no report: marts, and those that failed as a whole."""
@@ -120,14 +122,14 @@ class RunDisplay:
             if event.step_key in self._shown:
                 return
             reason = data(reason_of(event).strip().partition("\n")[0])
-            self._line(f"[red]✗ {event.step_key}[/] {reason}")
+            self._line(f"[red]✗ {data(event.step_key)}[/] {reason}")
         elif event.event_type == DagsterEventType.STEP_START and event.step_key == "marts":
             self._progress.update(self._task, description="marts (dbt)")
         elif (
             event.event_type == DagsterEventType.ASSET_MATERIALIZATION
             and "Execution Duration" in event.materialization.metadata
         ):
-            self._line(f"[green]✓[/] {name_of(event.asset_key):<28}")
+            self._line(f"[green]✓[/] {data(name_of(event.asset_key)):<28}")
             self._progress.advance(self._task)
 
     def _line(self, text: str) -> None:

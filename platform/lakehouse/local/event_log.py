@@ -14,6 +14,7 @@ intends to materialize only to a storage that asks for that.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -199,6 +200,10 @@ class LocalStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         keep_files_private()  # the daemon opens the history, and never loads the definitions
+        if "dagster_webserver.app" in sys.modules:  # and so does whatever webserver is started
+            from lakehouse.local.webserver import guard_this_process
+
+            guard_this_process()
         super().__init__(base_dir, inst_data)
         self._event_log_storage = BatchingEventLog(self._event_log_storage._base_dir)
 

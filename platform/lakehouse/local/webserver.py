@@ -111,9 +111,10 @@ class Guard:
 
 
 class Webserver(DagsterWebserver):
-    """Dagster's, behind the guard; what comes by GET can only ask."""
+    """Dagster's, behind the guard; what comes by GET can only ask. Without further names it is
+    asked for by those of this machine alone, whatever it listens on."""
 
-    names: Names
+    names = Names("localhost")
 
     def build_middleware(self) -> list[Middleware]:
         return [Middleware(Guard, names=self.names), *super().build_middleware()]
@@ -123,6 +124,15 @@ class Webserver(DagsterWebserver):
             text = "Only queries are taken by GET; send a mutation by POST.\n"
             return PlainTextResponse(text, 405, {"Allow": "POST"})
         return await super().graphql_http_endpoint(request)
+
+
+def guard_this_process() -> None:
+    """From here on, Dagster's own commands (`dagster-webserver`, and `dagster dev` and `dg dev`, which
+    start it) serve behind the guard too. None of them loads code of a code location, but all open
+    the run history, which is how they come by here."""
+    from dagster_webserver import app
+
+    app.DagsterWebserver = Webserver  # type: ignore[misc]
 
 
 def only_queries(texts: Iterable[str]) -> bool:

@@ -26,7 +26,11 @@ from spark_jobs.lake import delta
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from lakehouse.settings.model import Settings
+
 _PROJECT_FILES = (".sql", ".yml", ".csv")
+CHECKED = "checked.sha256"
+"""Beside a manifest: the digest of the project that it was made of."""
 _WRITTEN_BY_DBT = ("target", "logs")
 
 
@@ -96,6 +100,15 @@ def project_digest(folder: Path) -> str:
             digest.update(f"{relative.as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def is_prepared(settings: Settings) -> bool:
+    """Whether the manifest is there and of the project as it is now, which has been checked."""
+    folder = settings.dbt_project / "target" / settings.warehouse.target
+    recorded = folder / CHECKED
+    if not (folder / "manifest.json").exists() or not recorded.exists():
+        return False
+    return recorded.read_text() == project_digest(settings.dbt_project)
 
 
 def source_versions(locations: Mapping[str, str]) -> dict[str, str]:

@@ -17,19 +17,22 @@ are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.invocation import get_invocation_id
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from lakehouse.marts.messages import without_values
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
 
@@ -270,10 +273,30 @@ def _text(value: str | None) -> str:
     return "null::varchar" if value is None else "'" + value.replace("'", "''") + "'"
 
 
+def _withhold_values() -> None:
+    """From here on dbt learns of DuckDB's errors without the values that they quote: what it learns,
+    it writes into its log, its results and its output."""
+    original = DuckDBConnectionManager.exception_handler
+    if getattr(original, "withholds", False):
+        return
+
+    @contextmanager
+    def handler(self: Any, sql: str, connection_name: str = "master") -> Iterator[None]:
+        with original(self, sql, connection_name):
+            try:
+                yield
+            except Exception as error:
+                raise RuntimeError(without_values(str(error))) from None
+
+    handler.withholds = True  # type: ignore[attr-defined]
+    DuckDBConnectionManager.exception_handler = handler
+
+
 class Plugin(BasePlugin):
     """Pins the lake once per dbt invocation, before anything is read."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
+        _withhold_values()
         self.lake = plugin_config["lake"]
         self._invocation = ""
 

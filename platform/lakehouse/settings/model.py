@@ -133,7 +133,7 @@ class ScheduleSettings(_Model):
         from dagster._utils.schedules import is_valid_cron_string
 
         if not is_valid_cron_string(cron):
-            raise ValueError(f"{cron!r} is not a cron expression such as '0 2 * * *'")
+            raise ValueError("the value is not a cron expression such as '0 2 * * *'")
         return cron
 
 
@@ -168,7 +168,7 @@ class SnsTopic(_Model):
     def _is_arn(cls, arn: str) -> str:
         if not _SNS_ARN.fullmatch(arn):
             raise ValueError(
-                f"{arn!r} is not the ARN of a standard SNS topic such as"
+                "the value is not the ARN of a standard SNS topic such as"
                 " arn:aws:sns:eu-central-1:123456789012:alerts"
             )
         return arn
@@ -284,6 +284,8 @@ def load_settings(
         )
     project = Path(project) if project else project_root()
     home = Path(home or os.environ.get("LAKEHOUSE_HOME") or project / ".lakehouse")
+    if home.exists() and not home.is_dir():
+        raise SettingsError(f"LAKEHOUSE_HOME is {home}: a file. Set it to a folder.")
     path = Path(folder or Path(__file__).parent / "environments") / f"{environment}.yaml"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -304,7 +306,7 @@ def load_settings(
     problems: list[str] = []
     resolved = resolve(data, (), problems)
     if data.get("environment") != environment:
-        problems.append(f"environment: is {data.get('environment')!r}, must be {environment!r}")
+        problems.append(f"environment: is another one, must be {environment!r}")
     for given in ("home", "project"):
         if given in data:
             problems.append(f"{given}: unknown key (set LAKEHOUSE_HOME instead)")
@@ -325,6 +327,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: missing; add it"
         elif isinstance(e.get("input"), Secret):
             yield f"{key}: a secret does not belong here"
+        elif e["type"] == "union_tag_invalid":  # its own text repeats the value
+            yield f"{key}: target is one of {e['ctx']['expected_tags']}"
         elif key.endswith("password"):
             yield f"{key}: write a reference such as {{secret: NAME}}, never the value itself"
         else:

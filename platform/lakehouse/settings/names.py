@@ -15,7 +15,7 @@ def bucket_name(name: str) -> str:
     normal = re.sub(r"[_\s.]+", "-", name.strip().lower())
     if not _BUCKET.fullmatch(normal):
         raise ValueError(
-            f"{name!r} is not a bucket name: 3 to 63 letters, digits and hyphens,"
+            "the value is not a bucket name: 3 to 63 letters, digits and hyphens,"
             " beginning and ending with a letter or digit"
         )
     return normal

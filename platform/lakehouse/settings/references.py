@@ -1,7 +1,7 @@
 """Values that a settings file does not hold itself: references, secrets, and what was forgotten.
 
 Belongs here: resolving `{env: NAME}`, `{env: NAME, default: VALUE}` and `{secret: NAME}`, and
-finding placeholders. Does not belong here: which settings there are (model.py).
+finding placeholders and credentials. Does not belong here: which settings there are (model.py).
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spark_jobs import credentials
 from spark_jobs.errors import LakehouseError
 
 _PLACEHOLDER = re.compile(
     r"<[^>]*>|change[_-]?me|example\.(com|org|net)|^(todo|tbd|fixme|xxx+|placeholder)\b|^your[_-]",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class SettingsError(LakehouseError):
@@ -48,14 +50,25 @@ def resolve(value: Any, key: tuple[str, ...], problems: list[str]) -> Any:
         return [resolve(v, (*key, str(i)), problems) for i, v in enumerate(value)]
     if isinstance(value, str) and _PLACEHOLDER.search(value):
         problems.append(f"{'.'.join(key)}: the value is a placeholder; put the real one there")
+    elif isinstance(value, str):
+        _refuse_credentials(value, ".".join(key), problems)
     return value
+
+
+def _refuse_credentials(value: str, key: str, problems: list[str]) -> None:
+    if what := credentials.found_in(value):
+        problems.append(
+            f"{key}: holds {what}; leave it out: the default credential chain finds it, and a"
+            " password is a reference such as {secret: NAME}"
+        )
 
 
 def _referenced(reference: Mapping[str, Any], key: str, problems: list[str]) -> Any:
     kind = "secret" if "secret" in reference else "env"
     name, what = reference[kind], {"secret": "secret", "env": "environment variable"}[kind]
-    if not isinstance(name, str):
-        problems.append(f"{key}: {kind} takes the name of a variable")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        # It may be the value, written where its name belongs.
+        problems.append(f"{key}: {kind} takes the name of a variable: capitals, digits and _")
         return None
     value = os.environ.get(name) or reference.get("default")
     if not value:
@@ -63,4 +76,6 @@ def _referenced(reference: Mapping[str, Any], key: str, problems: list[str]) -> 
     # A secret may look like anything, a placeholder too: nobody looks at it.
     elif kind == "env" and _PLACEHOLDER.search(str(value)):
         problems.append(f"{key}: {what} {name} holds a placeholder; put the real value there")
+    elif kind == "env":
+        _refuse_credentials(str(value), key, problems)
     return Secret(name) if kind == "secret" else value

@@ -25,6 +25,7 @@ from lakehouse.local.execution import name_of
 from lakehouse.partitions import run_range
 from lakehouse.settings.model import Settings
 from lakehouse.signals.topics import Alert, Severity, send
+from spark_jobs import quoting
 from spark_jobs.contract.model import LAYERS
 
 NAME = "alert_sensor"
@@ -123,12 +124,14 @@ def _alert(
     assets: list[str],
     body: list[str],
 ) -> Alert:
-    subject = " ".join(filter(None, [f"[{environment}] {severity}: {run.job}", run.span, what]))
+    names = list(map(quoting.plain, assets))
+    words = [f"[{environment}] {severity}: {run.job}", run.span, what]
+    subject = quoting.plain(" ".join(filter(None, words)))
     head = [f"run         {run.run_id}", f"job         {run.job}"]
     head += [f"partitions  {run.span}"] if run.span else []
-    head += [f"assets      {', '.join(_shown(assets))}"] if assets else []
-    text = "\n".join([subject, "", *head, *body])
-    return Alert(severity, environment, run.job, run.run_id, tuple(assets), subject, text)
+    head += [f"assets      {', '.join(_shown(names))}"] if names else []
+    text = quoting.plain("\n".join([subject, "", *head, *body]), lines=True)
+    return Alert(severity, environment, run.job, run.run_id, tuple(names), subject, text)
 
 
 def _checks(title: str, checks: list[FailedCheck]) -> Iterator[str]:

@@ -1,0 +1,26 @@
+"""Errors of the warehouse without the values that they quote.
+
+Belongs here: which of a database's messages may be repeated in logs, results and events. Does not
+belong here: what becomes of a build that fails.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Of DuckDB and dbt: about SQL, names and files, never about what is in a row.
+_ABOUT_NO_ROW = {
+    *("Binder", "Catalog", "Parser", "IO", "Permission", "Not Implemented"),
+    *("Compilation", "Runtime", "Parsing", "Out of Memory"),
+}
+_KIND = re.compile(r"\b([A-Z]\w*(?: [A-Za-z]\w*)*?) Error\b")
+WITHHELD = "its text is withheld, since it may quote a value of a row"
+
+
+def without_values(message: str) -> str:
+    """A message as it is if all the errors in it are of kinds that know no rows; else their kinds."""
+    kinds = list(dict.fromkeys(_KIND.findall(message)))
+    if kinds and set(kinds) <= _ABOUT_NO_ROW:
+        return message
+    strange = [f"{k} Error" for k in kinds if k not in _ABOUT_NO_ROW and len(k) < 40]
+    return f"{', '.join(strange[:1]) or 'an error'}: {WITHHELD}"
