@@ -11,9 +11,11 @@ from spark_jobs.errors import ContractError
 @click.command()
 def check() -> None:
     """Check the settings of the environment, every contract, and what changed in the contracts
-    since their tables were last published."""
+    since their tables were last published. A contract that says what is so anyway is refused
+    here, and nowhere else."""
     from spark_jobs.contract.compatibility import ensure_compatible, published
     from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.repetition import repetitions
     from spark_jobs.contract.versions import transform_version
     from spark_jobs.lake.storage import Lake
 
@@ -29,6 +31,7 @@ def check() -> None:
                 click.echo(f"{table}: {change.text} ({kind})")
         except ContractError as error:
             problems.append(str(error))
+        problems += repetitions(contract)
     if problems:
         raise ContractError("\n".join(problems))
     rules = sum(len(c.rules) for c in contracts.values())
