@@ -59,6 +59,12 @@ def parse_csv(part: Part, layout: Layout, found: Found) -> Batches:
             yield unparsable(layout.columns, bad, **where)
 
 
+def first_fields(part: Part, layout: Layout) -> list[str]:
+    """The fields of a file's first record, whatever it is; none if there is nothing in the file."""
+    first, _ = first_record(blocks(part, layout.encoding), layout, part.uri)
+    return _fields(first, layout)
+
+
 def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
     """The columns of a file, and its text below them; no columns if there is nothing in it."""
     text = blocks(Part(part.uri, part.partition), layout.encoding)
