@@ -77,6 +77,12 @@ def quotient(dividend: Column, divisor: Column, type_: str) -> Column:
     return ((whole + half_up) * F.lit(Decimal(1).scaleb(-scale))).try_cast(type_)
 
 
+def boolean(name: str) -> Column:
+    """A delivered true or false, in any case; null where it is neither."""
+    value = F.lower(text(name))
+    return F.when(value.isin("true", "false"), value == "true")
+
+
 def day(name: str) -> Column:
     """A delivered ISO 8601 date; null where it is none, or not of the years 1 to 9999."""
     value = text(name)

@@ -249,6 +249,19 @@ class Contract:
         return tuple(i.table for i in self.inputs) + self.references
 
 
+def _supply_logical_types(data: dict[str, Any]) -> None:
+    """Gives each column that says none the logical type that follows from its physical one. The
+    standard has it optional, and yet the schema of its version 3.2 takes a column without for a map.
+    """
+    tables = data.get("schema")
+    for table in tables if isinstance(tables, list) else ():
+        columns = table.get("properties") if isinstance(table, dict) else None
+        for column in columns if isinstance(columns, list) else ():
+            if isinstance(column, dict):
+                physical = str(column.get("physicalType"))
+                column.setdefault("logicalType", validity.logical_type(physical))
+
+
 def _line(node: yaml.Node | None, path: Where) -> int:
     """The 1-based line of `path` in the YAML tree, or of its nearest parent that exists. A name
     stands for the list item that has it as its `name` or `property`."""
@@ -329,6 +342,7 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(f"{path}:{line}: key {repeated.value} is there twice")
     if not isinstance(data, dict):
         raise fail((), "a contract is a mapping that begins with apiVersion and kind")
+    _supply_logical_types(data)
     error = next(iter(standard.validator().iter_errors(data)), None)
     if error is not None:
         # The standard's validator names an unknown key in its message only.
@@ -398,6 +412,7 @@ class _Reader:
 
     def _columns(self) -> Iterator[Column]:
         seen: set[str] = set()
+        unsaid = self._unsaid_class()
         for where, p in self._properties():
             name, physical = p["name"], str(p.get("physicalType") or "")
             if name.lower() in seen:
@@ -415,18 +430,31 @@ class _Reader:
                 )
             if not p.get("description"):
                 raise self.fail(where, f"column {name} has no description")
-            for key, what in validity.column_faults(name, physical, p):
+            for key, what in validity.column_faults(name, physical, p, unsaid):
                 raise self.fail((*where, key), what)
             yield Column(
                 name=name,
                 type=physical,
                 required=bool(p.get("required")),
-                classification=p.get("classification", UNCLASSIFIED),
+                classification=p.get("classification", unsaid),
                 description=p["description"],
                 sources=tuple(p.get("transformSourceObjects") or ()),
                 derived=bool(p.get("transformLogic")),
                 not_personal=_reason_not_personal(p),
             )
+
+    def _unsaid_class(self) -> str:
+        """The class of columns that say none: the contract's, and without that none at all."""
+        for i, item in enumerate(self.data.get("customProperties") or ()):
+            if item["property"] == "classification":
+                if item.get("value") not in CLASSIFICATIONS:
+                    raise self.fail(
+                        ("customProperties", i, "value"),
+                        f"classification {item.get('value')!r} is not known; use one of"
+                        f" {', '.join(CLASSIFICATIONS)}",
+                    )
+                return item["value"]
+        return UNCLASSIFIED
 
     def _key(self) -> tuple[str, ...]:
         keys = [p for _, p in self._properties() if p.get("primaryKey")]
@@ -438,6 +466,8 @@ class _Reader:
         for i, item in enumerate(self.data.get("customProperties") or ()):
             name, value, where = item["property"], item.get("value"), ("customProperties", i)
             try:
+                if name == "classification":
+                    continue  # its columns have it
                 if name in models:
                     out[name] = models[name].model_validate(value)
                 elif name == "inputs" and isinstance(value, list):
@@ -456,11 +486,12 @@ class _Reader:
                 elif name == "physicalPartition" and isinstance(value, str):
                     out["physical_partition"] = value
                 else:
-                    known = "source, publish, inputs, gates, partitioning (daily, hourly), grain"
+                    known = "source, publish, inputs, gates, classification, partitioning (daily,"
                     raise self.fail(
                         where,
-                        f"customProperties: {name}: {value!r} is not known; there are {known} (row,"
-                        " aggregate), engine (sail, spark, emr, databricks), physicalPartition,"
+                        f"customProperties: {name}: {value!r} is not known; there are {known}"
+                        " hourly), grain (row, aggregate), engine (sail, spark, emr, databricks),"
+                        " physicalPartition,"
                         " lookbackDays (a whole number of days)",
                     )
             except ValidationError as error:
@@ -615,8 +646,8 @@ def _ordered(contracts: Mapping[str, Contract]) -> dict[str, Contract]:
         # graphlib lists a cycle from a table to those that read it.
         cycle = list(reversed(error.args[1]))
         first = contracts[cycle[0]]
-        where = place(first, ("customProperties", "inputs"))
-        raise ContractError(f"{where}: tables read each other: {' <- '.join(cycle)}") from None
+        begin = place(first, ("customProperties", "inputs"))
+        raise ContractError(f"{begin}: tables read each other: {' <- '.join(cycle)}") from None
 
 
 def place(c: Contract, where: Where) -> str:

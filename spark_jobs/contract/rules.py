@@ -265,7 +265,7 @@ class TypeKept(RuleSpec):
     def broken(self, rule: Rule) -> Expression:
         from pyspark.sql import functions as F
 
-        source = F.col(f"_input.{self.source.rpartition('.')[2]}").cast("string")
+        source = F.col(f"_input.`{self.source.rpartition('.')[2]}`").cast("string")
         return (F.trim(F.coalesce(source, F.lit(""))) != "") & F.col(rule.column or "").isNull()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spark_jobs.contract.checks import KINDS
+from spark_jobs.contract.personal import looks_personal
 
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract, Input, Rule
@@ -35,9 +36,17 @@ _LOGICAL = {
 }
 
 
-def column_faults(name: str, physical: str, prop: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong in one column as it is written, as the key to mend and a text."""
-    from spark_jobs.contract.model import CLASSIFICATIONS
+def logical_type(physical: str) -> str:
+    """What ODCS calls a physical type; one that is not supported counts as text."""
+    return _LOGICAL.get(re.split(r"[(<]", physical)[0], "string")
+
+
+def column_faults(
+    name: str, physical: str, prop: Mapping[str, Any], unsaid: str
+) -> Iterator[tuple[str, str]]:
+    """What is wrong in one column as it is written, as the key to mend and a text. `unsaid` is the
+    class of a column that says none."""
+    from spark_jobs.contract.model import CLASSIFICATIONS, SHOWN_CLASSES
 
     given = prop.get("classification")
     if given is not None and given not in CLASSIFICATIONS:
@@ -46,7 +55,13 @@ def column_faults(name: str, physical: str, prop: Mapping[str, Any]) -> Iterator
             f"column {name}: classification {given!r} is not known; use one of"
             f" {', '.join(CLASSIFICATIONS)}",
         )
-    logical, wanted = prop.get("logicalType"), _LOGICAL[re.split(r"[(<]", physical)[0]]
+    elif given is None and unsaid in SHOWN_CLASSES and looks_personal(name):
+        yield (
+            "classification",
+            f"column {name} would be {unsaid} as all that say nothing, and its name says personal"
+            f" data: give it a classification of its own, {unsaid} if it is that",
+        )
+    logical, wanted = prop.get("logicalType"), logical_type(physical)
     if logical is not None and logical != wanted:
         yield (
             "logicalType",

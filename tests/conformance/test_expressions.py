@@ -16,6 +16,7 @@ import pytest
 
 from spark_jobs.columns import (
     as_number,
+    boolean,
     day,
     has_zone,
     hour,
@@ -46,6 +47,7 @@ def texts() -> dict[str, Any]:
     known = F.filter(F.array(F.when(v == "a", "x"), v), lambda name: name.isNotNull())
     return {
         "text": text("value"),
+        "boolean": boolean("value"),
         "lower": F.lower(text("value")),
         "upper": F.upper(text("value")),
         "length": F.length(v),

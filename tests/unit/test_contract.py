@@ -305,6 +305,16 @@ SPOILED = {
         "logicalType: string",
         "column n: logicalType string contradicts physicalType array<string>, which is array",
     ),
+    "a class of the rest in capitals": (
+        feed(classification="Internal"), "value: Internal",
+        "classification 'Internal' is not known; use one of public, internal, confidential,"
+        " restricted, pii",
+    ),
+    "a column that sounds personal and is left to the rest": (
+        feed(column("id", "bigint", key=1), column("EMail"), classification="internal"),
+        "- name: EMail", "column EMail would be internal as all that say nothing, and its name says"
+        " personal data: give it a classification of its own, internal if it is that",
+    ),
     "no reason why a column is not personal": (
         with_column(column("n") | {"customProperties": [{"property": "notPersonal", "value": ""}]}),
         "customProperties:", "column n: notPersonal says why, in words",
@@ -329,8 +339,8 @@ SPOILED = {
     "a misspelt custom property": (
         spoil(lambda d: d["customProperties"].append({"property": "gate", "value": {}})),
         "- property: gate", "customProperties: gate: {} is not known; there are source, publish,"
-        " inputs, gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark,"
-        " emr, databricks), physicalPartition,"
+        " inputs, gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine"
+        " (sail, spark, emr, databricks), physicalPartition,"
         " lookbackDays (a whole number of days)",
     ),
     "a misspelt threshold": (
@@ -340,8 +350,8 @@ SPOILED = {
     "an unknown partitioning": (
         feed(partitioning="weekly"), "- property: partitioning",
         "customProperties: partitioning: 'weekly' is not known; there are source, publish, inputs,"
-        " gates, partitioning (daily, hourly), grain (row, aggregate), engine (sail, spark, emr,"
-        " databricks), physicalPartition,"
+        " gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine (sail,"
+        " spark, emr, databricks), physicalPartition,"
         " lookbackDays (a whole number of days)",
     ),
     "no publish mode": (
@@ -596,6 +606,32 @@ def test_a_column_that_reads_a_personal_one_is_not_called_internal(folder):
     line, what = refused_together(folder, PEOPLE, people(copied))
     assert line == "classification: internal"
     assert what.startswith("column contact reads bronze.people.email, which is personal")
+
+
+def test_a_column_that_is_left_to_the_class_of_the_rest_is_called_by_it(folder):
+    """Whoever says `internal` of the rest has said it of this column too."""
+    document = people(column("contact", of="bronze.people.email"))
+    document["customProperties"].append({"property": "classification", "value": "internal"})
+    line, what = refused_together(folder, PEOPLE, document)
+    assert line == "- name: contact"
+    assert what.startswith("column contact reads bronze.people.email, which is personal")
+
+
+def test_columns_that_say_nothing_have_the_class_of_the_rest_or_none(folder):
+    silent = load_contract(write(folder, feed(column("id"), classed("public", "code"))))
+    assert silent.concealed == {"id", "_rescued"}, "masked where nobody said anything"
+    said = feed(column("id"), classed("pii", "code"), classification="internal")
+    found = load_contract(write(folder, said))
+    assert (found.column["id"].classification, found.column["code"].pii) == ("internal", True)
+    assert found.concealed == {"code", "_rescued"}
+
+
+def test_a_column_without_logical_type_is_valid(folder):
+    """The newest schema of the standard takes it for a map."""
+    document = feed()
+    for prop in document["schema"][0]["properties"]:
+        del prop["logicalType"]
+    assert load_contract(write(folder, document)).column["id"].type == "bigint"
 
 
 def test_a_column_that_says_nothing_and_reads_a_personal_one_is_personal_all_the_way_down(folder):

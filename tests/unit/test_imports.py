@@ -34,6 +34,7 @@ COMMANDS = [
     ("quarantine", "list"),
     ("quarantine", "show", "silver.orders"),
     ("reconcile", "--help"),
+    ("contract", "new", "--help"),
     ("deliver", "--help"),
     ("backfill", "--help"),
     ("ui", "--help"),

@@ -23,6 +23,7 @@ COMMANDS = {
     "backfill": "lakehouse.cli.backfill:backfill",
     "gaps": "lakehouse.cli.gaps:gaps",
     "check": "lakehouse.cli.check:check",
+    "contract": "lakehouse.cli.contract:contract",
     "reconcile": "lakehouse.cli.reconcile:reconcile",
     "quarantine": "lakehouse.cli.quarantine:quarantine",
     "deliver": "lakehouse.cli.deliver:deliver",

@@ -12,9 +12,11 @@ from spark_jobs.errors import ContractError
 @click.command()
 def check() -> None:
     """Check the settings of the environment, every contract, what changed in the contracts since
-    their tables were last published, and that the marts declare their personal columns."""
+    their tables were last published, and that the marts declare their personal columns. A contract
+    that says what is so anyway is refused here, and nowhere else."""
     from spark_jobs.contract.compatibility import ensure_compatible, published
     from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.repetition import repetitions
     from spark_jobs.contract.versions import transform_version
     from spark_jobs.lake.storage import Lake
 
@@ -30,6 +32,7 @@ def check() -> None:
                 click.echo(quoting.plain(f"{table}: {change.text} ({kind})"))
         except ContractError as error:
             problems.append(str(error))
+        problems += repetitions(contract)
     if problems:
         raise ContractError("\n".join(problems))
     _check_marts(settings)

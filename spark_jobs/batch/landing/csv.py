@@ -72,6 +72,12 @@ def _batches(
         yield unparsable(layout.columns, bad, **where)
 
 
+def first_fields(part: Part, layout: Layout) -> list[str]:
+    """The fields of a file's first record, whatever it is; none if there is nothing in the file."""
+    first, _ = first_record(blocks(part, layout.encoding), layout, part.uri)
+    return _fields(first, layout)
+
+
 def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
     """The columns of a file, and the text below them of its first part; no columns if there is
     nothing in it."""
