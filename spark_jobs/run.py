@@ -387,12 +387,12 @@ class _Run:
             frame, read = self._read(todo)
         with self._timed("transform"):
             frame = self._transformed(frame)
-            made = set(frame.columns)
-            if contract.partitioning is not None and "_arrival_date" not in made:
+            given = set(frame.columns)
+            if contract.partitioning is not None and "_arrival_date" not in given:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            frame = self._with_origin(frame, "_input" in made)
+            frame = self._with_origin(frame, "_input" in given)
             # Asked once: the engine works through the whole plan for each frame that is asked.
             types = frame.schema
         with self._timed("audit"):
@@ -407,7 +407,8 @@ class _Run:
             has_rows = bool(to.table.get_add_actions().num_rows)
             table = self._standing(to, todo) if contract.keyed and has_rows else None
             frame = audit.classified(contract, frame, types, repeated, table)
-            columns = audit.staged_columns(contract, types.fieldNames())
+            made = types.fieldNames()
+            columns = audit.staged_columns(contract, made, compared=table is not None)
             audit.stage(contract, frame, columns, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None

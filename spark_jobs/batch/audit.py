@@ -115,7 +115,7 @@ class Staged:
 def audited(
     contract: Contract, frame: DataFrame, types: StructType, references: dict[str, DataFrame]
 ) -> DataFrame:
-    """Adds `_violations`, `_warnings`, `_record` and `_rows` to transformed rows.
+    """Adds `_violations`, `_warnings` and `_record` to transformed rows.
 
     `types` is the schema of `frame`; `references` holds one frame per reference rule: its distinct
     keys in a column `_key`.
@@ -148,8 +148,6 @@ def audited(
     if contract.lookups:  # by these a row that waits for one is found
         values = {c.name: F.col(c.name) for c in contract.columns if c.name in types.names}
         added["_computed"] = F.when(left, record_text(types, values))
-    if "_rows" not in types.names:
-        added["_rows"] = F.lit(1).cast("bigint")
     return frame.withColumns(added)
 
 
@@ -235,14 +233,15 @@ def hashable(value: Column, type_: str) -> Column:
     return value.cast("string") if wide else value
 
 
-def staged_columns(contract: Contract, made: Collection[str]) -> list[str]:
+def staged_columns(contract: Contract, made: Collection[str], *, compared: bool) -> list[str]:
     """The columns of staged rows, of which the transform has `made` some: those of the table, and
-    those that say why a row left."""
-    has = {*made, "_warnings", "_violations", "_record", "_record_file", "_rows", "outcome"}
+    those that say why a row left. Rows that were not `compared` with a table, since it has none,
+    all have the same in two of them; to write those would be a seventh of the work."""
+    has = {*made, "_warnings", "_violations", "_record", "_record_file", "outcome"}
     if contract.lookups:
         has.add("_computed")
     if contract.keyed:
-        has |= {"_row_hash", "_if_won", "_displaces"}
+        has |= {"_row_hash"} | ({"_if_won", "_displaces"} if compared else set())
     wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
     return [n for n in dict.fromkeys(wanted) if n in has]
 
@@ -250,9 +249,13 @@ def staged_columns(contract: Contract, made: Collection[str]) -> list[str]:
 def stage(contract: Contract, frame: DataFrame, columns: list[str], uri: str, folder: str) -> None:
     """Writes the columns of classified rows below `uri/folder`, one sub-folder per outcome and
     physical partition; then settles the contested ones."""
+    from pyspark.sql import functions as F
+
     _write_staged(contract, frame.select(*columns), f"{uri}/{folder}", "overwrite")
     contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
     if contested is not None:
+        if "_if_won" not in columns:
+            contested = contested.withColumn("_if_won", F.lit("insert"))
         rows = resolution.settled(contract, contested)
         _write_staged(contract, rows.select(*columns), f"{uri}/{folder}", "append")
 
@@ -351,14 +354,15 @@ def count(
         # A sequence need not be a time: log positions are numbers, which have no age.
         aged = sequence and contract.column[sequence].type in ("date", "timestamp")
         newest = F.max(sequence).cast("string") if aged else F.lit(None).cast("string")
+        weight = F.col("_rows") if "_rows" in columns else F.lit(1).cast("bigint")
         found = rows.groupBy("_partition", "outcome").agg(
-            F.sum("_rows").alias("_n"),
-            F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
+            F.sum(weight).alias("_n"),
+            F.sum((weight == 0).cast("int")).alias("_added"),
             newest.alias("_newest"),
             F.sum(F.col("_displaces").cast("int")).alias("_displaced")
             if "_displaces" in columns
             else F.max(F.lit(0)).alias("_displaced"),
-            origin_sum(F.col("_rows")).alias("_origins")
+            origin_sum(weight).alias("_origins")
             if "_origin" in columns
             else F.max(F.lit(None).cast("string")).alias("_origins"),
             *names.values(),
