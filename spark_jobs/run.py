@@ -361,12 +361,12 @@ class _Run:
         driving = frame
         with self._timed("transform"):
             frame = self._transformed(frame)
-            made = set(frame.columns)
-            if contract.partitioning is not None and "_arrival_date" not in made:
+            given = set(frame.columns)
+            if contract.partitioning is not None and "_arrival_date" not in given:
                 day = F.to_date(F.substring("_partition", 1, 10))
                 frame = frame.withColumn("_arrival_date", day)
             frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            frame = self._with_origin(frame, has_input="_input" in made)
+            frame = self._with_origin(frame, has_input="_input" in given)
             # Asked once: the engine works through the whole plan for each frame that is asked.
             types = frame.schema
         with self._timed("audit"):
@@ -385,7 +385,7 @@ class _Run:
             names = types.fieldNames()
             if alike:
                 frame, names = self._with_whole(frame), [*names, "_whole"]
-            columns = audit.staged_columns(contract, names)
+            columns = audit.staged_columns(contract, names, compared=table is not None)
             audit.stage(contract, frame, columns, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None
@@ -402,11 +402,10 @@ class _Run:
         }
         if alike and driving is not None:
             with self._timed("count"):
-                rows = audit.staged_rows(spark, contract, to.uri, folder, todo)
+                rows = audit.staged_rows(spark, contract, columns, to.uri, folder, todo)
                 if rows is not None:
-                    self._altered |= inputs.doubled(
-                        self._with_origin(driving, has_input=True), rows
-                    )
+                    read_rows = self._with_origin(driving, has_input=True)
+                    self._altered |= inputs.doubled(read_rows, self._whole(), rows)
         return staged
 
     def _are_told_by_some_columns(self) -> bool:
@@ -424,10 +423,13 @@ class _Run:
         from pyspark.sql import functions as F
 
         no_key = reduce(lambda a, b: a | b, [F.col(k).isNull() for k in self.contract.key])
-        source = self.upstream[self.contract.inputs[0].table]
-        whole = inputs.origin(inputs.record_types(self.contract, source), None)
-        shared = F.when(F.col("_contested") | no_key, whole)
+        shared = F.when(F.col("_contested") | no_key, self._whole())
         return frame.withColumn("_whole", shared)
+
+    def _whole(self) -> Column:
+        """The hash of all that a driving record holds."""
+        source = self.upstream[self.contract.inputs[0].table]
+        return inputs.origin(inputs.record_types(self.contract, source), None)
 
     def _with_origin(self, frame: DataFrame, *, has_input: bool) -> DataFrame:
         """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""

@@ -116,7 +116,7 @@ class Staged:
 def audited(
     contract: Contract, frame: DataFrame, types: StructType, references: dict[str, DataFrame]
 ) -> DataFrame:
-    """Adds `_violations`, `_warnings`, `_record` and `_rows` to transformed rows.
+    """Adds `_violations`, `_warnings` and `_record` to transformed rows.
 
     `types` is the schema of `frame`; `references` holds one frame per reference rule: its distinct
     keys in a column `_key`.
@@ -149,8 +149,6 @@ def audited(
     if contract.lookups:  # by these a row that waits for one is found
         values = {c.name: F.col(c.name) for c in contract.columns if c.name in types.names}
         added["_computed"] = F.when(left, record_text(types, values))
-    if "_rows" not in types.names:
-        added["_rows"] = F.lit(1).cast("bigint")
     return frame.withColumns(added)
 
 
@@ -236,14 +234,15 @@ def hashable(value: Column, type_: str) -> Column:
     return value.cast("string") if wide else value
 
 
-def staged_columns(contract: Contract, made: Collection[str]) -> list[str]:
+def staged_columns(contract: Contract, made: Collection[str], *, compared: bool) -> list[str]:
     """The columns of staged rows, of which the transform has `made` some: those of the table, and
-    those that say why a row left."""
-    has = {*made, "_warnings", "_violations", "_record", "_record_file", "_rows", "outcome"}
+    those that say why a row left. Rows that were not `compared` with a table, since it has none,
+    all have the same in two of them; to write those would be a seventh of the work."""
+    has = {*made, "_warnings", "_violations", "_record", "_record_file", "outcome"}
     if contract.lookups:
         has.add("_computed")
     if contract.keyed:
-        has |= {"_row_hash", "_if_won", "_displaces"}
+        has |= {"_row_hash"} | ({"_if_won", "_displaces"} if compared else set())
     wanted = [n for n, _ in table_columns(contract)] + [*STAGED_ONLY, "outcome"]
     return [n for n in dict.fromkeys(wanted) if n in has]
 
@@ -251,9 +250,13 @@ def staged_columns(contract: Contract, made: Collection[str]) -> list[str]:
 def stage(contract: Contract, frame: DataFrame, columns: list[str], uri: str, folder: str) -> None:
     """Writes the columns of classified rows below `uri/folder`, one sub-folder per outcome and
     physical partition; then settles the contested ones."""
+    from pyspark.sql import functions as F
+
     _write_staged(contract, frame.select(*columns), f"{uri}/{folder}", "overwrite")
     contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
     if contested is not None:
+        if "_if_won" not in columns:
+            contested = contested.withColumn("_if_won", F.lit("insert"))
         rows = resolution.settled(contract, contested)
         _write_staged(contract, rows.select(*columns), f"{uri}/{folder}", "append")
 
@@ -328,15 +331,23 @@ def staged_frame(
 
 
 def staged_rows(
-    spark: SparkSession, contract: Contract, uri: str, folder: str, partitions: list[str]
+    spark: SparkSession,
+    contract: Contract,
+    columns: Collection[str],
+    uri: str,
+    folder: str,
+    partitions: list[str],
 ) -> DataFrame | None:
-    """The rows of a staged batch that were made of what it read, with their partition."""
+    """The rows of a staged batch that were made of what it read, with their partition and how many
+    input rows each stands for; `columns` are those that were staged."""
     from pyspark.sql import functions as F
 
     rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
-    if rows is None or contract.partitioning is not None:
-        return rows
-    return rows.withColumn("_partition", F.lit(partitions[0]))
+    if rows is None:
+        return None
+    if contract.partitioning is None:
+        rows = rows.withColumn("_partition", F.lit(partitions[0]))
+    return rows if "_rows" in columns else rows.withColumn("_rows", F.lit(1).cast("bigint"))
 
 
 def count(
@@ -355,7 +366,7 @@ def count(
     staged = Staged(
         folder, {p: Counts() for p in partitions}, {}, {}, {}, {p: {} for p in partitions}
     )
-    rows = staged_rows(spark, contract, uri, folder, partitions)
+    rows = staged_rows(spark, contract, columns, uri, folder, partitions)
     if rows is not None:
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence

@@ -195,12 +195,12 @@ def origin(types: Mapping[str, str], columns: tuple[str, ...] | None) -> Column:
     return F.xxhash64(*[hashable(F.col(f"_input.`{n}`"), types[n]) for n in columns or types])
 
 
-def doubled(read: DataFrame, staged: DataFrame) -> set[str]:
+def doubled(read: DataFrame, whole: Column, staged: DataFrame) -> set[str]:
     """The partitions of which some record counts more often among the staged rows than it was read.
 
-    `read` are the driving rows with their `_origin`; `staged` those that were made of them, where
-    `_whole`, the hash of all of `_input`, is given for rows that share their key with another. Read
-    again are only partitions of which such a row counts twice.
+    `read` are the driving rows with their `_origin`, and `whole` is the hash of all that one holds;
+    `staged` are those that were made of them, where `_whole` is that hash for rows that share their
+    key with another. Read again are only partitions of which such a row counts twice.
     """
     from pyspark.sql import functions as F
 
@@ -211,7 +211,7 @@ def doubled(read: DataFrame, staged: DataFrame) -> set[str]:
         return set()
     again = read.where(F.col("_partition").isin(suspects))
     again = again.join(twice.select("_origin").distinct(), "_origin", "left_semi")
-    again = again.withColumn("_whole", origin(again, None)).groupBy("_partition", "_whole")
+    again = again.withColumn("_whole", whole).groupBy("_partition", "_whole")
     there = again.agg(F.count("*").alias("_read"))
     beyond = twice.join(there, ["_partition", "_whole"], "left").where(
         F.col("_times") > F.coalesce("_read", F.lit(0))

@@ -249,7 +249,7 @@ class Contract:
         return tuple(i.table for i in self.inputs) + self.references
 
 
-def _supply_logical_types(data: dict[str, Any]) -> None:
+def supply_logical_types(data: dict[str, Any]) -> None:
     """Gives each column that says none the logical type that follows from its physical one. The
     standard has it optional, and yet the schema of its version 3.2 takes a column without for a map.
     """
@@ -342,7 +342,7 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(f"{path}:{line}: key {repeated.value} is there twice")
     if not isinstance(data, dict):
         raise fail((), "a contract is a mapping that begins with apiVersion and kind")
-    _supply_logical_types(data)
+    supply_logical_types(data)
     error = next(iter(standard.validator().iter_errors(data)), None)
     if error is not None:
         # The standard's validator names an unknown key in its message only.

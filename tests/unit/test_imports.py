@@ -108,8 +108,9 @@ delta.read_files = read_files
         text=True,
         check=True,
     )
-    read, said = done.stdout.splitlines()
-    assert read.split() == sorted({*ledger.STATE, "started_at"} - {"table"})
+    state, revivals, said = done.stdout.splitlines()
+    assert state.split() == sorted({*ledger.STATE, "started_at"} - {"table"})
+    assert revivals.split() == ["revived_in", "started_at"]
     assert said == "No gaps from 2025-10-27 to 2025-10-28."
     assert "pandas" not in done.stderr.splitlines()[-1].split(",")
 
