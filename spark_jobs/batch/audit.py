@@ -419,7 +419,7 @@ def _rule_counts(contract: Contract, rules: list[Rule]) -> dict[str, Column]:
         reader = (
             ["parsable"]
             if contract.source.format != "parquet"
-            else [f"{c.name}_type" for c in contract.columns]
+            else [c.type_check for c in contract.columns]
         )
         names |= {n: times("_violations", n) for n in reader}
     return names

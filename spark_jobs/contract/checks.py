@@ -132,7 +132,7 @@ def _declared(contract: Contract) -> Iterator[Declared]:
         for c in contract.columns:
             if c.type != "string":
                 said = f"Values of {c.name} have the contract's type"
-                yield Declared(f"{c.name}_type", False, said)
+                yield Declared(c.type_check, False, said)
     for rule in contract.rules:
         yield Declared(rule.name, _blocks(rule), _describe(rule), rule=rule)
 

@@ -150,6 +150,14 @@ class Column:
         return self.classification == "pii"
 
     @property
+    def type_check(self) -> str:
+        """The name of the check that its values have its type. A source may name a column as it
+        likes, a check is named by letters, digits and underscores."""
+        written = (c if c.isalnum() and c.isascii() else "_" if c.isascii() else f"u{ord(c):x}"
+                   for c in self.name)  # fmt: skip
+        return f"{''.join(written)}_type"
+
+    @property
     def concealed(self) -> bool:
         """Whether its values are kept from whoever has no access to the table itself."""
         return self.classification not in SHOWN_CLASSES

@@ -6,7 +6,7 @@ repeats itself means the same, and is loaded and run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from spark_jobs.contract.model import LAYER_GATES, RULES, Contract, Input, Publish, Source, place
+from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source, place
 from spark_jobs.contract.personal import looks_personal
+from spark_jobs.contract.rules import RULES
 from spark_jobs.contract.validity import Where, logical_type
 
 Found = Iterator[tuple[Where, str]]
@@ -81,7 +82,7 @@ def _key(properties: list[dict[str, Any]]) -> Found:
             )
 
 
-def _rules(rules: list[dict[str, Any]], where: Where, column: str | None) -> Found:
+def _rules(rules: Iterable[dict[str, Any]], where: Where, column: str | None) -> Found:
     for i, quality in enumerate(rules):
         body = quality["implementation"]
         at = (*where, "quality", i)

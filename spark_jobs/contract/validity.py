@@ -116,6 +116,12 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
         seen.add(rule.name)
         if rule.name in KINDS:
             yield _rules_of(rule.column), f"rule {rule.name} has the name of a platform's check"
+        if not re.fullmatch("[A-Za-z0-9_]+", rule.name):
+            yield (
+                _rules_of(rule.column),
+                f"rule {rule.name}: a check is named by letters, digits and underscores: give the rule"
+                " or the column such a name",
+            )
         for column in getattr(rule.spec, "columns", ()):
             if column not in c.column:
                 yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
@@ -207,6 +213,15 @@ def _layout(c: Contract) -> Iterator[tuple[Where, str]]:
                         f"column {column.name}: a {c.source.format} source delivers strings; give it"
                         " its type in the silver table"
                     ),
+                )
+    elif c.source:
+        checks: dict[str, str] = {}
+        for column in (x for x in c.columns if x.type != "string"):
+            if (other := checks.setdefault(column.type_check, column.name)) != column.name:
+                yield (
+                    _column(column.name),
+                    f"columns {other} and {column.name} differ in signs only, and their checks would"
+                    " have one name: leave one out, it stays in _rescued",
                 )
     if c.grain == "aggregate" and not c.key:
         yield ("schema", 0), "grain aggregate needs a primary key"

@@ -11,7 +11,6 @@ import datetime as dt
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pytest
 from deltalake import DeltaTable
 
 from spark_jobs.contract.model import load_contracts
-from tests.e2e.conftest import ProjectCopy
+from tests.e2e.conftest import ProjectCopy, copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -142,17 +141,16 @@ class Drafted:
 
 
 @pytest.fixture(scope="module")
-def drafted(small_lake: ProjectCopy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drafted]:
+def drafted(tmp_path_factory: pytest.TempPathFactory) -> Drafted:
+    """The tables need no others, so that the copy has a lake of theirs alone."""
     root = tmp_path_factory.mktemp("drafted")
-    shutil.copytree(small_lake.root, root / "lakehouse", symlinks=True)
-    yield Drafted(ProjectCopy(root / "lakehouse"), root)
-    shutil.rmtree(root, ignore_errors=True)
+    return Drafted(copy_project(root / "lakehouse"), root)
 
 
 def test_what_is_drafted_is_valid_and_its_tests_pass(drafted: Drafted) -> None:
     assert "35 contracts" in drafted.checked
     assert "All checks passed" in drafted.checked
-    assert "12 passed" in drafted.tested
+    assert "11 passed" in drafted.tested, "two of Parquet, where nothing is text to lose"
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pyarrow as pa
 import pytest
@@ -45,3 +46,17 @@ def test_a_value_that_its_type_lost_is_found_under_any_name(lake: TinyLake, kind
     assert only(lake.run("silver.feed", MONDAY)).counts.published == 1
     (left,) = lake.quarantined("silver.feed")
     assert set(left["rules"]) == {f"n{i}_type" for i in range(len(NAMES))}
+
+
+def test_a_value_of_another_type_leaves_bronze_under_any_name(lake: TinyLake) -> None:
+    names = [n for n in NAMES if n not in ("a,b", "a;b", "e:f", "$x", "#", "{z}")]  # signs only
+    names = [n for n in names if n not in ("a\\b", "a<b>")]
+    lake.define(bronze("feed", "parquet", *(column(n, "bigint") for n in names)))
+    table = pa.table({n: ["7", "none"] for n in names})
+    lake.land("feed", MONDAY, "f.parquet", table)
+    report = only(lake.run("bronze.feed", MONDAY))
+    checks = {c.name for c in report.checks if c.failing_rows == 1}
+    wanted = {c.type_check for c in lake.parsed()["bronze.feed"].columns}
+    assert wanted <= checks and all(re.fullmatch("[A-Za-z0-9_]+", n) for n in wanted)
+    (left,) = lake.quarantined("bronze.feed")
+    assert set(left["rules"]) == wanted

@@ -276,6 +276,16 @@ def test_a_rule_on_a_bronze_table_is_refused_and_not_left_undone(folder):
         load_contract(path)
 
 
+def test_columns_of_a_source_that_differ_in_signs_only_cannot_both_be_checked(folder):
+    columns = [column(n, "bigint") for n in ("a b", "日", "本", "a-b")]
+    path = write(folder, bronze("feed", "parquet", *columns), "bronze/feed.yaml")
+    with pytest.raises(ContractError, match="columns a b and a-b differ in signs only"):
+        load_contract(path)
+    write(folder, bronze("feed", "parquet", *columns[:3]), "bronze/feed.yaml")
+    names = [c.type_check for c in load_contract(path).columns]
+    assert names == ["a_b_type", "u65e5_type", "u672c_type"]
+
+
 def classed(class_: object, name: str = "email", **more: object) -> dict:
     return column(name, **more) | {"classification": class_}
 
@@ -406,6 +416,11 @@ SPOILED = {
         spoil(lambda d: d["schema"][0]["properties"][0].update(physicalType="decimal(5,9)")),
         "physicalType: decimal(5,9)", "column id: physicalType 'decimal(5,9)' is not supported; use"
         " string, int, bigint, boolean, date, timestamp, decimal(p,s) or an array",
+    ),
+    "a rule that no check can be named after": (
+        feed(column("Order Id", "bigint", required=True)), "- name: Order Id",
+        "rule Order Id_not_null: a check is named by letters, digits and underscores: give the rule or"
+        " the column such a name",
     ),
     "an upsert without key": (
         feed(column("x", "bigint", required=True), publish={"mode": "upsert", "sequence": "x"}),

@@ -337,6 +337,15 @@ def test_a_large_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: Any) -
         assert found.extent.startswith("the first ") and found.extent.endswith("rows (about 1 MiB)")
 
 
+def test_columns_that_no_contract_can_hold_are_left_to_rescued_and_said(tmp_path: Path) -> None:
+    table = pa.table({n: [1] for n in ("a b", "a-b", "_c", "d.e", "*")} | {"raw": [b"x"]})
+    p = proposed(tmp_path, table, "feed.parquet")
+    assert [c.name for c in p.columns] == ["a b"]
+    assert [n for n, _ in p.sample.left_out] == ["_c", "d.e", "*", "raw", "a-b"]
+    assert all("is left to _rescued" in d for d in doubts(p)[:5])
+    write(files(p), tmp_path)  # its contracts are read back
+
+
 # -- what is written ---------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ class Masking:
                     concealed |= {name for table, _, name in read if table == contract.table}
         shown = {n for n, may in known.items() if may} - {n.lower() for n in concealed}
         rules = {r.name for r in contract.rules if r.column and r.column.lower() not in shown}
-        rules |= {f"{c.name}_type" for c in contract.columns if c.name.lower() not in shown}
+        rules |= {c.type_check for c in contract.columns if c.name.lower() not in shown}
         return cls(frozenset(shown), frozenset(rules))
 
     def text(self, check: str, detail: str) -> str:

@@ -190,8 +190,9 @@ def _converted(frame: DataFrame, contract: Contract, texts: tuple[str, ...]) -> 
     failures, values = [], {}
     for name in texts:
         text = F.col(_AS_TEXT.format(name))
-        value = _read(text, contract.column[name].type)
-        failures.append(F.when(text.isNotNull() & value.isNull(), F.lit(f"{name}_type")))
+        column = contract.column[name]
+        value = _read(text, column.type)
+        failures.append(F.when(text.isNotNull() & value.isNull(), F.lit(column.type_check)))
         values[name] = F.coalesce(F.col(name), value)
     found = F.filter(F.array(*failures), lambda v: v.isNotNull())
     values["_violations"] = F.when(F.size(found) > 0, found)

@@ -249,6 +249,14 @@ def _nameable(sample: Sample) -> Sample:
             out[name] = "no engine takes its name: dots, backticks, asterisks, control characters"
         elif "binary" in str(column.type):
             out[name] = "bytes have no type in a contract"
+    signs: dict[str, str] = {}
+    for column in sample.rows.schema:  # text is what it is: no check is named after it
+        bare = re.sub(r"[\x00-\x2f\x3a-\x40\[-`{-\x7f]", "_", column.name)
+        if (
+            not pa.types.is_string(column.type)
+            and signs.setdefault(bare, column.name) != column.name
+        ):
+            out[column.name] = "another column differs from it in signs only"
     kept = [n for n in sample.rows.column_names if n not in out]
     if not kept:
         raise InputError(f"{sample.path}: no column has a name that a contract can have")
