@@ -133,8 +133,12 @@ def _checked(part: Part, encoding: str) -> Iterator[bytes]:
             text = text.removeprefix(codecs.BOM_UTF8)
         read += len(block)
         yield text
-    if rest:
-        raise _wrong_encoding(part, encoding, read)
+    try:
+        rest.decode()
+    except UnicodeDecodeError as error:
+        cut = error.reason == "unexpected end of data"
+        position = read if cut else read - len(rest) + error.start
+        raise _wrong_encoding(part, encoding, position) from None
 
 
 def _last_character(data: bytes) -> int:
