@@ -29,7 +29,8 @@ from spark_jobs.lake import storage
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-BLOCK = 4 << 20
+# Bytes read at once: few enough that a block is still in the cache when the next step looks at it.
+BLOCK = 1 << 20
 # Bytes of one task, where lines are records.
 SPLIT = 64 << 20
 # The longest record, so that a quote that is never closed does not take the rest of a file with it.
@@ -94,7 +95,7 @@ def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
 
 
 def blocks(part: Part, encoding: str = "utf-8") -> Iterator[bytes]:
-    """The part's text in UTF-8, a few megabytes at a time, without a byte order mark.
+    """The part's text in UTF-8, a block at a time, without a byte order mark.
     Raises InputError where it is not the text that it should be."""
     if codecs.lookup(encoding).name == "utf-8":
         yield from _checked(part, encoding)
@@ -131,8 +132,12 @@ def _checked(part: Part, encoding: str) -> Iterator[bytes]:
             text = text.removeprefix(codecs.BOM_UTF8)
         read += len(block)
         yield text
-    if rest:
-        raise _wrong_encoding(part, encoding, read)
+    try:
+        rest.decode()
+    except UnicodeDecodeError as error:
+        cut = error.reason == "unexpected end of data"
+        position = read if cut else read - len(rest) + error.start
+        raise _wrong_encoding(part, encoding, position) from None
 
 
 def _last_character(data: bytes) -> int:
