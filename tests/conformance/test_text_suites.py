@@ -224,7 +224,7 @@ def test_records_read_at_once_are_what_they_are_one_by_one(tmp_path_factory, lin
             batches = parsed(parse_csv, Part(str(path), MONDAY), Layout(("a", "b")))
             *rows, total = (r for b in batches for r in b.to_pylist())
         if total["_file_error"]:
-            results.append(total["_file_error"].partition(" swallows ")[0])
+            results.append("refused")  # which fault is met first, and so told, may differ
         else:
             results.append((sorted(map(repr, rows)), total))
     assert results[0] == results[1]

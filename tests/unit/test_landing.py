@@ -326,6 +326,12 @@ def test_lines_that_are_alike_are_all_read_at_once():
     assert alike[0].rows(frozenset("ab"))["_rescued"][0].as_py() == '{"c":null}'
 
 
+def test_strings_that_begin_with_a_colon_are_no_keys(jsonl, monkeypatch):
+    monkeypatch.setattr("spark_jobs.batch.landing.json_lines._FEWEST", 1)
+    assert jsonl('{"a":":"}\n').rows == [(":", None)]
+    assert jsonl('{"a":":","b":"x"}\n{"a":"1","b":":b\\""}\n').rows == [(":", "x"), ("1", ':b"')]
+
+
 @pytest.mark.parametrize("size", [1, 7, 20, 33, 1000])
 @pytest.mark.parametrize("kind", ["json", "csv", "csv without a header"])
 def test_every_line_is_in_one_part_of_its_file(tmp_path, kind, size):

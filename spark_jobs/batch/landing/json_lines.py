@@ -234,7 +234,7 @@ def _pieces(text: Numbers, begins: Numbers, ends: Numbers) -> pa.Array:
     offsets = np.empty((begins.shape[1], 2 * len(begins)), np.int32)
     offsets[:, ::2], offsets[:, 1::2] = begins.T, ends.T
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text)]
-    return pa.Array.from_buffers(pa.string(), offsets.size - 1, buffers)
+    return pa.Array.from_buffers(pa.string(), max(offsets.size - 1, 0), buffers)
 
 
 def _of_key(pieces: pa.Array, key: int, keys: int, valid: Numbers | None = None) -> pa.Array:
