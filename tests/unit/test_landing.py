@@ -329,7 +329,8 @@ def test_lines_that_are_alike_are_all_read_at_once():
 def test_strings_that_begin_with_a_colon_are_no_keys(jsonl, monkeypatch):
     monkeypatch.setattr("spark_jobs.batch.landing.json_lines._FEWEST", 1)
     assert jsonl('{"a":":"}\n').rows == [(":", None)]
-    assert jsonl('{"a":":","b":"x"}\n{"a":"1","b":":b\\""}\n').rows == [(":", "x"), ("1", ':b"')]
+    found = jsonl('{"a":":","b":"x"}\n{"a":"1","b":":b\\""}\n')
+    assert sorted(found.rows) == [("1", ':b"'), (":", "x")]
 
 
 @pytest.mark.parametrize("size", [1, 7, 20, 33, 1000])
