@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from spark_jobs import credentials, quoting
+from spark_jobs import causes, credentials, errors, quoting
 
 ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
 # Words about data, which may hold names that a source chose.
@@ -22,7 +22,8 @@ class RunSpec(_Record):
     """One table, for one or more partitions of it. The only argument of the data plane.
 
     `contracts` is the folder (or URI) of the contracts, `zones` the locations of the lake's zones;
-    `force` runs partitions whose input and code have not changed since they last succeeded.
+    `force` runs partitions whose input and code have not changed since they last succeeded. `cores`
+    and `memory` are what the engine may use, if it is started for this.
     """
 
     table: str
@@ -31,6 +32,8 @@ class RunSpec(_Record):
     zones: dict[str, str]
     storage_options: dict[str, str] = Field(default_factory=dict)
     engine: Literal["sail", "spark"] = "sail"
+    cores: int | None = None
+    memory: str | None = None
     run_id: str
     force: bool = False
 
@@ -147,3 +150,47 @@ class TableReport(_Record):
     @property
     def failed(self) -> list[PartitionReport]:
         return [p for p in self.partitions if p.status == "failed"]
+
+
+class ErrorRecord(_Record):
+    """Why a table could not run at all. `kind` is the class of the error; what is none of the
+    platform's own may quote values of rows in its message."""
+
+    kind: str
+    message: Annotated[str, AfterValidator(lambda text: quoting.plain(text, lines=True))]
+    permanent: bool
+    step: str
+
+    @classmethod
+    def of(cls, error: Exception) -> ErrorRecord:
+        return cls(
+            kind=type(error).__name__,
+            message=str(error),
+            permanent=not causes.is_transient(error),
+            step=errors.step_of(error),
+        )
+
+    def error(self) -> errors.LakehouseError:
+        """The error, to be raised where the record has arrived."""
+        known = errors.KINDS.get(self.kind)
+        if known is None:
+            said = f"{self.kind} in step {self.step}: {self.message}"
+            return errors.EngineError(said, permanent=self.permanent)
+        error = known.__new__(known)
+        errors.LakehouseError.__init__(error, self.message)
+        error.permanent = self.permanent
+        return error
+
+
+class Outcome(_Record):
+    """What the data plane sends to whoever started it elsewhere: the report of the table, some of
+    whose partitions may have failed, or the error for which there is none."""
+
+    report: TableReport | None = None
+    error: ErrorRecord | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Outcome:
+        if (self.report is None) == (self.error is None):
+            raise ValueError("an outcome is either a report or an error")
+        return self

@@ -42,6 +42,7 @@ from spark_jobs.errors import (
     InputError,
     LakehouseError,
     SchemaError,
+    happened_in,
 )
 from spark_jobs.lake import delta, ledger, storage
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
@@ -99,7 +100,12 @@ def run_table(
         reraise=True,
     ):
         with attempt:
-            return _Run(spec, engine, contracts, contract, lake, partitions).report()
+            run = _Run(spec, engine, contracts, contract, lake, partitions)
+            try:
+                return run.report()
+            except Exception as error:
+                happened_in(error, run.step)
+                raise
     raise AssertionError("unreachable: tenacity re-raises")
 
 
