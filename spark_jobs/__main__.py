@@ -62,6 +62,11 @@ def run(spec: str, context: str | None, messages: str | None) -> None:
     except KeyboardInterrupt:
         click.echo("error: interrupted; the run can simply be repeated", err=True)
         sys.exit(INTERRUPTED)
+    except click.ClickException:
+        raise
+    except Exception as error:  # of Pipes, since an outcome has all others in it
+        click.echo(f"error: nothing could be sent to Dagster: {quoting.said(error)}", err=True)
+        sys.exit(COULD_NOT_RUN)
     if pipes is None and outcome.report is not None:
         click.echo(outcome.report.model_dump_json())
     code = _told(outcome)

@@ -65,7 +65,7 @@ class ReportMissing(LakehouseError):
 
 
 # What an error is called in a report, for the platform's own errors.
-KINDS = {kind.__name__: kind for kind in LakehouseError.__subclasses__()}
+KINDS = {kind.__name__: kind for kind in (LakehouseError, *LakehouseError.__subclasses__())}
 
 
 def happened_in(error: Exception, step: str) -> None:

@@ -238,11 +238,14 @@ def test_a_person_is_told_by_the_exit_code(lake: DagsterLake) -> None:
     assert told("2026-10").returncode == 2
 
 
-def test_only_half_of_the_parameters_of_pipes_is_a_mistake(lake: DagsterLake) -> None:
+def test_parameters_of_pipes_that_are_none_are_a_mistake(lake: DagsterLake) -> None:
     spec = lake.lake.spec(TABLE, MONDAY).model_dump_json()
     command = [sys.executable, "-m", "spark_jobs", "run", "--spec", spec]
     done = subprocess.run(
         [*command, "--dagster-pipes-context", "x"], capture_output=True, text=True
     )
     assert done.returncode == 2 and "go together" in done.stderr
+    command += ["--dagster-pipes-context", "x", "--dagster-pipes-messages", "y"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "nothing could be sent to Dagster" in done.stderr
     assert lake.lake.ledger(TABLE) == []
