@@ -11,6 +11,8 @@ from spark_jobs import causes, credentials, errors, quoting
 ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
 # Words about data, which may hold names that a source chose.
 Words = Annotated[str, AfterValidator(quoting.plain)]
+# Contracts that lie in the installed package.
+INSTALLED = "installed:"
 Status = Literal["published", "unchanged", "empty", "failed"]
 
 
@@ -21,7 +23,8 @@ class _Record(BaseModel):
 class RunSpec(_Record):
     """One table, for one or more partitions of it. The only argument of the data plane.
 
-    `contracts` is the folder (or URI) of the contracts, `zones` the locations of the lake's zones;
+    `contracts` is where the contracts are: a folder, a URI, or `installed:` for those of the package
+    that runs; `contracts_sha256` is their digest, which a URI needs. `zones` are the lake's zones;
     `force` runs partitions whose input and code have not changed since they last succeeded. `cores`
     and `memory` are what the engine may use, if it is started for this.
     """
@@ -29,9 +32,10 @@ class RunSpec(_Record):
     table: str
     partitions: list[str] = Field(default_factory=list)
     contracts: str
+    contracts_sha256: str | None = None
     zones: dict[str, str]
     storage_options: dict[str, str] = Field(default_factory=dict)
-    engine: Literal["sail", "spark"] = "sail"
+    engine: Literal["sail", "spark", "ambient"] = "sail"
     cores: int | None = None
     memory: str | None = None
     run_id: str
@@ -47,6 +51,14 @@ class RunSpec(_Record):
             said += f" unknown: {quoting.names(unknown)}" if unknown else ""
             raise ValueError(f"{said.strip()}; the zones are {', '.join(ZONES)}")
         return dict(credentials.refused(zones))
+
+    @model_validator(mode="after")
+    def _known_contracts(self) -> RunSpec:
+        if "://" in self.contracts and self.contracts_sha256 is None:
+            raise ValueError(
+                "contracts at a URI need contracts_sha256, which tells them from others"
+            )
+        return self
 
     @field_validator("storage_options")
     @classmethod

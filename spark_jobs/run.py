@@ -32,7 +32,8 @@ from spark_jobs.batch import (
 )
 from spark_jobs.batch.arrivals import Arrivals
 from spark_jobs.contract import compatibility
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts, place
+from spark_jobs.contract.location import contracts_at
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, place
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
@@ -84,7 +85,9 @@ def run_table(
     with wrong columns, an input that does not exist, a lake that cannot be written, or a commit
     that conflicted with others again and again.
     """
-    contracts = contracts or load_contracts(spec.contracts)
+    if contracts is None:
+        with contracts_at(spec.contracts, spec.contracts_sha256) as found:
+            return run_table(spec, engine, found, lake)
     if spec.table not in contracts:
         known = ", ".join(contracts)
         raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
