@@ -2,11 +2,11 @@
 # No command needs anything installed but Python 3.11 to 3.13 and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage conformance-40 ui bench lint docs lock clean
+.PHONY: help run test test-fast coverage conformance-emr ui bench lint docs lock clean
 BIN := .venv/bin
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 run: .venv/.installed ## deliver the sample data and materialize the whole lake in .lakehouse/
 	@$(BIN)/lakehouse run
@@ -23,7 +23,7 @@ coverage: .venv/.installed ## run the same, and say which lines no test reached
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
 	@$(BIN)/lakehouse ui
 
-conformance-40: .venv-spark40/.installed ## compare the engines on PySpark 4.0, as EMR Serverless has it
+conformance-emr: .venv-spark40/.installed ## compare the engines on PySpark 4.0, as EMR Serverless has it
 	@$(BIN)/python -m pytest -q -m spark40 tests/conformance
 
 bench: .venv/.installed ## measure the platform against its alternatives

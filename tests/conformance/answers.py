@@ -77,8 +77,8 @@ def _frames(engine: Engine, folder: Path) -> Answers:
 
 def _stories(engine: Engine, folder: Path) -> Answers:
     found = {}
-    for name, story in STORIES.items():
-        root = folder / name
+    for nth, (name, story) in enumerate(STORIES.items()):
+        root = folder / f"story-{nth}"
         lake = TinyLake(root, engine, zones={z: str(root / "lake" / z) for z in ZONES})
         with transforms_in(lake.transforms):
             story.define(lake)

@@ -1,5 +1,5 @@
 """The session that a job finds, classic or of Spark Connect, answers as the embedded engine does: in
-this environment's PySpark, and in that of EMR Serverless where `make conformance-40` has prepared it.
+this environment's PySpark, and in that of EMR Serverless where `make conformance-emr` has prepared it.
 
 Here: agreement, and that the session stays what it was. Not here: what is asked (answers.py).
 """
@@ -40,7 +40,7 @@ def theirs(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """What a process with such a session answered."""
     python, kind = request.param
     if not Path(python).exists():
-        pytest.skip("no environment with PySpark 4.0: make conformance-40 prepares it")
+        pytest.skip("no environment with PySpark 4.0: make conformance-emr prepares it")
     out = tmp_path_factory.mktemp("answers") / "answers.json"
     command = [python, "-m", "tests.conformance.answers", kind, str(out)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
