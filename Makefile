@@ -2,11 +2,11 @@
 # No command needs anything installed but Python 3.11 to 3.13 and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage ui bench lint docs lock clean
+.PHONY: help run test test-fast coverage conformance-emr ui bench lint docs lock clean
 BIN := .venv/bin
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 run: .venv/.installed ## deliver the sample data and materialize the whole lake in .lakehouse/
 	@$(BIN)/lakehouse run
@@ -23,6 +23,9 @@ coverage: .venv/.installed ## run the same, and say which lines no test reached
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
 	@$(BIN)/lakehouse ui
 
+conformance-emr: .venv-spark40/.installed ## compare the engines on PySpark 4.0, as EMR Serverless has it
+	@$(BIN)/python -m pytest -q -m spark40 tests/conformance
+
 bench: .venv/.installed ## measure the platform against its alternatives
 	@$(BIN)/python -m benchmarks
 
@@ -36,15 +39,22 @@ docs: .venv/.installed ## build the documentation into site/
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
-lock: .venv/.installed ## resolve the dependencies of pyproject.toml anew into requirements.lock
+lock: .venv/.installed ## resolve the dependencies anew into requirements.lock and requirements-spark40.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--python-version 3.11 --generate-hashes --all-extras pyproject.toml -o requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes spark_jobs/pyproject.toml requirements-spark40.in \
+		-o requirements-spark40.lock
 
 clean: ## remove the environment, caches and builds; the lake in .lakehouse/ stays
-	@rm -rf .venv .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist site \
+	@rm -rf .venv .venv-spark40 .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist site \
 		test-artifacts lakehouse.egg-info platform/lakehouse.egg-info
 	@find platform spark_jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
 		2>/dev/null || true
 
 .venv/.installed: requirements.lock pyproject.toml scripts/setup
 	@scripts/setup
+
+# Beside the other: one Python has one PySpark.
+.venv-spark40/.installed: requirements-spark40.lock .venv/.installed
+	@scripts/setup spark40

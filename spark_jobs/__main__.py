@@ -3,16 +3,27 @@
     python -m spark_jobs run --spec '{"table": "silver.orders", ...}'
     python -m spark_jobs run --spec s3://bucket/path/spec.json
 
-Launched by Dagster Pipes it sends the report as a message; it prints the report as JSON in any
-case. Exit codes: 0 done, 1 some partitions failed (the others are published), 2 could not run.
+Belongs here: what comes in from outside, and how the outcome gets out. Does not belong here: what a
+run does.
+
+Launched by Dagster Pipes, which says so in the environment or in arguments, it sends the outcome (a
+report or an error) as a message and exits 0 once that is sent: launchers take another code for the
+loss of everything, and would not read what was published. A launcher that got no message must take
+that for a failure. Without Pipes the code tells a person: 0 done, 1 some partitions failed (the
+others are published), 2 could not run. 130 is an interrupt, SIGTERM too, in either case.
+A person gets the report as JSON on stdout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import ValidationError
@@ -22,8 +33,13 @@ from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake import storage
 from spark_jobs.permissions import keep_files_private
-from spark_jobs.report import RunSpec
+from spark_jobs.report import ErrorRecord, Outcome, RunSpec
 from spark_jobs.run import run_table
+
+if TYPE_CHECKING:
+    from dagster_pipes import PipesContext
+
+DONE, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
 @click.group()
@@ -33,22 +49,55 @@ def main() -> None:
 
 @main.command()
 @click.option("--spec", required=True, help="A RunSpec as JSON, or the path or URI of one.")
-def run(spec: str) -> None:
+@click.option("--dagster-pipes-context", "context", help="Given by Dagster Pipes.")
+@click.option("--dagster-pipes-messages", "messages", help="Given by Dagster Pipes.")
+def run(spec: str, context: str | None, messages: str | None) -> None:
     """Runs one table for the partitions in SPEC."""
+    _end_on_signals()
+    try:
+        with _pipes(context, messages) as pipes:
+            outcome = outcome_of(spec)
+            if pipes is not None:
+                pipes.report_custom_message(outcome.model_dump(mode="json"))
+    except KeyboardInterrupt:
+        click.echo("error: interrupted; the run can simply be repeated", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException:
+        raise
+    except Exception as error:  # of Pipes, since an outcome has all others in it
+        click.echo(f"error: nothing could be sent to Dagster: {quoting.said(error)}", err=True)
+        sys.exit(COULD_NOT_RUN)
+    if pipes is None and outcome.report is not None:
+        click.echo(outcome.report.model_dump_json())
+    code = _told(outcome)
+    sys.exit(code if pipes is None else DONE)
+
+
+def outcome_of(spec: str) -> Outcome:
+    """Runs what a specification says; an error comes back as a record of it."""
     try:
         keep_files_private()
         wanted = read_spec(spec)
-        with _pipes() as pipes, Engine.start(wanted.engine) as engine:
-            report = run_table(wanted, engine)
-            if pipes is not None:
-                pipes.report_custom_message(report.model_dump(mode="json"))
+        with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
+            return Outcome(report=run_table(wanted, engine))
     except (LakehouseError, OSError) as error:
-        click.echo(f"error: {quoting.said(error)}", err=True)
-        sys.exit(2)
-    click.echo(report.model_dump_json())
+        return Outcome(error=ErrorRecord.of(error))
+    except Exception as error:
+        traceback.print_exc()  # a defect, whose place is worth more than its words
+        return Outcome(error=ErrorRecord.of(error))
+
+
+def _told(outcome: Outcome) -> int:
+    """Says what failed, for people and for logs; returns the exit code that tells a script."""
+    if outcome.error is not None:
+        message = " ".join(outcome.error.message.split())
+        click.echo(f"error: {message or outcome.error.kind}", err=True)
+        return COULD_NOT_RUN
+    report = outcome.report
+    assert report is not None
     for partition in report.failed:
         click.echo(f"{report.table} {partition.partition}: {partition.error}", err=True)
-    sys.exit(1 if report.failed else 0)
+    return SOME_FAILED if report.failed else DONE
 
 
 def read_spec(text: str) -> RunSpec:
@@ -70,17 +119,39 @@ def read_spec(text: str) -> RunSpec:
 
 
 @contextlib.contextmanager
-def _pipes() -> Iterator[Any]:
-    """The Pipes session if Dagster launched this process, else None."""
-    import os
+def _pipes(context: str | None, messages: str | None) -> Iterator[PipesContext | None]:
+    """The Pipes session if Dagster launched this process, else None. Arguments go before the
+    environment, which a job may have from the process that submitted it."""
+    import dagster_pipes
 
-    from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
-
-    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
+    if (context is None) != (messages is None):
+        raise click.UsageError("--dagster-pipes-context and --dagster-pipes-messages go together")
+    params: dagster_pipes.PipesMappingParamsLoader = dagster_pipes.PipesEnvVarParamsLoader()
+    if context is not None and messages is not None:
+        given = {
+            dagster_pipes.DAGSTER_PIPES_CONTEXT_ENV_VAR: context,
+            dagster_pipes.DAGSTER_PIPES_MESSAGES_ENV_VAR: messages,
+        }
+        params = dagster_pipes.PipesMappingParamsLoader({**os.environ, **given})
+    if not params.is_dagster_pipes_process():
         yield None
         return
-    with open_dagster_pipes() as pipes:
+    with dagster_pipes.open_dagster_pipes(params_loader=params) as pipes:
         yield pipes
+
+
+def _end_on_signals() -> None:
+    """Clusters cancel by SIGTERM: as by Ctrl-C, what was staged is removed and the engine stopped.
+    Once only: a terminal and a launcher may both say so, and the clean-up is to be finished."""
+
+    def interrupt(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
 
 
 if __name__ == "__main__":

@@ -55,3 +55,23 @@ class ConflictError(LakehouseError):
     """Another writer committed to the same table again and again; a later retry may succeed."""
 
     permanent = False
+
+
+class ReportMissing(LakehouseError):
+    """A run elsewhere ended without a word on what became of its table: it was killed, ran out of
+    memory, or its machine is gone. What it had committed stays, and the next run finds it."""
+
+    permanent = False
+
+
+# What an error is called in a report, for the platform's own errors.
+KINDS = {kind.__name__: kind for kind in (LakehouseError, *LakehouseError.__subclasses__())}
+
+
+def happened_in(error: Exception, step: str) -> None:
+    """Remembers the step of a run that an error ended."""
+    error.lakehouse_step = step  # type: ignore[attr-defined]
+
+
+def step_of(error: Exception) -> str:
+    return getattr(error, "lakehouse_step", "start")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from spark_jobs import credentials, quoting
+from spark_jobs import causes, credentials, errors, quoting
 
 ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
 # Words about data, which may hold names that a source chose.
 Words = Annotated[str, AfterValidator(quoting.plain)]
+# Contracts that lie in the installed package.
+INSTALLED = "installed:"
 Status = Literal["published", "unchanged", "empty", "failed"]
 
 
@@ -21,16 +23,21 @@ class _Record(BaseModel):
 class RunSpec(_Record):
     """One table, for one or more partitions of it. The only argument of the data plane.
 
-    `contracts` is the folder (or URI) of the contracts, `zones` the locations of the lake's zones;
-    `force` runs partitions whose input and code have not changed since they last succeeded.
+    `contracts` is where the contracts are: a folder, a URI, or `installed:` for those of the package
+    that runs; `contracts_sha256` is their digest, which a URI needs. `zones` are the lake's zones;
+    `force` runs partitions whose input and code have not changed since they last succeeded. `cores`
+    and `memory` are what the engine may use, if it is started for this.
     """
 
     table: str
     partitions: list[str] = Field(default_factory=list)
     contracts: str
+    contracts_sha256: str | None = None
     zones: dict[str, str]
     storage_options: dict[str, str] = Field(default_factory=dict)
-    engine: Literal["sail", "spark"] = "sail"
+    engine: Literal["sail", "spark", "ambient"] = "sail"
+    cores: int | None = None
+    memory: str | None = None
     run_id: str
     force: bool = False
 
@@ -44,6 +51,14 @@ class RunSpec(_Record):
             said += f" unknown: {quoting.names(unknown)}" if unknown else ""
             raise ValueError(f"{said.strip()}; the zones are {', '.join(ZONES)}")
         return dict(credentials.refused(zones))
+
+    @model_validator(mode="after")
+    def _known_contracts(self) -> RunSpec:
+        if "://" in self.contracts and self.contracts_sha256 is None:
+            raise ValueError(
+                "contracts at a URI need contracts_sha256, which tells them from others"
+            )
+        return self
 
     @field_validator("storage_options")
     @classmethod
@@ -147,3 +162,47 @@ class TableReport(_Record):
     @property
     def failed(self) -> list[PartitionReport]:
         return [p for p in self.partitions if p.status == "failed"]
+
+
+class ErrorRecord(_Record):
+    """Why a table could not run at all. `kind` is the class of the error; what is none of the
+    platform's own may quote values of rows in its message."""
+
+    kind: str
+    message: Annotated[str, AfterValidator(lambda text: quoting.plain(text, lines=True))]
+    permanent: bool
+    step: str
+
+    @classmethod
+    def of(cls, error: Exception) -> ErrorRecord:
+        return cls(
+            kind=type(error).__name__,
+            message=str(error),
+            permanent=not causes.is_transient(error),
+            step=errors.step_of(error),
+        )
+
+    def error(self) -> errors.LakehouseError:
+        """The error, to be raised where the record has arrived."""
+        known = errors.KINDS.get(self.kind)
+        if known is None:
+            said = f"{self.kind} in step {self.step}: {self.message}"
+            return errors.EngineError(said, permanent=self.permanent)
+        error = known.__new__(known)
+        errors.LakehouseError.__init__(error, self.message)
+        error.permanent = self.permanent
+        return error
+
+
+class Outcome(_Record):
+    """What the data plane sends to whoever started it elsewhere: the report of the table, some of
+    whose partitions may have failed, or the error for which there is none."""
+
+    report: TableReport | None = None
+    error: ErrorRecord | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Outcome:
+        if (self.report is None) == (self.error is None):
+            raise ValueError("an outcome is either a report or an error")
+        return self

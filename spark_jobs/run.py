@@ -32,7 +32,8 @@ from spark_jobs.batch import (
 )
 from spark_jobs.batch.arrivals import Arrivals
 from spark_jobs.contract import compatibility
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, load_contracts, place
+from spark_jobs.contract.location import contracts_at
+from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, place
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
@@ -42,6 +43,7 @@ from spark_jobs.errors import (
     InputError,
     LakehouseError,
     SchemaError,
+    happened_in,
 )
 from spark_jobs.lake import delta, ledger, storage
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
@@ -83,7 +85,9 @@ def run_table(
     with wrong columns, an input that does not exist, a lake that cannot be written, or a commit
     that conflicted with others again and again.
     """
-    contracts = contracts or load_contracts(spec.contracts)
+    if contracts is None:
+        with contracts_at(spec.contracts, spec.contracts_sha256) as found:
+            return run_table(spec, engine, found, lake)
     if spec.table not in contracts:
         known = ", ".join(contracts)
         raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
@@ -99,7 +103,12 @@ def run_table(
         reraise=True,
     ):
         with attempt:
-            return _Run(spec, engine, contracts, contract, lake, partitions).report()
+            run = _Run(spec, engine, contracts, contract, lake, partitions)
+            try:
+                return run.report()
+            except Exception as error:
+                happened_in(error, run.step)
+                raise
     raise AssertionError("unreachable: tenacity re-raises")
 
 

@@ -1,4 +1,4 @@
-"""A data plane that runs nothing: it reports what a test tells it to.
+"""A runner that runs nothing, and its ledger: they report what a test tells them to.
 
 Belongs here: the one fake of the control plane's tests. Does not belong here: assertions.
 """
@@ -36,7 +36,7 @@ class FakePlane:
     def tables(self) -> list[str]:
         return [spec.table for spec in self.specs]
 
-    def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
+    def run(self, context: Any, spec: RunSpec) -> TableReport:
         self.specs.append(spec)
         if self.raises.get(spec.table):
             raise self.raises[spec.table].pop(0)
@@ -113,8 +113,8 @@ class AnyPlane:
     def __init__(self) -> None:
         self.plane = FakePlane()
 
-    def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
-        return self.plane.run(spec, contracts)
+    def run(self, context: Any, spec: RunSpec) -> TableReport:
+        return self.plane.run(context, spec)
 
     def history(self, table: str) -> list[dict[str, Any]]:
         return self.plane.history(table)

@@ -7,7 +7,7 @@ here: making any of them. Loading reads settings and contracts, and starts nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
 from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
-from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.engines.ledger import LakeLedger
+from lakehouse.engines.runner import LEDGER, Runner, build_runners, runner_of
+from lakehouse.engines.shared import release_engines
 from lakehouse.settings.model import Settings, load_settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.signals.alerts import build_alert_sensors
@@ -37,7 +39,8 @@ def build_definitions(
     """Everything that Dagster knows of the lake.
 
     `settings` and `contracts` are read if they are not given; `resources` replace those of the
-    settings by name (`data_plane`, `dbt`). Without `marts`, or a dbt project, there are none.
+    settings by name (`embedded`, `lake_ledger`, `dbt`), and one that replaces nothing is an error.
+    Without `marts`, or a dbt project, there are none.
     """
     settings = settings or load_settings()
     contracts = load_contracts(settings.contracts) if contracts is None else contracts
@@ -50,6 +53,16 @@ def build_definitions(
     }
     keys = [key for definition in (*assets, *mart_assets) for key in definition.keys]
     jobs = build_jobs(job_specs(contracts, mart_deps))
+    ours = {
+        **{name: _running(runner) for name, runner in build_runners(settings, contracts).items()},
+        LEDGER: LakeLedger.of(settings),
+        "io_manager": dg.FilesystemIOManager(),
+        **_sessions(settings),
+        **mart_resources,
+    }
+    unknown = sorted(resources.keys() - ours.keys())
+    if unknown:
+        raise TypeError(f"no resource {', '.join(unknown)} to replace; there are {', '.join(ours)}")
     return dg.Definitions(
         assets=[*assets, *mart_assets],
         jobs=list(jobs.values()),
@@ -59,20 +72,36 @@ def build_definitions(
             build_follow_up_sensor(settings, contracts, jobs, mart_deps),
             *build_alert_sensors(settings, keys),
         ],
-        resources={
-            name: _closed(resource)
-            for name, resource in {
-                "data_plane": EmbeddedDataPlane.of(settings),
-                "io_manager": dg.FilesystemIOManager(),
-                **_sessions(settings),
-                **mart_resources,
-                **resources,
-            }.items()
-        },
-        # Steps share the run's engine: a process per step would start one for each table.
-        executor=dg.in_process_executor,
+        resources={name: _closed(resource) for name, resource in (ours | resources).items()},
+        executor=_executor(settings, contracts),
         metadata={"environment": settings.environment, "lake": settings.zones["gold"]},
     )
+
+
+def _executor(settings: Settings, contracts: Mapping[str, Contract]) -> dg.ExecutorDefinition:
+    """Embedded tables share the engine of the run's process: a process per step would start one for
+    each. Where every table runs elsewhere, steps wait side by side."""
+    if any(runner_of(c, settings) == "embedded" for c in contracts.values()):
+        return dg.in_process_executor
+    return multiprocess
+
+
+@dg.configured(dg.multiprocess_executor, config_schema={})
+def multiprocess(_: Any) -> dict[str, Any]:
+    """A process per step. Run config can set nothing of it: it would name modules to load."""
+    return {}
+
+
+def _running(runner: Runner) -> dg.ResourceDefinition:
+    """A runner for the length of a run, whose end stops the engines that it started here."""
+
+    def lent(_: dg.InitResourceContext) -> Iterator[Runner]:
+        try:
+            yield runner
+        finally:
+            release_engines()
+
+    return dg.ResourceDefinition(lent, config_schema={})
 
 
 def _closed(resource: Any) -> dg.ResourceDefinition:

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 
 from spark_jobs import window
 from spark_jobs.batch.audit import hashable, origin_sum
+from spark_jobs.batch.joins import copied_if_few
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.lake import delta
@@ -146,7 +147,8 @@ def driving(
         # Typed, since there may be no row to ask.
         of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
         partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
-        joined = rows.join(F.broadcast(partition_of), F.col(how.by).eqNullSafe(F.col("_by")))
+        few = copied_if_few(partition_of, touched.num_rows)
+        joined = rows.join(few, F.col(how.by).eqNullSafe(F.col("_by")))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
     record = [F.col(c) for c in record_types(contract, source)]
     return changed.select(

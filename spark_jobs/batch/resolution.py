@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spark_jobs.batch.joins import FEW_ROWS, copied_if_few
 from spark_jobs.contract.model import Contract
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ ASIDE = ("superseded", "repeated")
 WON = ("insert", "update", "unchanged", "delete")
 
 # Up to this many repeated keys are told apart; beyond, every row of the batch counts as contested.
-_FEW_KEYS = 200_000
+_FEW_KEYS = FEW_ROWS
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _contested(contract: Contract, frame: DataFrame, repeated: pa.Table | None) 
     marks = frame.sparkSession.createDataFrame(repeated)
     marks = marks.select(*[F.col(k).alias(f"_repeated_{k}") for k in contract.key])
     on = [F.col(k) == F.col(f"_repeated_{k}") for k in contract.key]
-    marked = frame.join(F.broadcast(marks), on, "left")
+    marked = frame.join(copied_if_few(marks, repeated.num_rows), on, "left")
     return marked.withColumn("_contested", F.col(f"_repeated_{contract.key[0]}").isNotNull())
 
 

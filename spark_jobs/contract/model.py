@@ -202,7 +202,8 @@ class Contract:
     grain: Literal["row", "aggregate"] = "row"
     gates: Gates = field(default_factory=Gates)
     lookback_days: int = 30
-    engine: str | None = None
+    engine: Literal["sail", "spark"] | None = None
+    runner: Literal["embedded", "process", "emr", "databricks"] | None = None
     sla: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     path: str = ""
 
@@ -489,7 +490,9 @@ class _Reader:
                     out[name] = value
                 elif name == "lookbackDays" and _is_days(value):
                     out["lookback_days"] = value
-                elif name == "engine" and value in ("sail", "spark", "emr", "databricks"):
+                elif name == "engine" and value in ("sail", "spark"):
+                    out[name] = value
+                elif name == "runner" and value in ("embedded", "process", "emr", "databricks"):
                     out[name] = value
                 elif name == "physicalPartition" and isinstance(value, str):
                     out["physical_partition"] = value
@@ -498,8 +501,8 @@ class _Reader:
                     raise self.fail(
                         where,
                         f"customProperties: {name}: {value!r} is not known; there are {known}"
-                        " hourly), grain (row, aggregate), engine (sail, spark, emr, databricks),"
-                        " physicalPartition,"
+                        " hourly), grain (row, aggregate), engine (sail, spark), runner (embedded,"
+                        " process, emr, databricks), physicalPartition,"
                         " lookbackDays (a whole number of days)",
                     )
             except ValidationError as error:

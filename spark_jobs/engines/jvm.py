@@ -96,10 +96,12 @@ def delta_jars(folder: Path | None = None) -> list[Path]:
     folder = folder or default_jars_dir()
     delta = version("delta-spark")
     spark = ".".join(version("pyspark").split(".")[:2])
-    coordinates = f"io.delta:delta-spark_{spark}_2.13:{delta}"
+    # Delta 4.0 is for one Spark, and later ones name theirs.
+    artifact = "delta-spark_2.13" if delta.startswith("4.0.") else f"delta-spark_{spark}_2.13"
+    coordinates = f"io.delta:{artifact}:{delta}"
     # The names under which Ivy puts them: <group>_<artifact>-<version>.jar
     names = [
-        f"io.delta_delta-spark_{spark}_2.13-{delta}.jar",
+        f"io.delta_{artifact}-{delta}.jar",
         f"io.delta_delta-storage-{delta}.jar",
     ]
     pinned = _pinned_sums(names)

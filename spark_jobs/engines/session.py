@@ -29,19 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EngineName", "EngineUnavailable"]
 
-EngineName = Literal["sail", "spark"]
+EngineName = Literal["sail", "spark", "ambient"]
 
 # What the answers depend on; a session that does not take these is refused.
 MEANING = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
 
-# What a JVM session writes and how fast. Parquet timestamps are microseconds in the proleptic
-# calendar, as every other reader and writer of the lake has them. Two partitions for a table's
-# state suit tables of some thousand files; Delta's own 50 cost seconds at each small merge.
-JVM_SESSION = {
-    "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.sql.adaptive.enabled": "true",
+# What a JVM session writes. Parquet timestamps are microseconds in the proleptic calendar, as every
+# other reader and writer of the lake has them.
+PARQUET = {
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+}
+# And how fast a local one is. Two partitions for a table's state suit tables of some thousand files;
+# Delta's own 50 cost seconds at each small merge.
+JVM_SESSION = PARQUET | {
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.adaptive.enabled": "true",
 }
 
 # How fast Sail is, as variables of its process. Writing Parquet is most of the work: the defaults
@@ -75,7 +78,8 @@ _running: list[Engine] = []
 class Engine:
     """A running engine and the one session on it; a context manager.
 
-    `spark` is a Spark Connect session whichever engine is behind it. Its time zone is UTC, but
+    `spark` is a Spark Connect session whichever engine is behind it; an `ambient` one may be a classic
+    one, and is left as it is when the engine stops. Its time zone is UTC, but
     `collect()` still turns timestamps into naive local datetimes, as PySpark always does: compare
     instants through `toArrow()`.
     """
@@ -107,6 +111,11 @@ class Engine:
         """
         if name not in get_args(EngineName):
             raise ValueError(f"unknown engine {name!r}: one of {', '.join(get_args(EngineName))}")
+        if name == "ambient":
+            from spark_jobs.engines import ambient
+
+            _silence()
+            return cls(name, ambient.session(MEANING, PARQUET), _leave_running, os.getpid())
         cores = cores or os.cpu_count() or 1
         remote = os.environ.get("SPARK_REMOTE") if name == "spark" else None
         settings = MEANING | (JVM_SESSION if name == "spark" else {})
@@ -196,14 +205,12 @@ def _open_session(
 ) -> SparkSession:
     """Connect to a URL, or by a channel, and apply the settings; `patient` rides out a remote
     server's restart."""
-    from pyspark.logger import PySparkLogger
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
     # PySpark's functions choose between the classic and the Connect API by this variable.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
-    for name in _TALKATIVE:  # by level, since others may enable loggers that are disabled
-        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
+    _silence()
     builder = SparkSession.builder
     if isinstance(server, str):
         spark = builder.remote(server).create()
@@ -221,6 +228,13 @@ def _open_session(
         _close_session(spark)
         raise
     return spark
+
+
+def _silence() -> None:
+    from pyspark.logger import PySparkLogger
+
+    for name in _TALKATIVE:  # by level, since others may enable loggers that are disabled
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _close_session(spark: SparkSession) -> None:

@@ -254,25 +254,27 @@ def describe_files(
     fs, root = storage.filesystem(uri)
     types = {f.name: f.type for f in pa.schema(schema)}
     partition_by = list(partition_by)
-    actions = []
-    for relative, size in storage.tree(f"{uri}/{folder}"):
+
+    def action(relative: str, size: int) -> AddAction | None:
         path = f"{folder}/{relative}"
         metadata = pq.read_metadata(f"{root}/{path}", filesystem=fs)
         if metadata.num_rows == 0:
-            continue
+            return None
         parts = dict(p.split("=", 1) for p in path.split("/")[:-1] if "=" in p)
         values = {c: unquote(parts[c]) for c in partition_by}
-        actions.append(
-            AddAction(
-                path=path,
-                size=size,
-                partition_values={k: None if v == NULL_PARTITION else v for k, v in values.items()},
-                modification_time=int(time.time() * 1000),
-                data_change=True,
-                stats=_stats(metadata, types, concealed),
-            )
+        return AddAction(
+            path=path,
+            size=size,
+            partition_values={k: None if v == NULL_PARTITION else v for k, v in values.items()},
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=_stats(metadata, types, concealed),
         )
-    return actions
+
+    # Side by side: an object store takes its time for each, and a batch may have thousands.
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        found = pool.map(lambda file: action(*file), storage.tree(f"{uri}/{folder}"))
+        return [a for a in found if a is not None]
 
 
 def _stats(

@@ -279,5 +279,5 @@ def test_a_delta_jar_that_is_not_the_pinned_one_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_engine_is_an_error():
-    with pytest.raises(ValueError, match="unknown engine 'duck': one of sail, spark"):
+    with pytest.raises(ValueError, match="unknown engine 'duck': one of sail, spark, ambient"):
         Engine.start("duck")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,20 @@ def people(*rows: tuple[int, str, str]) -> str:
 
 @dataclass
 class DagsterLake:
-    """A tiny lake under the real definitions, on a persistent instance of its own."""
+    """A tiny lake under the real definitions, on a persistent instance of its own; `overrides` are
+    resources in place of those."""
 
     lake: TinyLake
     settings: Settings
     instance: dg.DagsterInstance
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     def run(
         self, first: str, last: str, assets: list[dg.AssetKey] | None = None, **tags: str
     ) -> RunOutcome:
-        definitions = build_definitions(self.settings, contracts=self.lake.parsed(), marts=False)
+        definitions = build_definitions(
+            self.settings, contracts=self.lake.parsed(), marts=False, **self.overrides
+        )
         return execute(
             definitions,
             "lake_daily",
@@ -107,6 +111,14 @@ def people_lake(folder: Path) -> Iterator[DagsterLake]:
         lake.land(
             "people", day, "people.csv", people((i, f"p{i}@x.org", day), (99, "a@x.org", day))
         )
+    with opened(folder) as found:
+        yield found
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[DagsterLake]:
+    """The lake in a folder where it has been before."""
+    lake = TinyLake(folder)
     settings = load_settings("local", home=folder, project=folder)
     settings = settings.model_copy(update={"retries": RetrySettings(delay_seconds=0)})
     with open_instance(settings) as instance, transforms_in(lake.transforms):

@@ -16,7 +16,7 @@ from lakehouse.automation.follow_ups import REST_TAG
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.definitions import build_definitions
 from lakehouse.engines import shared
-from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.engines.ledger import LakeLedger
 from lakehouse.local.execution import name_of
 from spark_jobs.engines import session as engines
 from spark_jobs.engines.session import Engine
@@ -259,7 +259,7 @@ def test_runs_share_one_engine_that_stops_at_the_end(
     assert first not in engines._running, "stopped when nobody holds it any more"
 
 
-def test_the_embedded_data_plane_is_what_the_settings_say(dagster: DagsterLake) -> None:
-    plane = EmbeddedDataPlane.of(dagster.settings)
-    assert plane.zones == dagster.settings.zones
-    assert plane.history("bronze.people") == []
+def test_the_ledger_is_that_of_the_settings(dagster: DagsterLake) -> None:
+    ledger = LakeLedger.of(dagster.settings)
+    assert ledger.zones == dagster.settings.zones
+    assert ledger.history("bronze.people") == []

@@ -62,7 +62,9 @@ def switch() -> AnyPlane:
 def definitions(
     settings: Settings, contracts: dict[str, Contract], switch: AnyPlane
 ) -> dg.Definitions:
-    return build_definitions(settings, contracts=contracts, marts=False, data_plane=switch)
+    return build_definitions(
+        settings, contracts=contracts, marts=False, embedded=switch, lake_ledger=switch
+    )
 
 
 @pytest.fixture(scope="module")
@@ -236,11 +238,11 @@ def test_run_retries_are_for_crashes_and_not_for_failed_steps(
         assert job.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
-def test_a_table_whose_engine_is_not_built_in_fails_when_definitions_load(
+def test_a_table_whose_runner_is_not_built_in_fails_when_definitions_load(
     settings: Settings, contracts: Any
 ) -> None:
-    orders = dataclasses.replace(contracts[ORDERS], engine="emr")
-    with pytest.raises(ContractError, match="engine emr is not built in yet"):
+    orders = dataclasses.replace(contracts[ORDERS], runner="emr")
+    with pytest.raises(ContractError, match="runner emr is not built in yet"):
         build_definitions(settings, contracts=contracts | {ORDERS: orders}, marts=False)
 
 

@@ -49,7 +49,8 @@ def contracts() -> dict[str, Contract]:
 def plane(monkeypatch: pytest.MonkeyPatch) -> FakePlane:
     """Commands run on this instead of an engine."""
     fake = FakePlane()
-    monkeypatch.setattr(lake_run.EmbeddedDataPlane, "of", lambda settings: fake)
+    monkeypatch.setattr(lake_run, "build_runners", lambda *given: {"embedded": fake})
+    monkeypatch.setattr(lake_run.LakeLedger, "of", lambda settings: fake)
     return fake
 
 

@@ -350,7 +350,7 @@ SPOILED = {
         spoil(lambda d: d["customProperties"].append({"property": "gate", "value": {}})),
         "- property: gate", "customProperties: gate: {} is not known; there are source, publish,"
         " inputs, gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine"
-        " (sail, spark, emr, databricks), physicalPartition,"
+        " (sail, spark), runner (embedded, process, emr, databricks), physicalPartition,"
         " lookbackDays (a whole number of days)",
     ),
     "a misspelt threshold": (
@@ -360,8 +360,8 @@ SPOILED = {
     "an unknown partitioning": (
         feed(partitioning="weekly"), "- property: partitioning",
         "customProperties: partitioning: 'weekly' is not known; there are source, publish, inputs,"
-        " gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine (sail,"
-        " spark, emr, databricks), physicalPartition,"
+        " gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine"
+        " (sail, spark), runner (embedded, process, emr, databricks), physicalPartition,"
         " lookbackDays (a whole number of days)",
     ),
     "no publish mode": (

@@ -1,8 +1,12 @@
 """Reading a table's rows through Arrow."""
 
+import json
+import threading
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -41,3 +45,20 @@ def test_the_log_tells_the_nulls_of_each_file(tmp_path):
     )
     found = [f.nulls for f in sorted(delta.active_files(DeltaTable(uri)), key=lambda f: -f.rows)]
     assert found == [{"rate": 2, "place": 1}, {"rate": 0, "place": 0, "new": 1}]
+
+
+def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypatch):
+    table = DeltaTable.create(str(tmp_path), pa.schema([("rate", pa.int64())]))
+    (tmp_path / "batch=1").mkdir()
+    for n in range(4):
+        pq.write_table(pa.table({"rate": [n]}), tmp_path / "batch=1" / f"{n}.parquet")
+    read, all_at_once = pq.read_metadata, threading.Barrier(4, timeout=30)
+
+    def slow(*args, **kwargs):
+        all_at_once.wait()  # nobody is answered before everybody has asked
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(pq, "read_metadata", slow)
+    found = delta.describe_files(str(tmp_path), "batch=1", table.schema(), ())
+    assert [a.path for a in found] == [f"batch=1/{n}.parquet" for n in range(4)]
+    assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]

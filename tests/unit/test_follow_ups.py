@@ -76,7 +76,9 @@ def definitions(
 ) -> dg.Definitions:
     home = tmp_path_factory.mktemp("home")
     settings = load_settings("local", home=home, project=home)
-    return build_definitions(settings, contracts=contracts, marts=False, data_plane=switch)
+    return build_definitions(
+        settings, contracts=contracts, marts=False, embedded=switch, lake_ledger=switch
+    )
 
 
 class Sensed:

@@ -98,6 +98,14 @@ def test_the_lock_covers_every_dependency_and_extra():
     assert names <= lock_entries().keys()
 
 
+def test_the_lock_for_another_spark_differs_in_spark_and_delta_alone():
+    def pins(lock: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9.-]+==[^ ]+", (PROJECT / lock).read_text(), re.M))
+
+    others = pins("requirements-spark40.lock") - pins("requirements.lock")
+    assert others == {"delta-spark==4.0.0", "pyspark==4.0.2"}
+
+
 def test_the_lock_names_no_registry():
     text = (PROJECT / "requirements.lock").read_text()
     assert not re.search(r"://|index-url|find-links|trusted-host", text)

@@ -12,7 +12,7 @@ from dagster._config import ConfigType, ConfigTypeKind
 from dagster._core.execution.api import create_execution_plan
 
 from lakehouse.definitions import _refuse_unguarded, build_definitions
-from lakehouse.settings.model import EngineSettings, Settings, load_settings
+from lakehouse.settings.model import EngineSettings, RunnerSettings, Settings, load_settings
 from lakehouse.settings.references import SettingsError
 
 PROJECT = Path(__file__).parents[2]
@@ -56,9 +56,25 @@ def fields(kind: ConfigType, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield ".".join(path)
 
 
-def test_no_job_takes_a_value_that_says_what_is_run_or_where(jobs: list[dg.JobDefinition]) -> None:
+@pytest.fixture(scope="module")
+def apart(settings: Settings) -> list[dg.JobDefinition]:
+    """Where every table runs in a process of its own, and steps run side by side."""
+    process = settings.model_copy(update={"runner": RunnerSettings(name="process")})
+    return build_definitions(process, marts=False).get_repository_def().get_all_jobs()
+
+
+def test_steps_run_side_by_side_only_where_tables_run_elsewhere(
+    jobs: list[dg.JobDefinition], apart: list[dg.JobDefinition]
+) -> None:
+    assert {j.executor_def.name for j in jobs} == {"in_process"}
+    assert {j.executor_def.name for j in apart} == {"multiprocess"}
+
+
+def test_no_job_takes_a_value_that_says_what_is_run_or_where(
+    jobs: list[dg.JobDefinition], apart: list[dg.JobDefinition]
+) -> None:
     assert len(jobs) > 10
-    for job in jobs:
+    for job in (*jobs, *apart):
         found = set(fields(job.run_config_schema.run_config_schema_type))
         assert found <= HARMLESS, job.name
 
@@ -68,7 +84,8 @@ def test_no_job_takes_a_value_that_says_what_is_run_or_where(jobs: list[dg.JobDe
     [
         ("dbt", {"dbt_executable": "/bin/true"}),
         ("dbt", {"environment": {"PATH": "/tmp"}}),
-        ("data_plane", {"zones": {"gold": "/tmp"}}),
+        ("embedded", {"contracts": {}}),
+        ("lake_ledger", {"zones": {"gold": "/tmp"}}),
         ("pyspark", {"spark_config": {"cores": "1"}}),
         ("io_manager", {"base_dir": "/tmp"}),
     ],
@@ -83,10 +100,10 @@ def test_every_job_refuses_config_of_a_resource(
 
 
 def test_a_resource_that_stands_in_for_another_takes_no_config_either(settings: Settings) -> None:
-    definitions = build_definitions(settings, marts=False, data_plane=object())
+    definitions = build_definitions(settings, marts=False, embedded=object())
     (job, *_) = definitions.get_repository_def().get_all_jobs()
     with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entry"):
-        create_execution_plan(job, {"resources": {"data_plane": {"config": {"any": 1}}}})
+        create_execution_plan(job, {"resources": {"embedded": {"config": {"any": 1}}}})
 
 
 def test_a_development_server_with_another_history_gets_no_definitions(
@@ -99,3 +116,8 @@ def test_a_development_server_with_another_history_gets_no_definitions(
         _refuse_unguarded(load_settings())
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
     _refuse_unguarded(load_settings())
+
+
+def test_a_resource_that_replaces_nothing_is_an_error(settings: Settings) -> None:
+    with pytest.raises(TypeError, match=r"no resource data_plane to replace; there are embedded,"):
+        build_definitions(settings, marts=False, data_plane=object())

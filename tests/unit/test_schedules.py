@@ -40,7 +40,9 @@ def switch() -> AnyPlane:
 
 @pytest.fixture(scope="module")
 def definitions(settings: Settings, contracts: Any, switch: AnyPlane) -> dg.Definitions:
-    return build_definitions(settings, contracts=contracts, marts=False, data_plane=switch)
+    return build_definitions(
+        settings, contracts=contracts, marts=False, embedded=switch, lake_ledger=switch
+    )
 
 
 @pytest.fixture

@@ -162,10 +162,10 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("engine", ["emr", "databricks"])
-def test_a_remote_engine_is_refused_when_it_is_chosen(tmp_path: Path, engine: str) -> None:
-    with pytest.raises(SettingsError, match=rf"engine\.name: engine {engine} is not built in yet"):
-        load_settings("local", folder=written(tmp_path, engine={"name": engine}))
+@pytest.mark.parametrize("runner", ["emr", "databricks"])
+def test_a_remote_runner_is_refused_when_it_is_chosen(tmp_path: Path, runner: str) -> None:
+    with pytest.raises(SettingsError, match=rf"runner\.name: runner {runner} is not built in yet"):
+        load_settings("local", folder=written(tmp_path, runner={"name": runner}))
 
 
 def test_credentials_do_not_belong_in_storage_options(tmp_path: Path) -> None:

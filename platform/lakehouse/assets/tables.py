@@ -7,7 +7,7 @@ happens to rows (the data plane), and how results are shown (reporting.py, check
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from os.path import relpath
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
@@ -24,7 +24,7 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
-from lakehouse.engines.embedded import DataPlane
+from lakehouse.engines.runner import LEDGER, engine_of, runner_of
 from lakehouse.failures import ANNOUNCED, permanent_failure, retry
 from lakehouse.governance.masking import Masking
 from lakehouse.partitions import partitions_def, span
@@ -33,7 +33,6 @@ from spark_jobs.causes import is_transient
 from spark_jobs.contract.checks import LOOKUPS_CURRENT
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
-from spark_jobs.errors import ContractError
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
 FORCE_TAG = "lakehouse/force"
@@ -58,7 +57,7 @@ def _asset(
     contract: Contract, contracts: Mapping[str, Contract], settings: Settings
 ) -> dg.AssetsDefinition:
     masking = Masking.of(contract, contracts)
-    engine = engine_of(contract, settings)
+    engine, runner = engine_of(contract, settings), runner_of(contract, settings)
 
     @dg.multi_asset(
         name=f"{contract.layer}__{contract.name}",
@@ -66,10 +65,9 @@ def _asset(
         check_specs=check_specs(contract),
         backfill_policy=dg.BackfillPolicy.single_run() if contract.partitioning else None,
         pool=f"{contract.layer}__{contract.name}",  # one writer per table
+        required_resource_keys={runner, LEDGER},
     )
-    def table(
-        context: dg.AssetExecutionContext, data_plane: dg.ResourceParam[DataPlane]
-    ) -> Iterator[Any]:
+    def table(context: dg.AssetExecutionContext) -> Iterator[Any]:
         spec = RunSpec(
             table=contract.table,
             partitions=list(context.partition_keys) if contract.partitioning else [],
@@ -77,12 +75,14 @@ def _asset(
             zones=settings.zones,
             storage_options=settings.lake.storage_options,
             engine=engine,
+            cores=settings.engine.cores,
+            memory=settings.engine.memory,
             run_id=context.run.run_id,
             force=context.run.tags.get(FORCE_TAG) == "true",
         )
         try:
-            report = data_plane.run(spec, contracts)
-            history = data_plane.history(contract.table)
+            report = getattr(context.resources, runner).run(context, spec)
+            history = getattr(context.resources, LEDGER).history(contract.table)
         except Exception as error:
             if is_transient(error):
                 raise retry(settings.retries, context.retry_number) from error
@@ -90,17 +90,6 @@ def _asset(
         yield from _events(context, contract, report, history, masking)
 
     return table
-
-
-def engine_of(contract: Contract, settings: Settings) -> Literal["sail", "spark"]:
-    """The engine of a table: its contract's, else the environment's. One table, one engine: two
-    Delta writers on one S3 table are not safe."""
-    engine = contract.engine or settings.engine.name
-    if engine not in ("sail", "spark"):
-        raise ContractError(
-            f"{contract.path}:1: engine {engine} is not built in yet; choose sail or spark"
-        )
-    return engine
 
 
 def asset_spec(

@@ -28,7 +28,7 @@ from lakehouse.automation.follow_ups import (
     windows_of,
 )
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
-from lakehouse.engines.embedded import DataPlane
+from lakehouse.engines.runner import LedgerReader
 from lakehouse.local.execution import name_of
 from lakehouse.local.instance import PROCESS_TAG
 from lakehouse.partitions import range_tags, run_range
@@ -111,7 +111,7 @@ def build_follow_up_sensor(
         " hours a run completed or changed",
     )
     def follow_up(
-        context: dg.SensorEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
+        context: dg.SensorEvaluationContext, lake_ledger: dg.ResourceParam[LedgerReader]
     ) -> dg.SensorResult:
         known: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
         requests: dict[str, dg.RunRequest] = {}
@@ -127,7 +127,7 @@ def build_follow_up_sensor(
                     continue
                 found = ended(context.instance, run, ours)
                 for f in (
-                    follow_ups(found, contracts, mart_deps, data_plane.history) if found else ()
+                    follow_ups(found, contracts, mart_deps, lake_ledger.history) if found else ()
                 ):
                     requests[f.run_key] = _request(f)
         skip = None if requests else "no run left anything to do"

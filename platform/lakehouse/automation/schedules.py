@@ -19,7 +19,7 @@ from lakehouse.assets.tables import asset_key
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, job_specs, run_tags
 from lakehouse.automation.landing import snapshot
-from lakehouse.engines.embedded import DataPlane
+from lakehouse.engines.runner import LedgerReader
 from lakehouse.partitions import partitions_def, range_tags
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
@@ -109,7 +109,7 @@ def _newest_partition(
         " of those are published",
     )
     def newest(
-        context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
+        context: dg.ScheduleEvaluationContext, lake_ledger: dg.ResourceParam[LedgerReader]
     ) -> dg.RunRequest | dg.SkipReason:
         running = run_in_progress(context.instance, [name])
         if running is not None:
@@ -122,7 +122,7 @@ def _newest_partition(
             return dg.SkipReason(
                 f"there is no partition {partition}: see partitions in the settings"
             )
-        incomplete = waiting(contracts, partition, data_plane.history)
+        incomplete = waiting(contracts, partition, lake_ledger.history)
         if not incomplete:
             return dg.RunRequest(run_key=partition, partition_key=partition)
         for table, windows in incomplete.items():
@@ -156,7 +156,7 @@ def _gap_filler(
         " records that came back",
     )
     def fill(
-        context: dg.ScheduleEvaluationContext, data_plane: dg.ResourceParam[DataPlane]
+        context: dg.ScheduleEvaluationContext, lake_ledger: dg.ResourceParam[LedgerReader]
     ) -> list[dg.RunRequest] | dg.SkipReason:
         running = run_in_progress(context.instance, [name])
         if running is not None:
@@ -167,8 +167,8 @@ def _gap_filler(
         if days is None:
             return dg.SkipReason("nothing has been delivered yet")
         first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
-        ledger = data_plane.newest()
-        stale = data_plane.stale(contracts, list(ours), settings.engine.name)
+        ledger = lake_ledger.newest()
+        stale = lake_ledger.stale(contracts, list(ours), settings.engine.name)
         for table, partitions in stale.items():  # the run that makes it current says so itself
             if contracts[table].lookups:
                 context.instance.report_runless_asset_event(

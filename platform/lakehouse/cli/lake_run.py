@@ -26,9 +26,10 @@ from lakehouse.cli.selection import MARTS as MARTS_NAME
 from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.definitions import build_definitions
-from lakehouse.engines.embedded import EmbeddedDataPlane
+from lakehouse.engines.ledger import LakeLedger
+from lakehouse.engines.runner import LEDGER, LedgerReader, build_runners
 from lakehouse.engines.shared import engine_kept_running
-from lakehouse.local.execution import ReportingDataPlane, RunOutcome, execute, name_of
+from lakehouse.local.execution import ReportingRunner, RunOutcome, execute, name_of
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings.model import Settings
@@ -148,7 +149,7 @@ def _runs(
     out: Console,
 ) -> Iterator[RunOutcome]:
     reports: list[TableReport] = []
-    plane = EmbeddedDataPlane.of(settings)
+    ledger = LakeLedger.of(settings)
     marts = any(not w.tables for w in work)
     with RunDisplay(out, total=0) as display, engine_kept_running():
 
@@ -160,7 +161,11 @@ def _runs(
             settings,
             contracts=contracts,
             marts=marts,
-            data_plane=ReportingDataPlane(plane, display.on_start, on_report),
+            **{LEDGER: ledger},
+            **{
+                name: ReportingRunner(runner, display.on_start, on_report)
+                for name, runner in build_runners(settings, contracts).items()
+            },
         )
         display.expect(sum(len(_assets(definitions, w)) for w in work))
         with open_instance(settings) as instance:
@@ -171,7 +176,7 @@ def _runs(
                 outcome = _execute(definitions, instance, w, force, display)
                 outcome.reports, outcome.rest_of = list(reports), w.rest_of
                 rest = (
-                    [] if outcome.interrupted else _rest(definitions, contracts, plane, w, outcome)
+                    [] if outcome.interrupted else _rest(definitions, contracts, ledger, w, outcome)
                 )
                 yield outcome
                 if outcome.interrupted:
@@ -184,7 +189,7 @@ def _runs(
 def _rest(
     definitions: dg.Definitions,
     contracts: Mapping[str, Contract],
-    plane: EmbeddedDataPlane,
+    ledger: LedgerReader,
     work: Work,
     outcome: RunOutcome,
 ) -> list[Work]:
@@ -196,7 +201,7 @@ def _rest(
     ended = Ended(outcome.run_id, work.scheme, partitions, failed, skipped)
     graph = definitions.resolve_asset_graph()
     parents = {a: [name_of(k) for k in graph.get(asset_key(a)).parent_keys] for a in skipped}
-    rows = [row for table in failed & contracts.keys() for row in plane.history(table)]
+    rows = [row for table in failed & contracts.keys() for row in ledger.history(table)]
     held = held_back(ended, contracts, parents, rows)
     outcome.held_back = {a: sorted(held[a]) for a in skipped if held[a]}
     return [

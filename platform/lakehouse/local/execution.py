@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events.log import EventLogEntry
 from dagster._core.utils import make_new_run_id
 
-from lakehouse.engines.embedded import DataPlane
+from lakehouse.engines.runner import Runner
 from lakehouse.local.instance import PROCESS_TAG
 from lakehouse.partitions import range_tags
-from spark_jobs.contract.model import Contract
 from spark_jobs.report import RunSpec, TableReport
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -72,33 +70,22 @@ class RunOutcome:
     marts: list[MartResult] = field(default_factory=list)
 
 
-class ReportingDataPlane:
-    """Another data plane, whose reports are also handed to `on_report`."""
+class ReportingRunner:
+    """Another runner, whose reports are also handed to `on_report`."""
 
     def __init__(
         self,
-        inner: DataPlane,
+        inner: Runner,
         on_start: Callable[[RunSpec], None],
         on_report: Callable[[TableReport], None],
     ) -> None:
         self._inner, self._on_start, self._on_report = inner, on_start, on_report
 
-    def run(self, spec: RunSpec, contracts: Mapping[str, Contract]) -> TableReport:
+    def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
         self._on_start(spec)
-        report = self._inner.run(spec, contracts)
+        report = self._inner.run(context, spec)
         self._on_report(report)
         return report
-
-    def history(self, table: str) -> list[dict[str, Any]]:
-        return self._inner.history(table)
-
-    def newest(self) -> list[dict[str, Any]]:
-        return self._inner.newest()
-
-    def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
-    ) -> dict[str, dict[str, str]]:
-        return self._inner.stale(contracts, tables, engine)
 
 
 def execute(
@@ -114,7 +101,7 @@ def execute(
     """Runs a job, or some of its assets, for the partitions from first to last.
 
     A failed step does not raise: it is in the outcome. `reports` is left to the caller's
-    ReportingDataPlane.
+    ReportingRunner.
     """
     outcome = RunOutcome(job, make_new_run_id(), partitions=partitions)
     if on_event is not None:

@@ -92,15 +92,22 @@ class RedshiftWarehouse(_Model):
 class EngineSettings(_Model):
     """`memory`: such as `2g`; Sail spills to disk beyond it, for `spark` it is the JVM's heap."""
 
-    name: Literal["sail", "spark", "emr", "databricks"]
+    name: Literal["sail", "spark"]
     cores: int | None = Field(default=None, ge=1)
     memory: str | None = None
+
+
+class RunnerSettings(_Model):
+    """Where tables run: `embedded` in the process of their step, which share an engine, or each in
+    a `process` of its own."""
+
+    name: Literal["embedded", "process", "emr", "databricks"] = "embedded"
 
     @field_validator("name")
     @classmethod
     def _is_built_in(cls, name: str) -> str:
         if name in ("emr", "databricks"):
-            raise ValueError(f"engine {name} is not built in yet: choose sail or spark")
+            raise ValueError(f"runner {name} is not built in yet: choose embedded or process")
         return name
 
 
@@ -214,6 +221,7 @@ class Settings(_Model):
     lake: LakeSettings
     warehouse: Annotated[DuckDBWarehouse | RedshiftWarehouse, Field(discriminator="target")]
     engine: EngineSettings
+    runner: RunnerSettings = RunnerSettings()
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
     landing: LandingSettings = LandingSettings()

@@ -29,7 +29,7 @@ def transform(
         F.col("order_id").alias("o_id"), "customer_id", "order_date", "usd_rate", "customer_sk"
     )
     lines = line_items.join(known, F.col("order_id") == F.col("o_id"), "left").join(
-        F.broadcast(product), F.col("product_id") == F.col("p_id"), "left"
+        product, F.col("product_id") == F.col("p_id"), "left"
     )
     date_sk = (
         F.year("order_date") * 10000 + F.month("order_date") * 100 + F.dayofmonth("order_date")

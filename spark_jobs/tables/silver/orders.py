@@ -20,7 +20,7 @@ def transform(orders: DataFrame, fx_rates: DataFrame) -> DataFrame:
     )
     rates = rate_by_day(fx_rates)
     priced = orders.withColumn("currency", F.upper(text("currency"))).join(
-        F.broadcast(rates),
+        rates,
         (F.col("currency") == rates["ccy"]) & (F.col("order_date") == rates["day"]),
         "left",
     )

@@ -1,0 +1,63 @@
+"""What was done, read from the lake's ledger by this process, wherever it was done.
+
+Belongs here: the ledger as the control plane asks for it. Does not belong here: its rows and how
+they are kept (spark_jobs/lake/ledger.py), or running tables.
+
+Importing this module starts nothing and imports no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.engines.shared import EngineOnDemand, engine_kept_running
+from spark_jobs.contract.model import Contract
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+
+
+@dataclass(frozen=True)
+class LakeLedger:
+    """The ledger of a lake; `cores` and `memory` are for the engine that compares rows."""
+
+    zones: Mapping[str, str]
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+    cores: int | None = None
+    memory: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> LakeLedger:
+        return cls(
+            settings.zones,
+            settings.lake.storage_options,
+            settings.engine.cores,
+            settings.engine.memory,
+        )
+
+    def history(self, table: str) -> list[dict[str, Any]]:
+        from spark_jobs.lake import ledger
+        from spark_jobs.lake.storage import Lake
+
+        return ledger.history(Lake(self.zones, self.storage_options), table).to_pylist()
+
+    def newest(self) -> list[dict[str, Any]]:
+        from spark_jobs.lake import ledger
+        from spark_jobs.lake.storage import Lake
+
+        return ledger.newest(Lake(self.zones, self.storage_options))
+
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        from spark_jobs.batch import stale
+        from spark_jobs.lake import ledger
+        from spark_jobs.lake.storage import Lake
+
+        lake = Lake(self.zones, self.storage_options)
+        newest = ledger.newest(lake)
+        with engine_kept_running():
+            on_demand = EngineOnDemand(engine, self.cores, self.memory)
+            return stale.stale_partitions(contracts, lake, newest, on_demand, tables)

@@ -1,0 +1,121 @@
+"""Where tables run, as the control plane sees it: a runner runs one, a ledger says what was done.
+
+Belongs here: the two protocols, which runner and engine a table has, and what a run elsewhere has
+sent back. Does not belong here: any of the runners (embedded.py, process.py), or Dagster events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from pydantic import ValidationError
+
+from spark_jobs.contract.model import Contract
+from spark_jobs.errors import ContractError, LakehouseError, ReportMissing
+from spark_jobs.report import Outcome, RunSpec, TableReport
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from lakehouse.settings.model import Settings
+
+RunnerName = Literal["embedded", "process"]
+EngineName = Literal["sail", "spark"]
+LEDGER = "lake_ledger"
+"""The resource that is a LedgerReader. Each runner is a resource of its own name."""
+
+
+class Runner(Protocol):
+    """Runs tables. Tests put a fake here and in the ledger; nothing else in the control plane is
+    faked."""
+
+    def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
+        """Runs one table for the partitions of `spec`, whose step has `context`; errors as
+        `spark_jobs.run.run_table`, and ReportMissing if nobody can tell what became of it."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """Says what was done, wherever it ran."""
+
+    def history(self, table: str) -> list[dict[str, Any]]:
+        """The ledger's rows of one table, oldest first."""
+        ...
+
+    def newest(self) -> list[dict[str, Any]]:
+        """The state of each partition of every table, as its newest row in the ledger has it."""
+        ...
+
+    def stale(
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+    ) -> dict[str, dict[str, str]]:
+        """Partitions that looked up rows which have changed since, or lack records that came back
+        into their window, with what made them stale, by table. What has not been compared yet is
+        compared now, on an engine of that name."""
+        ...
+
+
+def engine_of(contract: Contract, settings: Settings) -> EngineName:
+    """The engine of a table: its contract's, else the environment's. One table, one engine: two
+    Delta writers on one S3 table are not safe."""
+    return contract.engine or settings.engine.name
+
+
+def runner_of(contract: Contract, settings: Settings) -> RunnerName:
+    """The runner of a table: its contract's, else the environment's."""
+    runner = contract.runner or settings.runner.name
+    if runner not in get_args(RunnerName):
+        raise ContractError(
+            f"{contract.path}:1: runner {runner} is not built in yet; choose"
+            f" {' or '.join(get_args(RunnerName))}"
+        )
+    return runner  # type: ignore[return-value]
+
+
+def build_runners(
+    settings: Settings, contracts: Mapping[str, Contract]
+) -> dict[RunnerName, Runner]:
+    """The runners that tables use, by name."""
+    from lakehouse.engines.embedded import EmbeddedRunner
+    from lakehouse.engines.process import ProcessRunner
+
+    used = {runner_of(c, settings) for c in contracts.values()}
+    runners: dict[RunnerName, Runner] = {
+        "embedded": EmbeddedRunner(contracts),
+        "process": ProcessRunner(),
+    }
+    return {name: runner for name, runner in runners.items() if name in used}
+
+
+def received(messages: Sequence[Any], spec: RunSpec) -> TableReport:
+    """The report that a run elsewhere has sent.
+
+    Raises the error that it sent instead, and ReportMissing if it sent neither: a process that ends
+    well may still have done nothing.
+    """
+    if not messages:
+        raise ReportMissing(
+            f"{spec.table}: its run ended without a report, so that nobody knows what it did. Its"
+            " log may say why (out of memory, killed). Run it again: what it had published is"
+            " found, and nothing is published twice."
+        )
+    try:
+        outcome = Outcome.model_validate(messages[-1])
+    except ValidationError as error:
+        raise LakehouseError(
+            f"{spec.table}: its run sent a report that this version does not understand"
+            f" ({error.error_count()} problems, first {error.errors()[0]['msg']}). Install the same"
+            " version of spark_jobs where tables run."
+        ) from None
+    if outcome.error is not None:
+        raise outcome.error.error()
+    report = outcome.report
+    assert report is not None
+    missing = set(spec.partitions) - {p.partition for p in report.partitions}
+    if (report.table, report.run_id) != (spec.table, spec.run_id) or missing:
+        raise ReportMissing(
+            f"{spec.table}: its run sent the report of {report.table}, run {report.run_id}"
+            f"{', without ' + ', '.join(sorted(missing)[:10]) if missing else ''}. Run it again."
+        )
+    return report

@@ -1,0 +1,76 @@
+"""The session that a job finds, classic or of Spark Connect, answers as the embedded engine does: in
+this environment's PySpark, and in that of EMR Serverless where `make conformance-emr` has prepared it.
+
+Here: agreement, and that the session stays what it was. Not here: what is asked (answers.py).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_jobs.engines.session import Engine
+from tests.conformance.agreement import differences
+from tests.conformance.answers import answers
+
+PROJECT = Path(__file__).parents[2]
+SPARK_40 = PROJECT / ".venv-spark40" / "bin" / "python"
+SESSIONS = [
+    pytest.param((python, kind), marks=marks, id=f"{kind} {release}")
+    for release, python, marks in (
+        ("4.2", sys.executable, [pytest.mark.jvm]),
+        ("4.0", str(SPARK_40), [pytest.mark.jvm, pytest.mark.spark40]),
+    )
+    for kind in ("classic", "connect")
+]
+
+
+@pytest.fixture(scope="module")
+def ours(sail: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return answers(sail, tmp_path_factory.mktemp("sail"))
+
+
+@pytest.fixture(scope="module", params=SESSIONS)
+def theirs(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process with such a session answered."""
+    python, kind = request.param
+    if not Path(python).exists():
+        pytest.skip("no environment with PySpark 4.0: make conformance-emr prepares it")
+    out = tmp_path_factory.mktemp("answers") / "answers.json"
+    command = [python, "-m", "tests.conformance.answers", kind, str(out)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    release = "4.0." if python == str(SPARK_40) else "4.2."
+    assert found["pyspark"].startswith(release)
+    return found
+
+
+def test_it_answers_as_the_embedded_engine_does(ours: Any, theirs: Any) -> None:
+    found = theirs["answers"]
+    assert found.keys() == ours.keys() and len(ours) > 100
+    wrong = {
+        name: differences(ours=ours[name], theirs=found[name])
+        for name in ours
+        if ours[name] != found[name]
+    }
+    assert not wrong, f"{len(wrong)} answers differ: {json.dumps(wrong, indent=1)[:5000]}"
+
+
+def test_it_is_left_running(theirs: Any) -> None:
+    assert theirs["left running"]
+
+
+def test_a_setting_that_it_does_not_take_is_named(theirs: Any) -> None:
+    assert "spark.sql.warehouse.dir has to be /elsewhere" in theirs["refusal"]
+
+
+def test_a_session_of_this_process_goes_on_when_its_guest_has_gone(sail: Engine) -> None:
+    with Engine.start("ambient") as guest:
+        assert guest.spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    assert sail.spark.range(3).count() == 3
