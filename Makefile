@@ -47,7 +47,7 @@ lock: .venv/.installed ## resolve the dependencies anew into requirements.lock a
 		-o requirements-spark40.lock
 
 clean: ## remove the environment, caches and builds; the lake in .lakehouse/ stays
-	@rm -rf .venv .venv-spark40 .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist site \
+	@rm -rf .venv .venv-spark40 .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site \
 		test-artifacts lakehouse.egg-info platform/lakehouse.egg-info
 	@find platform spark_jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
 		2>/dev/null || true
