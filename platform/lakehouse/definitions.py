@@ -146,7 +146,9 @@ def _refuse_unguarded(settings: Settings) -> None:
     """Raises SettingsError where `dagster dev` or `dg dev` serves these definitions with a run
     history of its own: the webserver's guard comes with this lake's."""
     home = os.environ.get("DAGSTER_HOME") or ""
-    if os.environ.get("DAGSTER_IS_DEV_CLI") and Path(home) != settings.dagster_home:
+    # Every command of dg says that it is for development; only `dev` says the second, too.
+    serving = os.environ.get("DAGSTER_IS_DEV_CLI") and "DAGSTER_verbose" in os.environ
+    if serving and Path(home) != settings.dagster_home:
         raise SettingsError(
             "this webserver takes requests of any page that a browser has open. Start it with"
             f" `lakehouse ui`, or after that with DAGSTER_HOME={settings.dagster_home}."

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -190,8 +189,10 @@ def newest(lake: Lake) -> list[dict[str, Any]]:
 def revived(lake: Lake) -> set[str]:
     """The tables of which a batch brought records back into a window."""
     rows = _rows(lake, columns=("table", "revived_in", "started_at"))
-    came_back = pc.greater(pc.list_value_length(rows.column("revived_in")), 0)
-    return set(rows.filter(came_back).column("table").to_pylist())
+    of_each = zip(
+        rows.column("table").to_pylist(), rows.column("revived_in").to_pylist(), strict=True
+    )
+    return {table for table, came_back in of_each if came_back}
 
 
 def _rows(

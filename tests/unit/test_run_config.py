@@ -110,7 +110,8 @@ def test_a_development_server_with_another_history_gets_no_definitions(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(settings.home))
-    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    for variable, value in (("DAGSTER_IS_DEV_CLI", "1"), ("DAGSTER_verbose", "")):
+        monkeypatch.setenv(variable, value)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with pytest.raises(SettingsError, match="Start it with `lakehouse ui`"):
         _refuse_unguarded(load_settings())
