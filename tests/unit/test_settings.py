@@ -310,7 +310,7 @@ def test_a_credential_is_refused_wherever_it_is_written_and_never_repeated(
         "s3://bucket/lake/token=7/key=a@b",
         "/data/secret lake/passwords: none",
         "s3://my-secret-bucket/lake",
-        "file:///home/key/lake",
+        "file:///srv/key/lake",
     ],
 )
 def test_a_location_may_be_named_like_a_credential(tmp_path: Path, value: str) -> None:
