@@ -29,9 +29,10 @@ conformance-emr: .venv-spark40/.installed ## compare the engines on PySpark 4.0,
 bench: .venv/.installed ## measure the platform against its alternatives
 	@$(BIN)/python -m benchmarks
 
-lint: .venv/.installed ## check style, the boundary between the planes, and all contracts
+lint: .venv/.installed ## check style, types, the boundary between the planes, and all contracts
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/lakehouse check
 

@@ -126,7 +126,9 @@ def _pipes(context: str | None, messages: str | None) -> Iterator[PipesContext |
 
     if (context is None) != (messages is None):
         raise click.UsageError("--dagster-pipes-context and --dagster-pipes-messages go together")
-    params: dagster_pipes.PipesMappingParamsLoader = dagster_pipes.PipesEnvVarParamsLoader()
+    # Its own __init__ has no types.
+    params: dagster_pipes.PipesMappingParamsLoader
+    params = dagster_pipes.PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
     if context is not None and messages is not None:
         given = {
             dagster_pipes.DAGSTER_PIPES_CONTEXT_ENV_VAR: context,

@@ -139,8 +139,9 @@ def _by_status(error: BaseException) -> bool | None:
 def _by_class(error: BaseException) -> bool | None:
     if isinstance(error, tuple(_loaded(_FINAL_CLASSES))):
         return False
-    lost = (ConnectionError, TimeoutError, InterruptedError, *_loaded(_CLASSES))
-    return True if isinstance(error, lost) else None
+    if isinstance(error, (ConnectionError, TimeoutError, InterruptedError)):
+        return True
+    return True if isinstance(error, tuple(_loaded(_CLASSES))) else None
 
 
 def _loaded(names: Mapping[str, tuple[str, ...]]) -> Iterator[type[BaseException]]:

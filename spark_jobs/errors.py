@@ -70,7 +70,7 @@ KINDS = {kind.__name__: kind for kind in (LakehouseError, *LakehouseError.__subc
 
 def happened_in(error: Exception, step: str) -> None:
     """Remembers the step of a run that an error ended."""
-    error.lakehouse_step = step  # type: ignore[attr-defined]
+    vars(error)["lakehouse_step"] = step
 
 
 def step_of(error: Exception) -> str:

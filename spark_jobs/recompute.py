@@ -18,7 +18,8 @@ from spark_jobs.batch import superseded
 from spark_jobs.batch.audit import technical_columns
 from spark_jobs.batch.inputs import Upstream, keyed_source, origins, present, upstream
 from spark_jobs.batch.reconcile import Finding, reconcile
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.validity import HISTORY_COLUMNS
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.storage import Lake
@@ -129,8 +130,8 @@ def _of_superseded(
     present_ = origins(spark, contract, source) if source else None
     names = [c.name for c in contract.columns if c.name not in HISTORY_COLUMNS]
     names += [n for n, _ in technical_columns(contract) if n not in _OF_A_RUN]
-    same = [*contract.key, str(contract.publish.sequence), "_row_hash", "_partition"]
-    frames = []
+    same = [*contract.key, contract.sequence, "_row_hash", "_partition"]
+    frames: list[DataFrame | None] = []
     for lake_ in (lake, aside):
         rows = superseded.records(spark, contract, lake_, _newest(lake_, contract), present_)
         table = present(spark, lake_.table(contract.table), lake_)
@@ -141,12 +142,10 @@ def _of_superseded(
         rows = rows.join(table.select(*dict.fromkeys(same)), list(dict.fromkeys(same)), "left_anti")
         rows = rows.where(~F.col("_partition").isin(*left_out)) if left_out else rows
         frames.append(rows.dropDuplicates(list(dict.fromkeys(same))).select(*names))
-    ours, anew = frames
-    if ours is None and anew is None:
+    some = next((f for f in frames if f is not None), None)
+    if some is None:
         return
-    some = ours if ours is not None else anew
-    assert some is not None
-    ours, anew = (some.limit(0) if f is None else f for f in (ours, anew))
+    ours, anew = (some.limit(0) if f is None else f for f in frames)
     yield from _unequal(contract.table, "superseded records", ours, anew, "_partition")
 
 
@@ -169,7 +168,8 @@ def _of_quarantine(
         if left_out:
             rows = rows.where(~F.col("partition").isin(*left_out))
         frames.append(rows.select(*_QUARANTINE))
-    yield from _unequal(contract.table, "quarantined rows", *frames, "partition")
+    ours, anew = frames
+    yield from _unequal(contract.table, "quarantined rows", ours, anew, "partition")
 
 
 def _unequal(

@@ -10,7 +10,7 @@ import importlib
 import itertools
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,9 +33,10 @@ from spark_jobs.batch import (
 from spark_jobs.batch.arrivals import Arrivals
 from spark_jobs.contract import compatibility
 from spark_jobs.contract.location import contracts_at
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract, place
+from spark_jobs.contract.model import Contract, place
+from spark_jobs.contract.rules import Reference
+from spark_jobs.contract.validity import HISTORY_COLUMNS
 from spark_jobs.contract.versions import transform_version
-from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
     ConflictError,
     ContractError,
@@ -74,7 +75,7 @@ def _module(contract: Contract) -> Any:
 
 def run_table(
     spec: RunSpec,
-    engine: Engine,
+    engine: lookups.HasSession,
     contracts: dict[str, Contract] | None = None,
     lake: storage.Lake | None = None,
 ) -> TableReport:
@@ -135,7 +136,7 @@ def _partitions(contract: Contract, wanted: list[str]) -> list[str]:
 @dataclass
 class _Run:
     spec: RunSpec
-    engine: Engine
+    engine: lookups.HasSession
     contracts: dict[str, Contract]
     contract: Contract
     lake: storage.Lake
@@ -315,9 +316,13 @@ class _Run:
                 self.contracts, self.upstream, self.version, p, delivered
             )
             last = newest.get(p)
-            fresh = last and last["status"] != "failed"
-            same = fresh and last["fingerprint"] == self.fingerprints[p] and p not in self.stale
-            if same and self.existing and not self.spec.force:
+            same = (
+                last is not None
+                and last["status"] != "failed"
+                and last["fingerprint"] == self.fingerprints[p]
+                and p not in self.stale
+            )
+            if last is not None and same and self.existing and not self.spec.force:
                 counts = Counts(read=last["read"], unchanged=last["read"])
                 self._settle(p, "unchanged", counts=counts)
             elif p not in self.done:
@@ -381,9 +386,8 @@ class _Run:
         with self._timed("audit"):
             repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
             references = {
-                r.name: inputs.reference_keys(spark, self.upstream[r.spec.table], r.spec.column)
-                for r in contract.rules
-                if r.kind == "reference"
+                rule.name: inputs.reference_keys(spark, self.upstream[refers.table], refers.column)
+                for rule, refers in contract.rules_of(Reference)
             }
             lookups.ensure_evaluable(contract, self.upstream, frame)
             frame = audit.audited(contract, frame, types, references)
@@ -505,13 +509,15 @@ class _Run:
             self.touched = inputs.slices(spark, source, first.by, todo, replaced, made)
         frame = inputs.driving(spark, contract, source, todo, self.touched)
         keyed = inputs.keyed_source(contract, self.upstream)
-        has_moved = keyed is not None and self._have_moved(todo)
-        self.moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
+        if keyed is not None and self._have_moved(todo):
+            self.moved = inputs.origins(spark, contract, keyed, todo)
+        else:
+            self.moved = None
         has_input = contract.grain == "row" and self.touched is None
         counted = self._with_origin(frame, has_input=True) if has_input else frame
         return frame, inputs.rows_by_partition(counted, has_origin=has_input)
 
-    def _replacing(self, todo: list[str]) -> list[dict[str, Any]]:
+    def _replacing(self, todo: list[str]) -> list[Mapping[str, Any]]:
         """The batches of the driving table that replaced rows since these partitions were last
         computed: what stood there before has to be looked at too."""
         source = self.upstream[self.contract.inputs[0].table].contract
@@ -551,7 +557,7 @@ class _Run:
                 arguments[name] = inputs.lookup(spark, self.upstream[other.table], columns)
             frame = module.transform(**arguments)
         if contract.layer == "bronze":
-            return frame.withColumn("_source_system", F.lit(contract.source.system)).withColumn(
+            return frame.withColumn("_source_system", F.lit(contract.delivered.system)).withColumn(
                 "_run_ts", F.lit(self.started_at)
             )
         self._check_columns(frame)
@@ -717,7 +723,7 @@ class _Run:
 
     def _table_report(self, to: publish.Target | None, result: publish.Published) -> TableReport:
         table = to.table if to else self.existing  # its size, even if nothing was published
-        files = publish.delta.active_files(table) if table else []
+        files = delta.active_files(table) if table else []
         return TableReport(
             table=self.contract.table,
             run_id=self.spec.run_id,

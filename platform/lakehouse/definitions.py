@@ -53,7 +53,7 @@ def build_definitions(
     }
     keys = [key for definition in (*assets, *mart_assets) for key in definition.keys]
     jobs = build_jobs(job_specs(contracts, mart_deps))
-    ours = {
+    ours: dict[str, Any] = {
         **{name: _running(runner) for name, runner in build_runners(settings, contracts).items()},
         LEDGER: LakeLedger.of(settings),
         "io_manager": dg.FilesystemIOManager(),

@@ -23,11 +23,9 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 @cache
 def partitions_def(
-    scheme: Scheme | None, settings: PartitionSettings
-) -> dg.TimeWindowPartitionsDefinition | None:
+    scheme: Scheme, settings: PartitionSettings
+) -> dg.TimeWindowPartitionsDefinition:
     """The partitions definition of a scheme; all assets of a scheme share one object."""
-    if scheme is None:
-        return None
     import dagster as dg
 
     start = settings.start.strftime(FORMATS[scheme]) if scheme == "daily" else _hour(settings.start)

@@ -11,9 +11,9 @@ uncommitted files, which a vacuum removes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from spark_jobs import quoting
 from spark_jobs.batch import resolution, uniqueness
@@ -21,7 +21,7 @@ from spark_jobs.batch.landing.summaries import delivered
 from spark_jobs.batch.resolution import ASIDE
 from spark_jobs.batch.rules import broken, broken_names, row_rules
 from spark_jobs.contract.model import Contract, Rule
-from spark_jobs.contract.rules import REFERENCE_MARK
+from spark_jobs.contract.rules import REFERENCE_MARK, ExpressionHolds, Reference
 from spark_jobs.errors import ContractError, SchemaError
 from spark_jobs.lake import storage
 from spark_jobs.report import Counts
@@ -123,15 +123,14 @@ def audited(
     """
     from pyspark.sql import functions as F
 
-    for rule in contract.rules:
-        if rule.kind == "reference":
-            mark = REFERENCE_MARK.format(rule.name)
-            keys = references[rule.name].select(
-                F.col("_key").alias(f"{mark}_key"), F.lit(True).alias(mark)
-            )
-            frame = frame.join(keys, F.col(rule.column) == F.col(f"{mark}_key"), "left")
+    for rule, _ in contract.rules_of(Reference):
+        mark = REFERENCE_MARK.format(rule.name)
+        keys = references[rule.name].select(
+            F.col("_key").alias(f"{mark}_key"), F.lit(True).alias(mark)
+        )
+        frame = frame.join(keys, F.col(rule.about) == F.col(f"{mark}_key"), "left")
     rules = list(row_rules(contract))
-    _ensure_evaluable(contract, frame, rules)
+    _ensure_evaluable(contract, frame)
     names = broken_names([r for r in rules if r.severity == "error"])
     warnings = broken_names([r for r in rules if r.severity == "warn"])
     # Asking the finished column, and not the conditions again, lets the engine evaluate them once.
@@ -143,7 +142,8 @@ def audited(
     else:
         frame = frame.withColumn("_violations", names)
         added["_record"] = F.when(left, _json(contract, types))
-        has_file = "_input" in types.names and "_source_file" in types["_input"].dataType.names
+        record = _input_type(types)
+        has_file = record is not None and "_source_file" in record.names
         file = F.col("_input._source_file") if has_file else F.lit(None).cast("string")
         added["_record_file"] = F.when(left, file)
     if contract.lookups:  # by these a row that waits for one is found
@@ -152,28 +152,34 @@ def audited(
     return frame.withColumns(added)
 
 
-def _ensure_evaluable(contract: Contract, frame: DataFrame, rules: list[Rule]) -> None:
+def _ensure_evaluable(contract: Contract, frame: DataFrame) -> None:
     """Raises ContractError for an expression that the engine makes no sense of: a rule that cannot
     run must not look like one that passed, and a person should read which one it is."""
     from pyspark.errors import PySparkException
 
-    for rule in rules:
-        if rule.kind == "expression":
-            try:
-                _ = frame.select(broken(rule)).schema
-            except PySparkException as error:
-                raise ContractError(
-                    f"{contract.path}: rule {rule.name} cannot be evaluated: {rule.spec.expression}"
-                    f" ({str(error).splitlines()[0]}). Nothing was published."
-                ) from error
+    for rule, spec in contract.rules_of(ExpressionHolds):
+        try:
+            _ = frame.select(broken(rule)).schema
+        except PySparkException as error:
+            raise ContractError(
+                f"{contract.path}: rule {rule.name} cannot be evaluated: {spec.expression}"
+                f" ({str(error).splitlines()[0]}). Nothing was published."
+            ) from error
+
+
+def _input_type(types: StructType) -> StructType | None:
+    """The type of a row's `_input`; None where there is none."""
+    if "_input" not in types.names:
+        return None
+    return cast("StructType", types["_input"].dataType)
 
 
 def _json(contract: Contract, types: StructType) -> Column:
     """The original record: the row's `_input`, or the row itself where a table reads none."""
     from pyspark.sql import functions as F
 
-    if "_input" in types.names:
-        record = types["_input"].dataType
+    record = _input_type(types)
+    if record is not None:
         return record_text(record, {n: F.col(f"_input.`{n}`") for n in record.names})
     values = {c.name: F.col(c.name) for c in contract.columns if c.name in types.names}
     return record_text(types, values)
@@ -371,8 +377,9 @@ def count(
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
         # A sequence need not be a time: log positions are numbers, which have no age.
-        aged = sequence and contract.column[sequence].type in ("date", "timestamp")
-        newest = F.max(sequence).cast("string") if aged else F.lit(None).cast("string")
+        newest = F.lit(None).cast("string")
+        if sequence and contract.column[sequence].type in ("date", "timestamp"):
+            newest = F.max(sequence).cast("string")
         found = rows.groupBy("_partition", "outcome").agg(
             F.sum("_rows").alias("_n"),
             F.sum((F.col("_rows") == 0).cast("int")).alias("_added"),
@@ -418,7 +425,7 @@ def _rule_counts(contract: Contract, rules: list[Rule]) -> dict[str, Column]:
     if contract.layer == "bronze":
         reader = (
             ["parsable"]
-            if contract.source.format != "parquet"
+            if contract.delivered.format != "parquet"
             else [c.type_check for c in contract.columns]
         )
         names |= {n: times("_violations", n) for n in reader}
@@ -438,7 +445,7 @@ _FIELD = {
 }
 
 
-def _add(staged: Staged, row: dict, names: dict) -> None:
+def _add(staged: Staged, row: dict[str, Any], names: Iterable[str]) -> None:
     partition, outcome = row["_partition"], row["outcome"]
     if partition not in staged.counts:
         raise SchemaError(
@@ -474,7 +481,7 @@ def _count_files(spark: SparkSession, contract: Contract, staged: Staged, uri: s
         staged.drift.setdefault(partition, []).extend(drift_text(drift))
 
 
-def drift_text(drift: dict) -> list[str]:
+def drift_text(drift: Mapping[str, Iterable[str]]) -> list[str]:
     """Says which columns a delivery has beyond the contract, and which it lacks: some of them, and
     how many more there are."""
     extra = sorted(drift["extra"])

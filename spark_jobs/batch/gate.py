@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from spark_jobs import quoting
 from spark_jobs.contract.checks import KEY_UNIQUE, ROW_COUNT, SCHEMA_DRIFT, Declared, declared
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract
+from spark_jobs.contract.model import Contract
 from spark_jobs.contract.rules import NotNull
+from spark_jobs.contract.validity import HISTORY_COLUMNS
 from spark_jobs.report import Check, Counts
 from spark_jobs.window import Window
 
@@ -267,12 +268,13 @@ def _null_drift(
     if not rows or not any(f.rows for f in before):
         reason = "the table had no rows to compare with" if rows else "the batch added no rows"
         return Check(name="null_drift", passed=True, severity="warn", detail=reason)
-    shares = {
-        c.name: (_null_share(before, c.name), _null_share(added, c.name))
-        for c in contract.columns
-        if c.name not in HISTORY_COLUMNS  # a version that has just come has no end yet
-    }
-    growth = {n: new - old for n, (old, new) in shares.items() if None not in (old, new)}
+    shares: dict[str, tuple[Fraction, Fraction]] = {}
+    for name in (c.name for c in contract.columns):
+        old, new = _null_share(before, name), _null_share(added, name)
+        # A version that has just come has no end yet.
+        if name not in HISTORY_COLUMNS and old is not None and new is not None:
+            shares[name] = old, new
+    growth = {n: new - old for n, (old, new) in shares.items()}
     grown = [n for n, more in growth.items() if not within(more, bound)]
     return Check(
         name="null_drift",

@@ -15,6 +15,7 @@ from spark_jobs import window
 from spark_jobs.batch.audit import hashable, origin_sum
 from spark_jobs.batch.joins import copied_if_few
 from spark_jobs.contract.model import Contract
+from spark_jobs.contract.rules import TypeKept
 from spark_jobs.errors import InputError
 from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake
@@ -137,7 +138,7 @@ def driving(
         changed = rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
     else:
         changed = _arrived(source.contract, rows, partitions)
-    if touched is not None:
+    if how.by is not None and touched is not None:
         values = touched.column(0).to_pylist()
         # The literal list lets the engine skip files; the join tells which partition a slice is of.
         inside = F.col(how.by).isin(*[v for v in values if v is not None])
@@ -161,7 +162,7 @@ def record_types(contract: Contract, source: Upstream) -> dict[str, str]:
     of = source.contract
     types = {c.name: c.type for c in of.columns}
     if of.keyed:
-        asked = {r.spec.source for r in contract.rules if r.kind == "type"}
+        asked = {spec.source for _, spec in contract.rules_of(TypeKept)}
         of_type_rules = {s.rpartition(".")[2] for s in asked}
         return {n: t for n, t in types.items() if n in of.key or n in of_type_rules}
     has = {f.name for f in source.table.schema().fields}
@@ -213,8 +214,11 @@ def doubled(read: DataFrame, whole: Column, staged: DataFrame) -> set[str]:
         return set()
     again = read.where(F.col("_partition").isin(suspects))
     again = again.join(twice.select("_origin").distinct(), "_origin", "left_semi")
-    again = again.withColumn("_whole", whole).groupBy("_partition", "_whole")
-    there = again.agg(F.count("*").alias("_read"))
+    there = (
+        again.withColumn("_whole", whole)
+        .groupBy("_partition", "_whole")
+        .agg(F.count("*").alias("_read"))
+    )
     beyond = twice.join(there, ["_partition", "_whole"], "left").where(
         F.col("_times") > F.coalesce("_read", F.lit(0))
     )

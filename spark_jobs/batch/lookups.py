@@ -26,6 +26,7 @@ from deltalake.exceptions import DeltaError
 
 from spark_jobs.batch.inputs import Upstream, present, upstream
 from spark_jobs.contract.model import Contract, Input
+from spark_jobs.contract.rules import Reference
 from spark_jobs.errors import ContractError, InputError
 from spark_jobs.lake import delta, ledger, storage
 from spark_jobs.lake.storage import Lake
@@ -47,7 +48,10 @@ STALENESS = pa.schema(
 
 
 class HasSession(Protocol):
-    """An engine that starts when it is asked for its session."""
+    """An engine, or one that starts when it is asked for its session."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def spark(self) -> SparkSession: ...
@@ -309,10 +313,10 @@ def _using(contract: Contract, diff: _Difference, lake: Lake, partitions: list[s
         return found
     hits = []
     hits += [_altered(contract, rows, diff, i) for i in declared if i.affects]
-    for rule in contract.rules:
-        if rule.kind == "reference" and rule.spec.table == name:
-            keys = diff.keys(rule.spec.column).withColumnRenamed(rule.spec.column, "_key")
-            hits.append(rows.join(keys, F.col(rule.column) == F.col("_key"), "left_semi"))
+    for rule, spec in contract.rules_of(Reference):
+        if spec.table == name:
+            keys = diff.keys(spec.column).withColumnRenamed(spec.column, "_key")
+            hits.append(rows.join(keys, F.col(rule.about) == F.col("_key"), "left_semi"))
     # A row that was kept before its values were may wait for anything.
     hits.append(rows.where("_unknown"))
     for hit in hits:

@@ -195,7 +195,7 @@ def _publish_history(
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    sequence = str(contract.publish.sequence)
+    sequence = contract.sequence
     entity = [k for k in contract.key if k != sequence]
     new = staged_frame(spark, to.uri, folder, *PUBLISHED, REVIVED, by=to.by)
     left = staged_frame(spark, to.uri, folder, "left", by=to.by)
@@ -257,9 +257,10 @@ def _in_partitions(to: Target, spark: SparkSession, files: list[delta.ActiveFile
 
     rows = to.rows(spark)
     for column in to.by:
-        days = sorted({f.partition[column] for f in files} - {None})
+        values = {f.partition[column] for f in files}
+        days = sorted(v for v in values if v is not None)
         inside = F.col(column).isin(*[F.lit(v).cast("date") for v in days])
-        if any(f.partition[column] is None for f in files):
+        if None in values:
             inside = inside | F.col(column).isNull()
         rows = rows.where(inside)
     return rows

@@ -6,8 +6,9 @@ Belongs here: independent recounts. It reads what is there, and changes nothing.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -19,7 +20,7 @@ from spark_jobs.lake.storage import Lake
 from spark_jobs.report import Counts
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def reconcile(spark: SparkSession, contract: Contract, lake: Lake) -> list[Findi
     return out + list(_rows(contract, records, reader.load(lake.table(contract.table))))
 
 
-def _gone_since(lake: Lake, table: str, row: dict) -> int:  # type: ignore[type-arg]
+def _gone_since(lake: Lake, table: str, row: dict[str, Any]) -> int:
     """How many rows have left the quarantine of a partition since its newest batch: their records
     came again on another day."""
     return sum(
@@ -77,7 +78,7 @@ def _gone_since(lake: Lake, table: str, row: dict) -> int:  # type: ignore[type-
     )
 
 
-def _balances(contract: Contract, records: list[dict]):  # type: ignore[no-untyped-def]
+def _balances(contract: Contract, records: list[dict[str, Any]]) -> Iterator[Finding]:
     for row in records:
         counts = Counts(**{name: row[name] for name in Counts.model_fields})
         if row["status"] != "failed" and counts.read != counts.accounted:
@@ -86,7 +87,7 @@ def _balances(contract: Contract, records: list[dict]):  # type: ignore[no-untyp
             )
 
 
-def _files(contract: Contract, lake: Lake, table: DeltaTable):  # type: ignore[no-untyped-def]
+def _files(contract: Contract, lake: Lake, table: DeltaTable) -> Iterator[Finding]:
     present = dict(storage.tree(lake.table(contract.table)))
     for file in delta.active_files(table):
         size = present.get(unquote(file.path), -1)
@@ -94,7 +95,7 @@ def _files(contract: Contract, lake: Lake, table: DeltaTable):  # type: ignore[n
             yield Finding(contract.table, "data file", file.size, max(size, 0), file.path)
 
 
-def _rows(contract: Contract, records: list[dict], rows):  # type: ignore[no-untyped-def]
+def _rows(contract: Contract, records: list[dict[str, Any]], rows: DataFrame) -> Iterator[Finding]:
     from pyspark.sql import functions as F
 
     done = [r for r in records if r["status"] != "failed"]

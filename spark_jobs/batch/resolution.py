@@ -103,7 +103,7 @@ def greatest_first(contract: Contract) -> list[Column]:
     from pyspark.sql import functions as F
 
     return [
-        F.col(str(contract.publish.sequence)).desc(),
+        F.col(contract.sequence).desc(),
         F.col("_row_hash").desc(),
         F.col("_partition"),
     ]
@@ -147,7 +147,7 @@ def _compared(contract: Contract, frame: DataFrame, table: Standing) -> DataFram
     `_equals` it, `_is_same` as the former row that it replaces, and `_displaces` a standing one."""
     from pyspark.sql import functions as F
 
-    sequence = str(contract.publish.sequence)
+    sequence = contract.sequence
     partition = _partition_of(contract)
     # Warnings are no part of the hash; they decide only whether a former row stays as it was.
     warned = F.concat_ws("|", "_warnings") if table.has_former else F.lit("")
@@ -250,7 +250,7 @@ def settled(contract: Contract, contested: DataFrame) -> DataFrame:
     of_its_own = F.row_number().over(
         Window.partitionBy(*contract.key, "_partition").orderBy(*order[:-1])
     )
-    sequence = F.col(str(contract.publish.sequence))
+    sequence = F.col(contract.sequence)
     own = Window.partitionBy(*contract.key, "_partition")
     newest = sequence == F.max(sequence).over(own)
     at_once = Window.partitionBy(*contract.key, "_partition", sequence)

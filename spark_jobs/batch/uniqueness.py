@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from spark_jobs.batch.resolution import ASIDE, WON, greatest_first
 from spark_jobs.contract.model import Contract
+from spark_jobs.contract.rules import Unique
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -63,7 +64,7 @@ def clashes(contract: Contract, batch: DataFrame, published: DataFrame | None) -
     of the columns is like no other."""
     from pyspark.sql import functions as F
 
-    rules = [r for r in contract.rules if r.kind == "unique"]
+    rules = contract.rules_of(Unique)
     if not rules:
         return []
     outcomes = (*WON, *ASIDE) if contract.keyed else ("insert",)
@@ -75,7 +76,7 @@ def clashes(contract: Contract, batch: DataFrame, published: DataFrame | None) -
         others = others.withColumn("_ours", F.lit(False))
         same = [n for n in others.columns if n in rows.columns]
         rows = rows.select(*same).unionByName(others.select(*same))
-    return [_clashes(contract, r.name, tuple(r.spec.columns), rows) for r in rules]
+    return [_clashes(contract, rule.name, spec.columns, rows) for rule, spec in rules]
 
 
 def _clashes(contract: Contract, name: str, columns: tuple[str, ...], rows: DataFrame) -> Clashes:
@@ -83,7 +84,7 @@ def _clashes(contract: Contract, name: str, columns: tuple[str, ...], rows: Data
 
     names = {*columns, *contract.key, "_partition", "_ours"}
     if contract.keyed:
-        names |= {str(contract.publish.sequence), "_row_hash"}
+        names |= {contract.sequence, "_row_hash"}
     if contract.publish.delete_column:
         names.add(contract.publish.delete_column)
     rows = rows.select(*sorted(names))

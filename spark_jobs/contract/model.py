@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from spark_jobs.contract import standard, validity
-from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, RuleSpec, TypeKept
+from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, Reference, RuleSpec, TypeKept
 from spark_jobs.contract.validity import HISTORY_COLUMNS, Where
 from spark_jobs.errors import ContractError
 
@@ -36,6 +36,9 @@ CLASSIFICATIONS = (*SHOWN_CLASSES, "confidential", "restricted", "pii")
 TYPES = re.compile(
     r"^(string|int|bigint|boolean|date|timestamp|decimal\(\d+,\d+\)|array<(string|timestamp)>)$"
 )
+
+
+_Spec = TypeVar("_Spec", bound=RuleSpec)
 
 
 class _Strict(BaseModel):
@@ -182,6 +185,13 @@ class Rule:
     def kind(self) -> str:
         return self.spec.rule
 
+    @property
+    def about(self) -> str:
+        """The column that it judges. Raises TypeError for a rule that is about the whole row."""
+        if self.column is None:
+            raise TypeError(f"rule {self.name} is about the whole row, and no column")
+        return self.column
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -227,10 +237,29 @@ class Contract:
         return self.publish.mode in ("upsert", "scd2")
 
     @property
+    def sequence(self) -> str:
+        """The column that tells the newer of two records of a key. Raises TypeError for a table that
+        merges no rows by key."""
+        if not self.keyed or self.publish.sequence is None:
+            raise TypeError(f"{self.table}: mode {self.publish.mode} has no sequence")
+        return self.publish.sequence
+
+    @property
+    def delivered(self) -> Source:
+        """Where a bronze table comes from. Raises TypeError for a table that reads others."""
+        if self.source is None:
+            raise TypeError(f"{self.table} is made of tables: nobody delivers it")
+        return self.source
+
+    def rules_of(self, kind: type[_Spec]) -> list[tuple[Rule, _Spec]]:
+        """The rules of one kind, each with its parameters."""
+        return [(r, r.spec) for r in self.rules if isinstance(r.spec, kind)]
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Tables that reference rules read, without the declared inputs."""
         declared = {i.table for i in self.inputs}
-        tables = {r.spec.table for r in self.rules if r.kind == "reference"}
+        tables = {spec.table for _, spec in self.rules_of(Reference)}
         return tuple(sorted(tables - declared - {self.table}))
 
     def uses(self, lookup: Input) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
@@ -250,7 +279,7 @@ class Contract:
         table without partitions is made of whole tables, and looks nothing up."""
         if self.partitioning is None:
             return ()
-        referred = [r.spec.table for r in self.rules if r.kind == "reference"]
+        referred = [spec.table for _, spec in self.rules_of(Reference)]
         return tuple(dict.fromkeys((*(i.table for i in self.inputs[1:]), *referred)))
 
     @property
@@ -352,12 +381,12 @@ def load_contract(path: str | Path) -> Contract:
     if not isinstance(data, dict):
         raise fail((), "a contract is a mapping that begins with apiVersion and kind")
     supply_logical_types(data)
-    error = next(iter(standard.validator().iter_errors(data)), None)
-    if error is not None:
+    unmet = next(iter(standard.validator().iter_errors(data)), None)
+    if unmet is not None:
         # The standard's validator names an unknown key in its message only.
-        unknown = re.search(r"'([^']+)' w(?:as|ere) unexpected", error.message)
-        where = (*error.absolute_path, *(unknown.groups() if unknown else ()))
-        raise fail(where, error.message.splitlines()[0][:300])
+        unknown = re.search(r"'([^']+)' w(?:as|ere) unexpected", unmet.message)
+        where = (*unmet.absolute_path, *(unknown.groups() if unknown else ()))
+        raise fail(where, unmet.message.splitlines()[0][:300])
     return _Reader(path, data, fail).contract()
 
 
@@ -470,7 +499,7 @@ class _Reader:
         return tuple(p["name"] for p in sorted(keys, key=lambda p: p.get("primaryKeyPosition", 1)))
 
     def _custom(self) -> dict[str, Any]:
-        models = {"source": Source, "publish": Publish}
+        models: dict[str, type[BaseModel]] = {"source": Source, "publish": Publish}
         out: dict[str, Any] = {"partitioning": None, "gates": LAYER_GATES[self.layer]}
         for i, item in enumerate(self.data.get("customProperties") or ()):
             name, value, where = item["property"], item.get("value"), ("customProperties", i)
@@ -516,15 +545,15 @@ class _Reader:
             for c in columns:
                 if c.required and c.name not in HISTORY_COLUMNS:
                     where = ("schema", 0, "properties", c.name)
-                    spec = NotNull(rule="not_null")
-                    yield Rule(f"{c.name}_not_null", "error", spec, column=c.name, where=where)
+                    held = NotNull(rule="not_null")
+                    yield Rule(f"{c.name}_not_null", "error", held, column=c.name, where=where)
         for c in columns:
             # A column that copies one source column may lose values only by a failed cast.
             driving = inputs and [inputs[0].table] == [s.rpartition(".")[0] for s in c.sources]
             if self.layer == "silver" and driving and not c.derived and c.type != "string":
                 where = ("schema", 0, "properties", c.name)
-                spec = TypeKept(rule="type", source=c.sources[0])
-                yield Rule(f"{c.name}_type", "error", spec, column=c.name, where=where)
+                kept = TypeKept(rule="type", source=c.sources[0])
+                yield Rule(f"{c.name}_type", "error", kept, column=c.name, where=where)
         for where, p in self._properties():
             column = next(c for c in columns if c.name == p["name"])
             for i, quality in enumerate(p.get("quality") or ()):
@@ -535,14 +564,14 @@ class _Reader:
     def _rule(self, where: Where, quality: dict[str, Any], column: Column | None) -> Rule:
         if quality.get("type") != "custom" or quality.get("engine") != "lakehouse":
             raise self.fail(where, "a rule has type: custom and engine: lakehouse")
-        body = quality.get("implementation")
-        kind = body.get("rule") if isinstance(body, dict) else None
-        if kind not in RULES:
+        written = quality.get("implementation")
+        body = dict(written) if isinstance(written, dict) else {}
+        kind = body.get("rule")
+        if not isinstance(kind, str) or kind not in RULES:
             raise self.fail(
                 (*where, "implementation", "rule"),
                 f"unknown rule {kind!r}; known rules: {', '.join(sorted(RULES))}",
             )
-        body = dict(body)
         max_failing = body.pop("max_failing", None)
         try:
             spec = RULES[kind].model_validate(body)
@@ -637,7 +666,7 @@ def _without_idle_rules(c: Contract, contracts: Mapping[str, Contract]) -> Contr
     """Drops type rules that cannot fire: only text loses values when it is cast."""
 
     def idle(rule: Rule) -> bool:
-        if rule.kind != "type":
+        if not isinstance(rule.spec, TypeKept):
             return False
         table, _, name = rule.spec.source.rpartition(".")
         column = contracts[table].column.get(name) if table in contracts else None

@@ -95,8 +95,9 @@ def _rules(rules: Iterable[dict[str, Any]], where: Where, column: str | None) ->
 
 def _property(contract: Contract, name: str, value: Any, index: int) -> Found:
     where = ("customProperties", index, "value")
-    if name in ("source", "publish"):
-        yield from _given({"source": Source, "publish": Publish}[name], value, where, name)
+    parts: dict[str, type[BaseModel]] = {"source": Source, "publish": Publish}
+    if name in parts:
+        yield from _given(parts[name], value, where, name)
     elif name == "inputs":
         for i, source in enumerate(value):
             yield from _given(Input, source, (*where, i), f"input {source['table']}")

@@ -70,7 +70,7 @@ class RuleSpec(BaseModel):
         """
         from pyspark.sql import functions as F
 
-        return ~F.coalesce(self.holds(F.col(rule.column or "")), F.lit(True))
+        return ~F.coalesce(self.holds(F.col(rule.about)), F.lit(True))
 
     def holds(self, value: Expression) -> Expression:
         """True where a value is as it should be; may be null."""
@@ -83,7 +83,7 @@ class NotNull(RuleSpec):
     def broken(self, rule: Rule) -> Expression:
         from pyspark.sql import functions as F
 
-        return F.col(rule.column or "").isNull()
+        return F.col(rule.about).isNull()
 
 
 class AcceptedValues(RuleSpec):
@@ -115,7 +115,7 @@ class Range(RuleSpec):
         return _bounded(self, self.min, self.max)
 
     def idle(self, rule: Rule, contract: Contract) -> str | None:
-        type_ = contract.column[rule.column or ""].type
+        type_ = contract.column[rule.about].type
         low, high = _domain(type_)
         least, most = (None if v is None else Decimal(repr(v)) for v in (self.min, self.max))
         below = least is None or least < low or (least == low and not self.exclusive_min)
@@ -226,7 +226,7 @@ class Reference(RuleSpec):
         from pyspark.sql import functions as F
 
         mark = F.col(REFERENCE_MARK.format(rule.name))
-        return F.col(rule.column or "").isNotNull() & mark.isNull()
+        return F.col(rule.about).isNotNull() & mark.isNull()
 
 
 class ExpressionHolds(RuleSpec):
@@ -266,7 +266,7 @@ class TypeKept(RuleSpec):
         from pyspark.sql import functions as F
 
         source = F.col(f"_input.`{self.source.rpartition('.')[2]}`").cast("string")
-        return (F.trim(F.coalesce(source, F.lit(""))) != "") & F.col(rule.column or "").isNull()
+        return (F.trim(F.coalesce(source, F.lit(""))) != "") & F.col(rule.about).isNull()
 
 
 def _named() -> Iterator[tuple[str, type[RuleSpec]]]:

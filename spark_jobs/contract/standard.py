@@ -31,7 +31,9 @@ def validator() -> Any:
         yield from unevaluated(of, allowed, instance, schema)
 
     fast = {"unevaluatedProperties": unless_declared}
-    return jsonschema.validators.extend(by_keyword, fast)(schema)
+    # The library has no types for this one.
+    extended = jsonschema.validators.extend(by_keyword, fast)  # type: ignore[no-untyped-call]
+    return extended(schema)
 
 
 def _declared(of: Any, schema: Any) -> set[str]:

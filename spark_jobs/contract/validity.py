@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_jobs.contract.checks import KINDS
 from spark_jobs.contract.personal import looks_personal
+from spark_jobs.contract.rules import Reference, TypeKept
 
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract, Input, Rule
@@ -127,7 +128,7 @@ def within(c: Contract) -> Iterator[tuple[Where, str]]:
                 yield _rules_of(rule.column), f"rule {rule.name}: no column {column}"
         if (why := _idle(c, rule)) is not None:
             yield _rules_of(rule.column), f"rule {rule.name} cannot fail: {why}"
-        if rule.kind == "reference" and rule.spec.table == c.table:
+        if isinstance(rule.spec, Reference) and rule.spec.table == c.table:
             yield _rules_of(rule.column), f"rule {rule.name} refers to its own table"
         if rule.kind == "age" and c.partitioning is None:
             yield (
@@ -262,11 +263,11 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                     " gone: use mode upsert or scd2, or read: touched"
                 )
                 yield c, where, what
-            elif source.affects and (what := _unknown_names(c, contracts[source.table], source)):
-                yield c, where, what
+            elif source.affects and (why := _unknown_names(c, contracts[source.table], source)):
+                yield c, where, why
             elif source.by and source.by not in contracts[source.table].column:
                 yield c, where, f"input {source.table} has no column {source.by}"
-            elif source.by and c.publish.column in c.column:
+            elif source.by and c.publish.column and c.publish.column in c.column:
                 theirs, ours = contracts[source.table].column[source.by], c.column[c.publish.column]
                 if theirs.type != ours.type:
                     what = (
@@ -287,11 +288,11 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                         ),
                     )
         for rule in c.rules:
-            if rule.kind == "reference":
+            if isinstance(rule.spec, Reference):
                 target = f"{rule.spec.table}.{rule.spec.column}"
-                if (why := _refers_to_itself(c, contracts, rule)) is not None:
+                if (why := _refers_to_itself(c, contracts, rule, rule.spec)) is not None:
                     yield c, _rules_of(rule.column), f"rule {rule.name} cannot fail: {why}"
-            elif rule.kind == "type":
+            elif isinstance(rule.spec, TypeKept):
                 target = rule.spec.source
             else:
                 continue
@@ -303,11 +304,13 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                 )
 
 
-def _refers_to_itself(c: Contract, contracts: Mapping[str, Contract], rule: Rule) -> str | None:
+def _refers_to_itself(
+    c: Contract, contracts: Mapping[str, Contract], rule: Rule, spec: Reference
+) -> str | None:
     """Why every value of a column is in the table that it refers to: it was read there."""
-    target = f"{rule.spec.table}.{rule.spec.column}"
-    column = c.column[rule.column or ""]
-    source = contracts.get(rule.spec.table)
+    target = f"{spec.table}.{spec.column}"
+    column = c.column[rule.about]
+    source = contracts.get(spec.table)
     copied = column.sources == (target,) and not column.derived
     if copied and source is not None and source.publish.delete_column is None:
         return f"column {column.name} is copied from {target}, so every value is there: drop it"

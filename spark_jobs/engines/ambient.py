@@ -34,7 +34,7 @@ def session(needed: Mapping[str, str], wanted: Mapping[str, str]) -> SparkSessio
     spark = SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
     if type(spark).__module__.startswith("pyspark.sql.connect"):
         os.environ.setdefault(_CONNECT, "1")
-    for key, value in (wanted | needed).items():  # type: ignore[operator]
+    for key, value in {**wanted, **needed}.items():
         try:
             if spark.conf.get(key, None) != value:
                 spark.conf.set(key, value)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from spark_jobs.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.client import ChannelBuilder
+    from pyspark.sql.connect.client import DefaultChannelBuilder
 
 Address = tuple[str, int]
 
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 30
 _NEVER = 2**31 - 1
 
 
-def only_client(server: Address) -> ChannelBuilder:
+def only_client(server: Address) -> DefaultChannelBuilder:
     """The one connection to a server of this process, for a Spark Connect session; the server's
     listening socket is closed.
 

@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from spark_jobs.engines.jvm import start_server
 from spark_jobs.engines.listener import only_client
 from spark_jobs.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.client import ChannelBuilder
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql import SparkSession
+    from pyspark.sql.connect.client import DefaultChannelBuilder
 
 __all__ = ["Engine", "EngineName", "EngineUnavailable"]
 
@@ -123,7 +123,8 @@ class Engine:
             settings |= dict.fromkeys(PER_CORE, str(cores))
 
         if remote is not None:
-            client, stop_server = remote, _leave_running
+            stop_server = _leave_running
+            client: str | DefaultChannelBuilder = remote
         elif name == "sail":
             client, stop_server = _start_sail(cores, memory)
         else:
@@ -167,7 +168,7 @@ def _stop_forgotten() -> None:
         engine.stop()
 
 
-def _start_sail(cores: int, memory: str | None) -> tuple[ChannelBuilder, Callable[[], None]]:
+def _start_sail(cores: int, memory: str | None) -> tuple[DefaultChannelBuilder, Callable[[], None]]:
     # The client first: nobody shall have the time that its import takes to connect.
     import pyspark.sql.connect.session  # noqa: F401
 
@@ -201,26 +202,28 @@ def _start_sail(cores: int, memory: str | None) -> tuple[ChannelBuilder, Callabl
 
 
 def _open_session(
-    server: str | ChannelBuilder, settings: dict[str, str], *, patient: bool
+    server: str | DefaultChannelBuilder, settings: dict[str, str], *, patient: bool
 ) -> SparkSession:
     """Connect to a URL, or by a channel, and apply the settings; `patient` rides out a remote
     server's restart."""
     from pyspark.sql.connect.client.retries import DefaultPolicy
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql.connect.session import SparkSession as Connected
 
     # PySpark's functions choose between the classic and the Connect API by this variable.
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     _silence()
-    builder = SparkSession.builder
+    builder = Connected.builder
     if isinstance(server, str):
-        spark = builder.remote(server).create()
+        connected = builder.remote(server).create()
     else:
-        spark = builder.channelBuilder(server).create()
+        connected = builder.channelBuilder(server).create()
+    # One type for every session, as PySpark's own functions have it: both kinds have its methods.
+    spark = cast("SparkSession", connected)
     try:
         if not patient:
             # A local server that does not answer has died; the default is to wait ten minutes.
             spark.client.set_retry_policies([DefaultPolicy(max_retries=4)])
-        spark.conf._set_all(settings, silent=True)  # a managed service refuses some
+        connected.conf._set_all({**settings}, silent=True)  # a managed service refuses some
         for key, value in MEANING.items():
             if (got := spark.conf.get(key)) != value:
                 raise EngineUnavailable(f"the server keeps {key}={got}; {value} is needed")

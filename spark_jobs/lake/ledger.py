@@ -10,7 +10,7 @@ import base64
 import json
 import zlib
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -132,7 +132,7 @@ def changes(row: dict[str, Any]) -> bool:
     return any(row[name] for name in names)
 
 
-def versions(table: DeltaTable, batches: list[dict[str, Any]]) -> list[int]:
+def versions(table: DeltaTable, batches: Sequence[Mapping[str, Any]]) -> list[int]:
     """The versions of a table that some of its recorded batches committed, as far as its log goes
     back. Not what the records say: runs that raced may have recorded each other's version."""
     if not batches:

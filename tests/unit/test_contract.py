@@ -14,8 +14,8 @@ import yaml
 
 from spark_jobs.contract import standard
 from spark_jobs.contract.checks import KINDS
-from spark_jobs.contract.model import load_contract, load_contracts, supply_logical_types
-from spark_jobs.contract.rules import RULES
+from spark_jobs.contract.model import Rule, load_contract, load_contracts, supply_logical_types
+from spark_jobs.contract.rules import RULES, Reference, Unique
 from spark_jobs.errors import ContractError
 from tests.lakes import bronze, column, contract, rule
 
@@ -692,6 +692,36 @@ def test_tables_that_read_each_other(folder):
     chain = what.removeprefix("tables read each other: ").split(" <- ")
     assert len(chain) == 4 and chain[0] == chain[-1]
     assert "silver.a <- silver.b" in " <- ".join(chain * 2), "the arrow points from input to reader"
+
+
+def test_what_a_contract_does_not_have_is_an_error_and_no_empty_name():
+    contracts = load_contracts(PROJECT / "contracts")
+    delivered = {t for t, c in contracts.items() if c.layer == "bronze"}
+    keyed = {t for t, c in contracts.items() if c.keyed}
+    assert delivered and keyed and not delivered & keyed
+    for table, c in contracts.items():
+        if table in delivered:
+            assert c.delivered is c.source
+        else:
+            with pytest.raises(TypeError, match=f"{table} is made of tables"):
+                _ = c.delivered
+        if table in keyed:
+            assert c.sequence in c.column
+        else:
+            with pytest.raises(TypeError, match=f"{table}: mode {c.publish.mode} has no sequence"):
+                _ = c.sequence
+
+
+def test_rules_of_a_kind_come_with_its_parameters_and_with_their_column():
+    contracts = load_contracts(PROJECT / "contracts")
+    for c in contracts.values():
+        of_kinds = [r for spec in RULES.values() for r, _ in c.rules_of(spec)]
+        assert sorted(r.name for r in of_kinds) == sorted(r.name for r in c.rules)
+        for of, spec in c.rules_of(Reference):
+            assert of.spec is spec and of.about in c.column
+    whole = Rule("one_code", "warn", Unique(rule="unique", columns=("code",)))
+    with pytest.raises(TypeError, match="rule one_code is about the whole row"):
+        _ = whole.about
 
 
 def test_a_document_is_judged_as_the_standards_own_schema_judges_it():

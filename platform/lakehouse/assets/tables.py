@@ -122,7 +122,11 @@ def asset_spec(
         },
         # For people, and the hash for everything that it does not tell.
         code_version=f"{contract.version}-{transform_version(contract)}",
-        partitions_def=partitions_def(contract.partitioning, settings.partitions),
+        partitions_def=(
+            partitions_def(contract.partitioning, settings.partitions)
+            if contract.partitioning
+            else None
+        ),
         freshness_policy=freshness_policy(contract),
         metadata=metadata,
     )

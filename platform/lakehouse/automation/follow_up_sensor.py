@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.event_api import RunStatusChangeEventType
 
 from lakehouse.assets.tables import asset_key
 from lakehouse.automation.follow_ups import (
@@ -38,7 +39,10 @@ from spark_jobs.window import Window, windows
 
 NAME = "follow_up_sensor"
 _RUNS_PER_LOOK = 25
-_FINISHED = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS)
+_FINISHED: tuple[RunStatusChangeEventType, ...] = (
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_SUCCESS,
+)
 _STEPS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     dg.DagsterEventType.STEP_START,
@@ -52,13 +56,14 @@ def ended(instance: dg.DagsterInstance, run: dg.DagsterRun, ours: frozenset[str]
     if span is None:
         return None
     planned: dict[str, list[str]] = {}
-    started, failed = set(), set()
+    started: set[str] = set()
+    failed: set[str] = set()
     for entry in instance.all_logs(run.run_id, of_type=_STEPS):
         event = entry.get_dagster_event()
         if event.event_type == dg.DagsterEventType.STEP_START:
-            started.add(event.step_key)
+            started.add(event.step_key or "")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            failed.add(event.step_key)
+            failed.add(event.step_key or "")
         elif event.asset_key is not None and name_of(event.asset_key) in ours:
             planned.setdefault(event.step_key or "", []).append(name_of(event.asset_key))
     if not planned:
@@ -95,7 +100,7 @@ def follow_ups(
 def build_follow_up_sensor(
     settings: Settings,
     contracts: Mapping[str, Contract],
-    jobs: Mapping[str, object],
+    jobs: Mapping[str, dg.UnresolvedAssetJobDefinition],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
 ) -> dg.SensorDefinition:
     """The sensor over all runs of tables and marts."""
@@ -139,9 +144,9 @@ def build_follow_up_sensor(
 
 
 def _changes(
-    instance: dg.DagsterInstance, kind: dg.DagsterEventType, after: int
+    instance: dg.DagsterInstance, kind: RunStatusChangeEventType, after: int
 ) -> Iterable[dg.EventLogRecord]:
-    filters = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after)  # type: ignore[arg-type]
+    filters = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after)
     return instance.fetch_run_status_changes(filters, ascending=True, limit=_RUNS_PER_LOOK).records
 
 

@@ -87,11 +87,11 @@ def arrivals(
     for (scheme, partition), changes in touched.items():
         groups.setdefault((scheme, tuple(sorted(changes))), []).append(partition)
     found = []
-    for (scheme, datasets), partitions in groups.items():
-        for first, last in ranges(partitions):
-            inside = [p for p in partitions if first <= p <= last]
-            changes = {(d, p): touched[scheme, p][d] for p in inside for d in datasets}
-            found.append(Arrival(scheme, first, last, changes))
+    for (scheme, datasets), keys in groups.items():
+        for first, last in ranges(keys):
+            inside = [p for p in keys if first <= p <= last]
+            changed = {(d, p): touched[scheme, p][d] for p in inside for d in datasets}
+            found.append(Arrival(scheme, first, last, changed))
     yield from sorted(found, key=lambda a: (a.first, a.scheme))
 
 
@@ -111,12 +111,12 @@ def advance(known: Snapshot, present: Snapshot, asked: Iterable[Arrival]) -> Sna
 def build_landing_sensor(
     settings: Settings,
     contracts: Mapping[str, Contract],
-    jobs: Mapping[str, object],
+    jobs: Mapping[str, dg.UnresolvedAssetJobDefinition],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
 ) -> dg.SensorDefinition:
     """The sensor over all datasets that a contract names."""
     tables = {c.source.dataset: c for c in contracts.values() if c.source and c.partitioning}
-    schemes: dict[str, Scheme] = {d: c.partitioning for d, c in tables.items()}  # type: ignore[misc]
+    schemes = {d: c.partitioning for d, c in tables.items() if c.partitioning}
     status = (
         dg.DefaultSensorStatus.RUNNING
         if settings.schedules.active

@@ -70,7 +70,7 @@ def waiting(
 def build_schedules(
     settings: Settings,
     contracts: Mapping[str, Contract],
-    jobs: Mapping[str, object],
+    jobs: Mapping[str, dg.UnresolvedAssetJobDefinition],
     marts: Iterable[dg.AssetKey] = (),
 ) -> list[dg.ScheduleDefinition]:
     """A schedule for the newest partition of each scheme that has tables, and the gap filler."""
@@ -92,7 +92,7 @@ def _newest_partition(
     settings: Settings,
     contracts: Mapping[str, Contract],
     scheme: Scheme,
-    job: object,
+    job: dg.UnresolvedAssetJobDefinition,
     keys: Sequence[dg.AssetKey],
 ) -> dg.ScheduleDefinition:
     name = LAKE_JOBS[scheme]
@@ -138,7 +138,10 @@ def _newest_partition(
 
 
 def _gap_filler(
-    settings: Settings, contracts: Mapping[str, Contract], scheme: Scheme, job: object
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    scheme: Scheme,
+    job: dg.UnresolvedAssetJobDefinition,
 ) -> dg.ScheduleDefinition:
     name = LAKE_JOBS[scheme]
     ours = {t: c for t, c in contracts.items() if c.partitioning == scheme}

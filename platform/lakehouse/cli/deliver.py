@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
-from lakehouse.settings.model import Settings, SettingsError, load_settings
+from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.references import SettingsError
 from spark_jobs.errors import InputError
 
 
@@ -33,7 +35,6 @@ def deliver(scale: float | None, days: int | None) -> None:
 
 def deliver_sample(settings: Settings, scale: float | None, days: int | None) -> None:
     """Delivers what is not there yet. Without a scale or days, those of the lake as it is."""
-    from pathlib import Path
 
     try:
         from lakehouse.standins.data import delivery
@@ -67,9 +68,9 @@ def deliver_sample(settings: Settings, scale: float | None, days: int | None) ->
         click.echo("They are there already.")
 
 
-def _recorded(path: object) -> dict[str, float]:
+def _recorded(path: Path) -> dict[str, float]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[attr-defined]
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError:

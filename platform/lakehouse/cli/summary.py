@@ -188,10 +188,10 @@ def show(summary: RunSummary, settings: Settings, out: Console) -> None:
     for name, partitions in summary.held_back.items():
         if name not in summary.skipped:
             waiting.setdefault(named(partitions), []).append(name)
-    for partitions, names in waiting.items():
+    for where, tables in waiting.items():
         out.print(
-            f"[yellow]Held back for {data(partitions)}[/], because something before them failed there;"
-            f" the rest is published: {data(', '.join(names))}"
+            f"[yellow]Held back for {data(where)}[/], because something before them failed there;"
+            f" the rest is published: {data(', '.join(tables))}"
         )
     out.print()
     for line in _next(summary, settings):

@@ -129,7 +129,7 @@ class RunDisplay:
             event.event_type == DagsterEventType.ASSET_MATERIALIZATION
             and "Execution Duration" in event.materialization.metadata
         ):
-            self._line(f"[green]✓[/] {data(name_of(event.asset_key)):<28}")
+            self._line(f"[green]✓[/] {data(name_of(event.materialization.asset_key)):<28}")
             self._progress.advance(self._task)
 
     def _line(self, text: str) -> None:

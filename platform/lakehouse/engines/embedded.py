@@ -34,4 +34,4 @@ class EmbeddedRunner:
         from spark_jobs.run import run_table
 
         engine = EngineOnDemand(spec.engine, spec.cores, spec.memory)
-        return run_table(spec, engine, dict(self.contracts))  # type: ignore[arg-type]
+        return run_table(spec, engine, dict(self.contracts))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.engines.runner import EngineName
 from lakehouse.engines.shared import EngineOnDemand, engine_kept_running
 from spark_jobs.contract.model import Contract
 
@@ -50,7 +51,7 @@ class LakeLedger:
         return ledger.newest(Lake(self.zones, self.storage_options))
 
     def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: EngineName
     ) -> dict[str, dict[str, str]]:
         from spark_jobs.batch import stale
         from spark_jobs.lake import ledger

@@ -21,7 +21,8 @@ class EngineSession(LazyPySparkResource):
         if self._spark_session is None:
             config = self.spark_config
             engine = shared_engine("spark", config.get("cores"), config.get("memory"))
-            self._spark_session = engine.spark
+            # The resource declares None, and holds a session.
+            self._spark_session = engine.spark  # type: ignore[assignment]
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._spark_session = None

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql import SparkSession
 
-    from spark_jobs.engines.session import Engine
+    from spark_jobs.engines.session import Engine, EngineName
 
-EngineKey = tuple[str, int | None, str | None]
+    EngineKey = tuple[EngineName, int | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EngineOnDemand:
     """What `run_table` needs of an engine. A table with nothing to do asks for no session, and a
     run with nothing to do then takes no engine."""
 
-    name: str
+    name: EngineName
     cores: int | None
     memory: str | None
 
@@ -50,7 +50,7 @@ class _Engines:
                 from spark_jobs.engines.session import Engine
 
                 name, cores, memory = key
-                self._running[key] = Engine.start(name, cores=cores, memory=memory)  # type: ignore[arg-type]
+                self._running[key] = Engine.start(name, cores=cores, memory=memory)
             return self._running[key]
 
     def release(self) -> None:
@@ -75,7 +75,7 @@ class _Engines:
 _engines = _Engines()
 
 
-def shared_engine(name: str, cores: int | None = None, memory: str | None = None) -> Engine:
+def shared_engine(name: EngineName, cores: int | None = None, memory: str | None = None) -> Engine:
     """The engine of this process; it starts if it does not run yet."""
     return _engines.get((name, cores, memory))
 

@@ -61,7 +61,8 @@ class BatchingEventLog(SqliteEventLogStorage):
         self._batch: ExitStack | None = None
         self._in_batch: dict[str, Connection] = {}
         super().__init__(base_dir, inst_data)
-        self._db_lock = threading.RLock()  # a batch holds it while it stores each event
+        # A batch holds it while it stores each event. Dagster declares a lock, and uses it in `with`.
+        self._db_lock = threading.RLock()  # type: ignore[assignment]
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> BatchingEventLog:
@@ -148,7 +149,7 @@ class BatchingEventLog(SqliteEventLogStorage):
             every = list(chain.from_iterable(written))
             connection.execute(SqlEventLogStorageTable.insert(), every)
             # Nobody else writes in between, so that the ids follow each other.
-            last = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
+            last: int = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
             ends = accumulate(map(len, written), initial=last - len(every))
             ids = list(ends)[1:]
             self._store_asset_events(connection, [e for e, _ in found], ids)
@@ -241,7 +242,7 @@ def _planned_check(event: EventLogEntry, row: dict[str, Any], event_id: int) -> 
     Dagster 1.13 writes one per partition of the run even for checks that have no partitions, and
     they stay planned for ever: a range of 336 hours left 14,000 of them.
     """
-    planned = event.get_dagster_event().event_specific_data
+    planned = event.get_dagster_event().asset_check_planned_data
     return {
         "asset_key": planned.asset_key.to_string(),
         "check_name": planned.check_name,

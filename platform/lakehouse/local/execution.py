@@ -183,7 +183,7 @@ def _mart(event: dg.DagsterEvent) -> Iterator[MartResult]:
     metadata = {k: getattr(v, "value", None) for k, v in event.materialization.metadata.items()}
     if "transform_version" not in metadata:  # a table without partitions has a report
         yield MartResult(
-            name_of(event.asset_key),
+            name_of(event.materialization.asset_key),
             metadata.get("dagster/row_count"),
             metadata.get("Execution Duration"),
             metadata.get("status") == "unchanged",

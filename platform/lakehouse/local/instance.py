@@ -7,7 +7,7 @@ run on it (execution.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from dagster._core.storage.local_compute_log_manager import (
 from dagster._utils import touch_file
 
 from lakehouse.automation.jobs import LANE_TAG
-from lakehouse.settings.model import Settings, SettingsError
+from lakehouse.settings.model import Settings
+from lakehouse.settings.references import SettingsError
 
 PROCESS_TAG = "lakehouse/process"
 """The process that executes a run by itself; nobody else would notice its death."""
@@ -141,7 +142,7 @@ class QuietComputeLogs(LocalComputeLogManager):
     stock one starts four processes per run to repeat it on the terminal."""
 
     @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: dict[str, Any]) -> QuietComputeLogs:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> QuietComputeLogs:
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -155,4 +156,5 @@ class QuietComputeLogs(LocalComputeLogManager):
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 redirected.enter_context(redirect_to_file(stream, path))
             yield CapturedLogContext(log_key)
-        touch_file(self.complete_artifact_path(log_key))
+        # Dagster's own, which has no types.
+        touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]

@@ -136,7 +136,7 @@ class _Builds:
     ) -> dict[str, Build]:
         """What dbt's events say of each model that it built."""
         nodes = self.manifest["nodes"]
-        models = [e.metadata["unique_id"].text for e in events if isinstance(e, dg.Output)]
+        models = [_unique_id(e) for e in events if isinstance(e, dg.Output)]
         stored = {
             m: relation(nodes[m]) for m in models if nodes[m]["config"]["materialized"] != "view"
         }
@@ -144,11 +144,8 @@ class _Builds:
         checks: dict[tuple[str, ...], list[CheckOutcome]] = {}
         for e in events:
             if isinstance(e, dg.AssetCheckResult):
-                failing = e.metadata.get("dagster_dbt/failed_row_count")
-                outcome = CheckOutcome(
-                    e.check_name, e.passed, e.severity.value, failing.value if failing else 0
-                )
-                checks.setdefault(tuple(e.asset_key.path), []).append(outcome)
+                key, outcome = _outcome(e)
+                checks.setdefault(tuple(key.path), []).append(outcome)
         compiled = folder / "compiled" / self.manifest["metadata"]["project_name"]
         return {
             m: Build(
@@ -199,10 +196,26 @@ def _metadata(manifest: Mapping[str, Any], build: Build) -> dict[str, Any]:
     return metadata
 
 
+def _unique_id(built: dg.Output[Any]) -> str:
+    """The dbt id of a model, by the event that it was built."""
+    return str(built.metadata["unique_id"].value)
+
+
+def _outcome(result: dg.AssetCheckResult) -> tuple[dg.AssetKey, CheckOutcome]:
+    """The outcome of a test, and the asset that it is of."""
+    if result.asset_key is None or result.check_name is None:
+        raise TypeError("dagster-dbt gave the result of a test without its name or its asset")
+    found = result.metadata.get("dagster_dbt/failed_row_count")
+    failures = found.value if isinstance(found, dg.IntMetadataValue) else None
+    return result.asset_key, CheckOutcome(
+        result.check_name, result.passed, result.severity.value, failures or 0
+    )
+
+
 def _described(event: Any, manifest: Mapping[str, Any], built: Mapping[str, Build]) -> Any:
     if not isinstance(event, dg.Output):
         return event
-    build = built[event.metadata["unique_id"].text]
+    build = built[_unique_id(event)]
     return event.with_metadata({**event.metadata, **_metadata(manifest, build)})
 
 
@@ -211,7 +224,7 @@ def _unchanged(
     manifest: Mapping[str, Any],
     key: dg.AssetKey,
     build: Build,
-) -> Iterator[dg.MaterializeResult]:
+) -> Iterator[dg.MaterializeResult[Any]]:
     """The materialization of a mart that is already what a build would give, with the outcomes of
     its tests when it was built."""
     selected = {c.name for c in context.selected_asset_check_keys if c.asset_key == key}

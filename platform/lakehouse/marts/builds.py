@@ -213,12 +213,11 @@ def read_builds(warehouse: Path) -> dict[str, Build]:
 def count_rows(warehouse: Path, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Rows of each (schema, table)."""
     with opened(warehouse, read_only=True) as connection:
-        return {
-            (schema, table): connection.execute(
-                f'select count(*) from {schema}."{table}"'
-            ).fetchone()[0]
-            for schema, table in tables
-        }
+        counts = {}
+        for schema, table in tables:
+            counted = connection.execute(f'select count(*) from {schema}."{table}"').fetchall()
+            counts[schema, table] = counted[0][0]
+        return counts
 
 
 def write_builds(warehouse: Path, builds: Iterable[tuple[tuple[str, str], Build]]) -> None:

@@ -71,7 +71,7 @@ class Project:
         return self.prepared / "manifest.json"
 
 
-class Dbt(dg.ConfigurableResource):
+class Dbt(dg.ConfigurableResource[Any]):
     """The dbt command line with this project's settings in its environment.
 
     dbt's results are kept in a folder per run below `runs`; `prepared` is the folder of the
@@ -91,7 +91,7 @@ class Dbt(dg.ConfigurableResource):
         from lakehouse.marts.invocation import CommandLine
 
         command = CommandLine(
-            self.project,
+            project_dir=self.project,
             profiles_dir=self.project,
             target=self.target,
             dbt_executable=self.executable,

@@ -49,7 +49,8 @@ class CommandLine(DbtCliResource):
         # The default asks `dbt --version`, which takes seconds and looks up PyPI.
         return version.parse(metadata.version("dbt-core"))
 
-    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
+    # dagster-dbt does without where there is none.
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:  # type: ignore[override]
         # It serves to query the warehouse after a run, but keeps the DuckDB file locked for as long
         # as this process lives.
         return None

@@ -129,9 +129,9 @@ class LakeTable:
             )
         sql = f"select {', '.join(self._column(c) for c in self.columns)} from ({rows}) as rows"
         if self.partitioned_by:
-            listed = [(path, *parts) for path, parts in files.items()]
-            listed = listed or [(None,) * (1 + len(self.partitioned_by))]
-            values = ", ".join(f"({', '.join(map(_text, v))})" for v in listed)
+            rows_of: list[tuple[str | None, ...]] = [(path, *v) for path, v in files.items()]
+            rows_of = rows_of or [(None,) * (1 + len(self.partitioned_by))]
+            values = ", ".join(f"({', '.join(map(_text, v))})" for v in rows_of)
             names = ", ".join(map(_quote, (FILE, *self.partitioned_by)))
             sql += f" join (values {values}) as files({names}) on rows.{FILE} = files.{FILE}"
         return sql
@@ -288,8 +288,9 @@ def _withhold_values() -> None:
             except Exception as error:
                 raise RuntimeError(without_values(str(error))) from None
 
-    handler.withholds = True  # type: ignore[attr-defined]
-    DuckDBConnectionManager.exception_handler = handler
+    vars(handler)["withholds"] = True
+    # There is no other way in: dbt makes the manager itself.
+    DuckDBConnectionManager.exception_handler = handler  # type: ignore[method-assign]
 
 
 class Plugin(BasePlugin):

@@ -7,7 +7,7 @@ lineage of the lake's tables, which their contracts declare.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 # Column of a model -> (dbt id of the parent, its column), sorted.
 Lineage = dict[str, tuple[tuple[str, str], ...]]
@@ -32,7 +32,7 @@ def _lineage(manifest: Mapping[str, Any], unique_id: str, sql: str) -> Lineage:
     from sqlglot.optimizer.scope import build_scope
 
     dialect = manifest["metadata"]["adapter_type"]
-    query = parse_one(sql, dialect=dialect)
+    query = cast("exp.Query", parse_one(sql, dialect=dialect))
     schema = MappingSchema(dialect=dialect)
     parents = dict(_relations(manifest, unique_id))
     for table in {(t.catalog, t.db, t.name) for t in query.find_all(exp.Table) if t.db}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,7 +65,7 @@ def staging_model(contract: Contract) -> str:
     return f"stg_{contract.name}"
 
 
-def _sources(contracts: Mapping[str, Contract]) -> list[dict]:
+def _sources(contracts: Mapping[str, Contract]) -> list[dict[str, Any]]:
     return [
         {
             "name": layer,
@@ -87,7 +88,7 @@ def _sources(contracts: Mapping[str, Contract]) -> list[dict]:
     ]
 
 
-def _columns(contract: Contract) -> list[dict]:
+def _columns(contract: Contract) -> list[dict[str, Any]]:
     return [
         {
             "name": c.name,
@@ -99,7 +100,7 @@ def _columns(contract: Contract) -> list[dict]:
     ]
 
 
-def _staging_properties(contract: Contract) -> dict:
+def _staging_properties(contract: Contract) -> dict[str, Any]:
     return {
         "name": staging_model(contract),
         "description": f"{contract.description}; {contract.table} without the platform's columns",
@@ -113,7 +114,7 @@ def _staging_sql(contract: Contract) -> str:
     return f"-- {NOTICE}\nselect\n{columns}\nfrom {source}\n"
 
 
-def _yaml(document: dict) -> str:
+def _yaml(document: dict[str, Any]) -> str:
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     return f"# {NOTICE}\n{text}"
 

@@ -38,7 +38,7 @@ def _check_specs(manifest: Mapping[str, Any]) -> Iterator[dg.AssetCheckSpec]:
             continue
         parents = sorted(set(node["depends_on"]["nodes"]))
         attached = _attached(manifest, node, parents)
-        if attached in manifest["nodes"]:
+        if attached is not None and attached in manifest["nodes"]:
             yield dg.AssetCheckSpec(
                 name=node["name"],
                 asset=asset_key(manifest, attached),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,13 +26,15 @@ from spark_jobs import credentials
 from spark_jobs.report import ZONES
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-BUCKET_OF = {
+Zone = Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"]
+Role = Literal["raw", "processed", "curated"]
+BUCKET_OF: Mapping[Zone, Role] = {
     "landing": "raw",
     "bronze": "raw",
     "silver": "processed",
+    "gold": "curated",
     "quarantine": "processed",
     "checkpoints": "processed",
-    "gold": "curated",
     "ledger": "curated",
 }
 _TARGETS = ("duckdb", "redshift", "sns", "file")
@@ -47,11 +49,8 @@ class LakeSettings(_Model):
     """One root with a folder per zone, or buckets with the zones of `zones` in them."""
 
     root: str | None = None
-    buckets: dict[Literal["raw", "processed", "curated"], str] = Field(default_factory=dict)
-    zones: dict[
-        Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"],
-        Literal["raw", "processed", "curated"],
-    ] = Field(default_factory=dict)
+    buckets: dict[Role, str] = Field(default_factory=dict)
+    zones: dict[Zone, Role] = Field(default_factory=dict)
     storage_options: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("buckets")
@@ -259,7 +258,7 @@ class Settings(_Model):
             root = lake.root if "://" in lake.root else str(self.home / lake.root)
             return {zone: f"{root.rstrip('/')}/{zone}" for zone in ZONES}
         roles = {**BUCKET_OF, **lake.zones}
-        return {zone: f"s3://{lake.buckets[roles[zone]]}/{zone}" for zone in ZONES}  # type: ignore[index]
+        return {zone: f"s3://{lake.buckets[role]}/{zone}" for zone, role in roles.items()}
 
 
 def project_root() -> Path:

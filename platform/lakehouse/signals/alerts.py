@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.event_api import RunStatusChangeEventType
 
 from lakehouse.assets.checks import BEFORE, FOUND, UNEVALUATED
 from lakehouse.failures import ANNOUNCED
@@ -34,7 +35,10 @@ ALERTED_TAG = "lakehouse/alerted_"
 
 _SHOWN = 20
 _RUNS_PER_LOOK = 25
-_FINISHED = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS)
+_FINISHED: tuple[RunStatusChangeEventType, ...] = (
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_SUCCESS,
+)
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,7 @@ def build_alert_sensors(
 
 def _look(
     context: dg.SensorEvaluationContext,
-    kind: dg.DagsterEventType,
+    kind: RunStatusChangeEventType,
     known: int,
     ours: frozenset[dg.AssetKey],
     settings: Settings,
@@ -292,7 +296,7 @@ def _look(
     """Announces the runs that ended after the event `known`; returns the last event that was seen
     and how many alerts were sent. Raises AlertError if one could not be."""
     changes = context.instance.fetch_run_status_changes(
-        dg.RunStatusChangeRecordsFilter(kind, after_storage_id=known),  # type: ignore[arg-type]
+        dg.RunStatusChangeRecordsFilter(kind, after_storage_id=known),
         ascending=True,
         limit=_RUNS_PER_LOOK,
     ).records

@@ -65,7 +65,7 @@ def _opened(
     contract: Contract, delivery: Delivery, file: storage.File
 ) -> tuple[list[Slice], list[str] | None]:
     """What one look into a file tells: its slices, if it has any, and its columns, if it says."""
-    kind = contract.source.format  # type: ignore[union-attr]
+    kind = contract.delivered.format
     if kind == "json" or (file.size == 0 and kind == "csv"):
         return [], None
     if kind == "parquet":
@@ -79,7 +79,7 @@ def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) ->
     The files must have been inspected. Shape: one row per record, and for text files one summary
     row per part of a file (`_records` set) that carries the count taken at the source.
     """
-    kind = contract.source.format  # type: ignore[union-attr]
+    kind = contract.delivered.format
     if kind == "parquet":
         return read_parquet(spark, contract, deliveries)
     return read_text(spark, contract, deliveries, {"csv": parse_csv, "json": parse_json}[kind])

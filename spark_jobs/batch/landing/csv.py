@@ -95,14 +95,13 @@ def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
 
 
 def _fields(record: str, layout: Layout) -> list[str]:
-    quoting = csv.QUOTE_NONE if layout.quote is None else csv.QUOTE_MINIMAL
     previous = csv.field_size_limit(1 << 30)
     try:
         reader = csv.reader(
             io.StringIO(record, newline=""),
             delimiter=layout.delimiter,
             quotechar=layout.quote,
-            quoting=quoting,
+            quoting=csv.QUOTE_NONE if layout.quote is None else csv.QUOTE_MINIMAL,
         )
         return [name.strip() for name in next(reader, [])]
     finally:

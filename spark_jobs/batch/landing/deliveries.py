@@ -16,7 +16,8 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.lake import storage
 
 _AT_ONCE = 16
-_Asked, _Answer = TypeVar("_Asked"), TypeVar("_Answer")
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,15 @@ class Delivery:
 
 def expected(contract: Contract, partition: str) -> bool:
     """Whether the source delivers on this partition's day of the week."""
-    assert contract.source is not None
     day = dt.date.fromisoformat(partition[:10])
-    return ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[day.weekday()] in contract.source.days
+    week = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    return week[day.weekday()] in contract.delivered.days
 
 
 def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]) -> list[Delivery]:
     """The landing files of each partition. A partition whose delivery is due but missing comes
     back with an error; a file is only listed here, not opened."""
-    assert contract.source is not None
-    dataset = contract.source.dataset
+    dataset = contract.delivered.dataset
 
     def listed(partition: str) -> Delivery:
         folder = lake.landing(dataset, partition)

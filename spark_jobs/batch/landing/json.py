@@ -25,7 +25,8 @@ def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
     contract go to `_rescued`.
     """
     where = {"uri": part.uri, "partition": part.partition}
-    known, seen = frozenset(layout.columns), set()
+    known = frozenset(layout.columns)
+    seen: set[str] = set()
 
     def read(block: bytes) -> tuple[list[pa.RecordBatch], set[str]]:
         return _batches(block, layout, where)
@@ -43,7 +44,8 @@ def _batches(
     block: bytes, layout: Layout, where: dict[str, str]
 ) -> tuple[list[pa.RecordBatch], set[str]]:
     """The rows of some lines, and all keys that stand in them."""
-    known, keys = frozenset(layout.columns), set()
+    known = frozenset(layout.columns)
+    keys: set[str] = set()
     alike, others = json_lines.split(block, is_object=lambda line: _object(line) is not None)
     batches = []
     for group in alike:

@@ -211,7 +211,7 @@ def _bare(text: Numbers, begins: Numbers, ends: Numbers, bare: Numbers) -> Numbe
     """Whether all values of a line that stand there without quotes are values of JSON."""
     good = np.ones(begins.shape[1], bool)
     pieces = _pieces(text, begins, ends)
-    for j in np.flatnonzero(bare.any(axis=1)):
+    for j in np.flatnonzero(bare.any(axis=1)).tolist():
         values = _of_key(pieces, j, len(bare), bare[j])
         if not (bare[j].all() and _whole_numbers(values)):
             fits = pc.match_substring_regex(values, _BARE)

@@ -109,8 +109,12 @@ def rows_of(
             " not; deliver it again."
         )
     if error:
-        told = {"_source_file": uri.rpartition("/")[2], "_partition": partition}
-        told |= {"_records": 0, "_file_error": error}
+        told = {
+            "_source_file": uri.rpartition("/")[2],
+            "_partition": partition,
+            "_records": 0,
+            "_file_error": error,
+        }
         yield _batch({n: pa.array([v], _READER[n]) for n, v in told.items()}, 1, wanted, texts)
 
 

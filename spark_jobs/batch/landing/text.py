@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from spark_jobs.batch.landing.deliveries import Delivery
 from spark_jobs.batch.landing.rows import empty, schema, spread, summary
-from spark_jobs.contract.model import Contract, Source
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.lake import storage
 
@@ -55,7 +55,7 @@ class Layout:
 
     @classmethod
     def of(cls, contract: Contract) -> Layout:
-        source: Source = contract.source  # type: ignore[assignment]
+        source = contract.delivered
         return cls(
             tuple(c.name for c in contract.columns),
             frozenset(c.name for c in contract.columns if c.required),
@@ -78,13 +78,14 @@ class Part:
 
 
 Batches = Iterator[pa.RecordBatch]
-_Piece, _Done = TypeVar("_Piece"), TypeVar("_Done")
+_Piece = TypeVar("_Piece")
+_Done = TypeVar("_Done")
 
 
 def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
     """The parts of a delivery's files that may be read on their own. Where a record may hold line
     ends, or a line end is more than one byte, nobody knows where one begins: a file is one part."""
-    source: Source = contract.source  # type: ignore[assignment]
+    source = contract.delivered
     lines = source.format == "json" or source.quote is None
     for file in delivery.files:
         if lines and "\n".encode(source.encoding) == b"\n" and file.size > SPLIT:

@@ -73,8 +73,10 @@ def look(path: Path, encoding: str | None = None) -> Sample:
         raise InputError(f"{path}: the file is empty, so there is nothing to see")
     if encoding and kind != "csv":
         raise InputError(f"{path}: only CSV has an encoding; JSON lines are UTF-8")
-    read = {"csv": _csv, "json": _json, "parquet": _parquet}[kind]
-    sample = read(path, head, encoding) if kind == "csv" else read(path)  # type: ignore[operator]
+    if kind == "csv":
+        sample = _csv(path, head, encoding)
+    else:
+        sample = {"json": _json, "parquet": _parquet}[kind](path)
     if not sample.rows.num_rows:
         raise InputError(f"{path}: the file has no rows, so nobody can see what they are")
     return _nameable(sample)

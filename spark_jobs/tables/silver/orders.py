@@ -1,6 +1,6 @@
 """Orders with their amount in US dollars."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.columns import LINEAGE, text
@@ -60,7 +60,7 @@ def rate_by_day(fx_rates: DataFrame) -> DataFrame:
     )
 
 
-def in_usd(amount, rate):  # type: ignore[no-untyped-def]
+def in_usd(amount: Column, rate: Column) -> Column:
     """An amount in US dollars, to the cent. Null where it is too large.
 
     One digit less of the rate, or their product needs 39 and is rounded twice on one engine.
