@@ -20,9 +20,11 @@ from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import LEDGER, Runner, build_runners, runner_of
+from lakehouse.engines.runner import Runner, build_runners, runner_of
 from lakehouse.engines.shared import release_engines
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.keys import LEDGER
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.signals.alerts import build_alert_sensors
 from spark_jobs.contract.model import Contract, load_contracts

@@ -15,13 +15,15 @@ import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.definitions import build_definitions
 from lakehouse.failures import delay
+from lakehouse.keys import asset_key, range_tags
 from lakehouse.local.execution import QUIET
 from lakehouse.local.instance import instance_config
-from lakehouse.partitions import range_tags
-from lakehouse.settings.model import EngineSettings, RetrySettings, Settings, load_settings
+from lakehouse.settings.engines import EngineSettings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
 from spark_jobs.contract.checks import declared as declared_checks
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError

@@ -13,7 +13,9 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from lakehouse.local import event_log
 from lakehouse.local.instance import bury_dead_runs, open_instance, prepare_home
-from lakehouse.settings.model import Settings, SettingsError, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.references import SettingsError
 
 PROJECT = Path(__file__).parents[2]
 DAYS = [f"2026-10-{d:02d}" for d in range(5, 15)]

@@ -14,7 +14,8 @@ from lakehouse.automation.jobs import downstream
 from lakehouse.automation.landing import snapshot
 from lakehouse.automation.landing_sensor import NAME, advance, arrivals, decode, encode
 from lakehouse.definitions import build_definitions
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract, load_contracts
 
 PROJECT = Path(__file__).parents[2]

@@ -36,13 +36,11 @@ from lakehouse.marts.builds import (
 from lakehouse.marts.classification import undeclared
 from lakehouse.marts.dbt import DbtProjectError, prepared_project
 from lakehouse.marts.specs import asset_key
-from lakehouse.settings.model import (
-    RedshiftWarehouse,
-    RetrySettings,
-    Secret,
-    Settings,
-    load_settings,
-)
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
+from lakehouse.settings.references import Secret
+from lakehouse.settings.warehouse import RedshiftWarehouse
 from spark_jobs.contract.model import load_contracts
 from spark_jobs.errors import InputError
 

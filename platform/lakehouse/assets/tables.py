@@ -24,9 +24,10 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
-from lakehouse.engines.runner import LEDGER, engine_of, runner_of
-from lakehouse.failures import ANNOUNCED, permanent_failure, retry
+from lakehouse.engines.runner import engine_of, runner_of
+from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
+from lakehouse.keys import ANNOUNCED, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
 from spark_jobs.causes import is_transient
@@ -35,15 +36,7 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
-FORCE_TAG = "lakehouse/force"
-"""A run with this tag set to `true` does its work even where nothing changed."""
-
 _LISTED = 10
-
-
-def asset_key(table: str) -> dg.AssetKey:
-    """The asset of `layer.name`."""
-    return dg.AssetKey(table.split("."))
 
 
 def build_assets(
@@ -116,6 +109,7 @@ def asset_spec(
         kinds={contract.layer, "deltalake", "pyspark"},
         owners=[contract.owner if "@" in contract.owner else f"team:{contract.owner}"],
         tags={
+            KIND_TAG: TABLE,
             "domain": contract.domain,
             "layer": contract.layer,
             "personal-data": "true" if personal else "false",

@@ -17,7 +17,6 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.automation.follow_ups import (
     Ended,
     FollowUp,
@@ -29,9 +28,7 @@ from lakehouse.automation.follow_ups import (
 )
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.engines.runner import LedgerReader
-from lakehouse.local.execution import name_of
-from lakehouse.local.instance import PROCESS_TAG
-from lakehouse.partitions import range_tags, run_range
+from lakehouse.keys import PROCESS_TAG, asset_key, name_of, range_tags, run_range
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Window, windows

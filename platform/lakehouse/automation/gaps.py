@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from lakehouse.partitions import keys, window_start
-from lakehouse.settings.model import PartitionSettings
+from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Scheme, Window, inside, named
 

@@ -21,7 +21,8 @@ import dagster as dg
 
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.automation.landing import DIGEST_BYTES, Snapshot, snapshot
-from lakehouse.partitions import partitions_def, range_tags
+from lakehouse.keys import DATASETS_TAG, range_tags
+from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
@@ -148,7 +149,7 @@ def build_landing_sensor(
                 tags={
                     **run_tags(arrival.scheme),
                     **range_tags(arrival.first, arrival.last),
-                    "lakehouse/datasets": ",".join(arrival.datasets),
+                    DATASETS_TAG: ",".join(arrival.datasets),
                 },
             )
             for arrival in asked

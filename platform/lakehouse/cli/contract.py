@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, load_contracts
 

@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import click
 
-from lakehouse.settings.model import Settings, SettingsError, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.references import SettingsError
 from spark_jobs.errors import InputError
 
 

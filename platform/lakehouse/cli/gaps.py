@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 
 if TYPE_CHECKING:
     from lakehouse.automation.gaps import Gap

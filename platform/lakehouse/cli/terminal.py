@@ -113,7 +113,8 @@ class RunDisplay:
         """Steps that send no report: marts, and those that failed as a whole."""
         from dagster import DagsterEventType
 
-        from lakehouse.local.execution import name_of, reason_of
+        from lakehouse.keys import name_of
+        from lakehouse.local.execution import reason_of
 
         if not entry.is_dagster_event:
             return

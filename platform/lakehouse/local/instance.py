@@ -24,11 +24,9 @@ from dagster._core.storage.local_compute_log_manager import (
 )
 from dagster._utils import touch_file
 
-from lakehouse.automation.jobs import LANE_TAG
-from lakehouse.settings.model import Settings, SettingsError
-
-PROCESS_TAG = "lakehouse/process"
-"""The process that executes a run by itself; nobody else would notice its death."""
+from lakehouse.keys import LANE_TAG, PROCESS_TAG
+from lakehouse.settings.model import Settings
+from lakehouse.settings.references import SettingsError
 
 _EVENT_BATCH = "1000"
 

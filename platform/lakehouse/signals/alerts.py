@@ -19,18 +19,13 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from lakehouse.assets.checks import BEFORE, FOUND, UNEVALUATED
-from lakehouse.failures import ANNOUNCED
-from lakehouse.local.execution import name_of
-from lakehouse.partitions import run_range
+from lakehouse.keys import ALERTED_TAG, ANNOUNCED, BEFORE, FOUND, UNEVALUATED, name_of, run_range
 from lakehouse.settings.model import Settings
 from lakehouse.signals.topics import Alert, Severity, send
 from spark_jobs import quoting
 from spark_jobs.contract.model import LAYERS
 
 NAME = "alert_sensor"
-ALERTED_TAG = "lakehouse/alerted_"
-"""With the severity: the run has been announced."""
 
 _SHOWN = 20
 _RUNS_PER_LOOK = 25
