@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from lakehouse.assets.tables import build_assets
 from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
@@ -109,7 +108,7 @@ def _running(runner: Runner) -> dg.ResourceDefinition:
 def _closed(resource: Any) -> dg.ResourceDefinition:
     """A resource as the settings made it: run config can set nothing of it. Whoever may launch a
     run would otherwise name the program that it starts, and the folders that it writes."""
-    if isinstance(resource, ConfigurableResourceFactory):
+    if isinstance(resource, dg.ConfigurableResource | dg.ConfigurableIOManagerFactory):
         resource = resource.get_resource_definition()
     if not isinstance(resource, dg.ResourceDefinition):
         return dg.ResourceDefinition(lambda _: resource, config_schema={})

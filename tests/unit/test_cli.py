@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster import DagsterExecutionInterruptedError
 
 from lakehouse.cli import COMMANDS, lake_run, main, summary
 from lakehouse.cli.lake_run import Request, plan, select

@@ -12,11 +12,11 @@ import dagster as dg
 import pytest
 import sqlglot
 from click.testing import CliRunner
-from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from sqlglot import exp
 
 from lakehouse.cli import main
+from lakehouse.keys import KIND_TAG, MART
 from lakehouse.marts import assets as mart_assets
 from lakehouse.marts import dbt, sources
 from lakehouse.marts.assets import build_marts
@@ -249,6 +249,10 @@ def test_marts_are_assets_that_depend_on_the_tables_they_select_from(
     assert outside == {dg.AssetKey(t.split(".")) for t in sources.STAGED}
 
 
+def test_every_mart_says_that_it_is_one(marts: dg.AssetsDefinition) -> None:
+    assert {spec.tags[KIND_TAG] for spec in marts.specs} == {MART}
+
+
 def test_assets_carry_owner_group_kinds_tags_and_checks(marts: dg.AssetsDefinition) -> None:
     key = dg.AssetKey(["analytics", "customer_360"])
     spec = marts.specs_by_key[key]
@@ -373,7 +377,7 @@ def test_a_mart_whose_record_is_of_an_older_version_is_built_again(tmp_path: Pat
 @pytest.mark.parametrize(
     ("error", "starts"),
     [
-        (DagsterExecutionInterruptedError(), 1),
+        (dg.DagsterExecutionInterruptedError(), 1),
         (ValueError("a defect"), 1),
         (dg.Failure("IO Error: the file is locked", allow_retries=True), 4),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
+from dagster._core.test_utils import create_run_for_test  # noqa: TID251
 
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
 from lakehouse.automation.schedules import gap_requests, newest_complete

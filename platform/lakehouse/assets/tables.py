@@ -10,7 +10,6 @@ from os.path import relpath
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.assets.checks import (
     check_specs,
@@ -24,6 +23,7 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
+from lakehouse.dagster_private import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from lakehouse.engines.runner import engine_of, runner_of
 from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking

@@ -19,7 +19,6 @@ from rich.console import Console
 from lakehouse.automation.follow_ups import Ended, held_back, rest_of
 from lakehouse.automation.gaps import horizon
 from lakehouse.automation.jobs import LAKE_JOBS, MARTS, run_tags
-from lakehouse.automation.landing import snapshot
 from lakehouse.cli import summary
 from lakehouse.cli.selection import MARTS as MARTS_NAME
 from lakehouse.cli.selection import select
@@ -33,6 +32,7 @@ from lakehouse.local.execution import ReportingRunner, RunOutcome, execute
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings.model import Settings
+from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport

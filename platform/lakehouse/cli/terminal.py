@@ -21,7 +21,7 @@ from lakehouse.partitions import span
 from spark_jobs import quoting
 
 if TYPE_CHECKING:
-    from dagster._core.events.log import EventLogEntry
+    from dagster import EventLogEntry
 
     from spark_jobs.report import RunSpec, TableReport
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
+from lakehouse.dagster_private import DagsterPipesExecutionError
 from lakehouse.engines.runner import received
 from spark_jobs.errors import ReportMissing
 from spark_jobs.report import RunSpec, TableReport

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events.log import EventLogEntry
-from dagster._core.utils import make_new_run_id
 
 from lakehouse.engines.runner import Runner
 from lakehouse.keys import KIND_TAG, MART, PROCESS_TAG, name_of, range_tags
@@ -95,14 +93,14 @@ def execute(
     partitions: tuple[str, str] | None = None,
     assets: Sequence[dg.AssetKey] | None = None,
     tags: Mapping[str, str] | None = None,
-    on_event: Callable[[EventLogEntry], None] | None = None,
+    on_event: Callable[[dg.EventLogEntry], None] | None = None,
 ) -> RunOutcome:
     """Runs a job, or some of its assets, for the partitions from first to last.
 
     A failed step does not raise: it is in the outcome. `reports` is left to the caller's
     ReportingRunner.
     """
-    outcome = RunOutcome(job, make_new_run_id(), partitions=partitions)
+    outcome = RunOutcome(job, str(uuid4()), partitions=partitions)
     if on_event is not None:
         instance.add_event_listener(outcome.run_id, on_event)
     result = definitions.resolve_job_def(job).execute_in_process(
@@ -193,7 +191,7 @@ def _mart(event: dg.DagsterEvent) -> MartResult:
 
 def _interrupted(event: dg.DagsterEvent) -> bool:
     error = event.step_failure_data.error
-    return error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def reason_of(event: dg.DagsterEvent) -> str:
