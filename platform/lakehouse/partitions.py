@@ -7,7 +7,7 @@ here: which of them have data (gaps.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -47,15 +47,6 @@ def keys(scheme: Scheme, first: date, last: date) -> list[str]:
     if scheme == "daily":
         return [d.isoformat() for d in days]
     return [f"{d.isoformat()}T{hour:02d}" for d in days for hour in range(24)]
-
-
-def bounds(settings: PartitionSettings, now: datetime | None = None) -> tuple[date, date]:
-    """The first and the last day of which a partition can exist. A settled end may lie in the
-    future: delivered samples do."""
-    if settings.end is not None:
-        return settings.start, settings.end - timedelta(days=1)
-    today = (now or datetime.now(UTC)).date()
-    return settings.start, today - timedelta(days=1)
 
 
 def window_start(key: str) -> datetime:

@@ -39,7 +39,7 @@ from lakehouse.marts.specs import asset_key
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
-from lakehouse.settings.references import Secret
+from lakehouse.settings.references import Secret, SettingsError
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from spark_jobs.contract.model import load_contracts
 from spark_jobs.errors import InputError
@@ -423,6 +423,19 @@ def test_what_has_changed_decides_what_is_done(now: Fingerprint, same: bool, ref
 def test_a_mart_of_unknown_origin_is_built_in_full() -> None:
     assert needs_full_refresh({}, {"m": Fingerprint("p", "i")})
     assert unchanged({}, {"m": Fingerprint("p", "i")}) is None
+
+
+def test_dbt_does_not_start_where_the_warehouses_password_has_gone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GONE", raising=False)
+    warehouse = RedshiftWarehouse(
+        target="redshift", host="h", database="d", user="u", password=Secret("GONE")
+    )
+    remote = settings.model_copy(update={"warehouse": warehouse})
+    resource = dbt.dbt_resource(remote, prepared_project(settings))
+    with pytest.raises(SettingsError, match="GONE"):
+        resource.cli(["--version"])
 
 
 @pytest.fixture(scope="module", params=["full refresh", "incremental"])
