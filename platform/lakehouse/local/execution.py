@@ -182,7 +182,7 @@ def _note(
 def _mart(event: dg.DagsterEvent) -> MartResult:
     metadata = {k: getattr(v, "value", None) for k, v in event.materialization.metadata.items()}
     return MartResult(
-        name_of(event.asset_key),
+        name_of(event.materialization.asset_key),
         metadata.get("dagster/row_count"),
         metadata.get("Execution Duration"),
         metadata.get("status") == "unchanged",

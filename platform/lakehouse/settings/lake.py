@@ -5,6 +5,7 @@ Belongs here: the settings of storage. Does not belong here: reading or writing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +16,15 @@ from lakehouse.settings.part import Part
 from spark_jobs import credentials
 from spark_jobs.report import ZONES
 
-BUCKET_OF = {
+Zone = Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"]
+Role = Literal["raw", "processed", "curated"]
+BUCKET_OF: Mapping[Zone, Role] = {
     "landing": "raw",
     "bronze": "raw",
     "silver": "processed",
+    "gold": "curated",
     "quarantine": "processed",
     "checkpoints": "processed",
-    "gold": "curated",
     "ledger": "curated",
 }
 
@@ -30,16 +33,13 @@ class LakeSettings(Part):
     """One root with a folder per zone, or buckets with the zones of `zones` in them."""
 
     root: str | None = None
-    buckets: dict[Literal["raw", "processed", "curated"], str] = Field(default_factory=dict)
-    zones: dict[
-        Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"],
-        Literal["raw", "processed", "curated"],
-    ] = Field(default_factory=dict)
+    buckets: dict[Role, str] = Field(default_factory=dict)
+    zones: dict[Zone, Role] = Field(default_factory=dict)
     storage_options: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("buckets")
     @classmethod
-    def _bucket_names(cls, buckets: dict[str, str]) -> dict[str, str]:
+    def _bucket_names(cls, buckets: dict[Role, str]) -> dict[Role, str]:
         return {role: bucket_name(name) for role, name in buckets.items()}
 
     @field_validator("storage_options")
@@ -64,4 +64,4 @@ class LakeSettings(Part):
             root = self.root if "://" in self.root else str(home / self.root)
             return {zone: f"{root.rstrip('/')}/{zone}" for zone in ZONES}
         roles = {**BUCKET_OF, **self.zones}
-        return {zone: f"s3://{self.buckets[roles[zone]]}/{zone}" for zone in ZONES}  # type: ignore[index]
+        return {zone: f"s3://{self.buckets[role]}/{zone}" for zone, role in roles.items()}
