@@ -2,6 +2,9 @@
 
 Belongs here: such an import, with the reason why no public name does. The linter refuses it anywhere
 else, so that an upgrade of Dagster begins with this file. Does not belong here: what is done with it.
+
+It brings the storage of the run history. Definitions load without: what a step needs of it is imported
+when the step runs.
 """
 
 from dagster._cli.proxy_server_manager import ProxyServerManager

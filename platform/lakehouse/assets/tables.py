@@ -23,7 +23,6 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
-from lakehouse.dagster_private import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from lakehouse.engines.runner import engine_of, runner_of
 from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
@@ -230,6 +229,8 @@ def _known(context: dg.AssetExecutionContext, report: TableReport) -> bool:
 def _nothing_new(context: dg.AssetExecutionContext, report: TableReport) -> Iterator[Any]:
     """One observation for all partitions. Steps downstream wait for the output, and Dagster makes a
     materialization per partition of it unless it is marked as that of an observed asset is."""
+    from lakehouse.dagster_private import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
     key = asset_key(report.table)
     partitions = span([p.partition for p in report.partitions])
     yield dg.AssetObservation(key, metadata={"status": "unchanged", "partitions": partitions})
