@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from lakehouse.assets.tables import build_assets
 from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
@@ -20,9 +19,11 @@ from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import LEDGER, Runner, build_runners, runner_of
+from lakehouse.engines.runner import Runner, build_runners, runner_of
 from lakehouse.engines.shared import release_engines
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.keys import LEDGER
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.signals.alerts import build_alert_sensors
 from spark_jobs.contract.model import Contract, load_contracts
@@ -107,7 +108,7 @@ def _running(runner: Runner) -> dg.ResourceDefinition:
 def _closed(resource: Any) -> dg.ResourceDefinition:
     """A resource as the settings made it: run config can set nothing of it. Whoever may launch a
     run would otherwise name the program that it starts, and the folders that it writes."""
-    if isinstance(resource, ConfigurableResourceFactory):
+    if isinstance(resource, dg.ConfigurableResource | dg.ConfigurableIOManagerFactory):
         resource = resource.get_resource_definition()
     if not isinstance(resource, dg.ResourceDefinition):
         return dg.ResourceDefinition(lambda _: resource, config_schema={})

@@ -10,12 +10,9 @@ import random
 
 import dagster as dg
 
-from lakehouse.settings.model import RetrySettings
+from lakehouse.keys import ANNOUNCED
+from lakehouse.settings.operations import RetrySettings
 from spark_jobs.errors import EngineError, LakehouseError
-
-ANNOUNCED = "announced"
-"""Metadata of a failure: its reason in words that may leave the platform in an alert. Never a value
-of a row: messages of engines and databases quote them, and go without."""
 
 
 def permanent_failure(error: BaseException, where: str) -> dg.Failure:

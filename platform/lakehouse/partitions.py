@@ -6,19 +6,16 @@ here: which of them have data (gaps.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lakehouse.settings.model import PartitionSettings
+from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.window import FORMATS, Scheme, Window
 
 if TYPE_CHECKING:
     import dagster as dg
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 
 @cache
@@ -42,15 +39,6 @@ def _hour(day: date) -> str:
     return f"{day.isoformat()}T00"
 
 
-def scheme_of(partitions: dg.PartitionsDefinition | None) -> Scheme | None:
-    """The scheme of a definition made here; None for assets without partitions."""
-    import dagster as dg
-
-    if isinstance(partitions, dg.HourlyPartitionsDefinition):
-        return "hourly"
-    return "daily" if isinstance(partitions, dg.DailyPartitionsDefinition) else None
-
-
 def keys(scheme: Scheme, first: date, last: date) -> list[str]:
     """The partition keys of whole days, first and last included."""
     days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
@@ -59,30 +47,9 @@ def keys(scheme: Scheme, first: date, last: date) -> list[str]:
     return [f"{d.isoformat()}T{hour:02d}" for d in days for hour in range(24)]
 
 
-def bounds(settings: PartitionSettings, now: datetime | None = None) -> tuple[date, date]:
-    """The first and the last day of which a partition can exist. A settled end may lie in the
-    future: delivered samples do."""
-    if settings.end is not None:
-        return settings.start, settings.end - timedelta(days=1)
-    today = (now or datetime.now(UTC)).date()
-    return settings.start, today - timedelta(days=1)
-
-
 def window_start(key: str) -> datetime:
     """The beginning of an arrival window, UTC."""
     return Window.of(key).start
-
-
-def range_tags(first: str, last: str) -> dict[str, str]:
-    """The tags that make one run cover a range of partitions."""
-    return {RANGE_START: first, RANGE_END: last}
-
-
-def run_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """The first and the last partition of a run, by its tags; None for a run without."""
-    one = tags.get("dagster/partition")
-    first, last = tags.get(RANGE_START, one), tags.get(RANGE_END, one)
-    return (first, last) if first and last else None
 
 
 def span(partitions: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 import pytest
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from deltalake import DeltaTable
 
+from lakehouse.dagster_private import AssetCheckExecutionRecordStatus
 from spark_jobs.batch import quarantine
 from spark_jobs.lake import ledger
 from spark_jobs.lake.storage import Lake

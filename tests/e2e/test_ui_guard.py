@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from lakehouse.local.instance import prepare_home
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from tests.e2e.dagster_ui import PROJECT, Ui, served, wait_for
 from tests.integration.test_permissions import readable
 

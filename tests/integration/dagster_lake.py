@@ -16,7 +16,9 @@ import dagster as dg
 from lakehouse.definitions import build_definitions
 from lakehouse.local.execution import RunOutcome, execute
 from lakehouse.local.instance import open_instance
-from lakehouse.settings.model import RetrySettings, Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
 from tests.lakes import (
     MONDAY,
     TUESDAY,

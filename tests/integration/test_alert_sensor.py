@@ -17,7 +17,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lakehouse.definitions import build_definitions
-from lakehouse.settings.model import AlertSettings, AlertTopics, FileTopic, SnsTopic
+from lakehouse.settings.alerts import AlertSettings, AlertTopics, FileTopic, SnsTopic
 from lakehouse.signals.alerts import NAME
 from lakehouse.signals.topics import AlertError
 from tests.integration.dagster_lake import DagsterLake, people

@@ -12,12 +12,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.automation.follow_ups import REST_TAG
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.definitions import build_definitions
 from lakehouse.engines import shared
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.local.execution import name_of
+from lakehouse.keys import REST_TAG, name_of
 from spark_jobs.engines import session as engines
 from spark_jobs.engines.session import Engine
 from tests.integration.dagster_lake import DAYS, DagsterLake, people
@@ -164,7 +163,7 @@ def read_files(table, paths, columns=None):
     return real(table, paths, columns)
 delta.read_files = read_files
 from lakehouse.cli.lake_run import Request, materialize_lake
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs.contract.model import load_contracts
 settings = load_settings()
 contracts = load_contracts(settings.contracts)

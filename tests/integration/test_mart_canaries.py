@@ -15,7 +15,8 @@ import pytest
 from lakehouse.definitions import build_definitions
 from lakehouse.local.execution import execute
 from lakehouse.local.instance import open_instance
-from lakehouse.settings.model import RetrySettings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.operations import RetrySettings
 from lakehouse.signals.alerts import alerts_of, finished_run
 from spark_jobs.contract.model import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake

@@ -20,7 +20,8 @@ from lakehouse.marts.assets import build_marts
 from lakehouse.marts.builds import WarehouseBusyError, opened, read_builds
 from lakehouse.marts.dbt import Dbt
 from lakehouse.marts.recompute import comparable, differences
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake, at
 

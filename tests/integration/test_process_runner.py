@@ -21,11 +21,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.engines.process import ProcessRunner
 from lakehouse.engines.runner import received
+from lakehouse.keys import asset_key
 from lakehouse.local.execution import RunOutcome
-from lakehouse.settings.model import RetrySettings, RunnerSettings
+from lakehouse.settings.engines import RunnerSettings
+from lakehouse.settings.operations import RetrySettings
 from spark_jobs.report import RunSpec, TableReport
 from tests import processes
 from tests.integration.dagster_lake import DAYS, DagsterLake, opened

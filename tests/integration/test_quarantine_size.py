@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from deltalake import write_deltalake
 
 from lakehouse.cli import main
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs.batch import quarantine
 from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake

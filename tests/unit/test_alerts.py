@@ -10,7 +10,8 @@ import dagster as dg
 import pytest
 
 from lakehouse.assets.checks import NEVER
-from lakehouse.settings.model import AlertSettings, FileTopic, load_settings
+from lakehouse.settings.alerts import AlertSettings, FileTopic
+from lakehouse.settings.load import load_settings
 from lakehouse.signals.alerts import (
     FailedCheck,
     FailedStep,

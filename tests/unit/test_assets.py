@@ -13,15 +13,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.definitions import build_definitions
 from lakehouse.failures import delay
-from lakehouse.local.execution import QUIET
+from lakehouse.keys import KIND_TAG, MART, TABLE, asset_key, range_tags
+from lakehouse.local.execution import QUIET, MartResult, execute
 from lakehouse.local.instance import instance_config
-from lakehouse.partitions import range_tags
-from lakehouse.settings.model import EngineSettings, RetrySettings, Settings, load_settings
+from lakehouse.settings.engines import EngineSettings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
 from spark_jobs.contract.checks import declared as declared_checks
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError
@@ -126,6 +127,26 @@ def step_failure(result: dg.ExecuteInProcessResult) -> Any:
 
 def test_every_contract_is_an_asset_and_nothing_else_is(graph: Any, contracts: Any) -> None:
     assert graph.get_all_asset_keys() == {asset_key(t) for t in contracts}
+
+
+def test_a_run_tells_a_mart_from_a_table_by_what_it_says_it_is() -> None:
+    """And not by what its materialization does not say."""
+
+    @dg.asset(key=["gold", "calendar"], tags={KIND_TAG: TABLE})
+    def calendar() -> None: ...
+
+    @dg.asset(key=["sales", "revenue"], tags={KIND_TAG: MART})
+    def revenue() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={"dagster/row_count": 3, "transform_version": "1"})
+
+    definitions = dg.Definitions([calendar, revenue], jobs=[dg.define_asset_job("both")])
+    with dg.instance_for_test() as instance:
+        outcome = execute(definitions, "both", instance)
+    assert outcome.marts == [MartResult("sales.revenue", 3, None, unchanged=False)]
+
+
+def test_every_table_says_that_it_is_one(graph: Any, contracts: Any) -> None:
+    assert {graph.get(asset_key(t)).tags[KIND_TAG] for t in contracts} == {TABLE}
 
 
 def test_dependencies_are_the_contracts_inputs_and_references(graph: Any, contracts: Any) -> None:
@@ -411,7 +432,7 @@ def test_retries_wait_longer_each_time() -> None:
 
 
 def test_an_interrupted_step_is_not_begun_again(lake: Lake) -> None:
-    plane = FakePlane(raises={ORDERS: [DagsterExecutionInterruptedError()]})
+    plane = FakePlane(raises={ORDERS: [dg.DagsterExecutionInterruptedError()]})
     assert not lake.run(plane, tables=(ORDERS, "bronze.products")).success
     assert plane.tables == [ORDERS], "and nothing after it is"
 

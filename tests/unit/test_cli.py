@@ -11,12 +11,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster import DagsterExecutionInterruptedError
 
 from lakehouse.cli import COMMANDS, lake_run, main, summary
 from lakehouse.cli.lake_run import Request, plan, select
 from lakehouse.local.execution import CheckResult, MartResult, RunOutcome, StepFailure
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import InputError
 from spark_jobs.report import Counts, PartitionReport, TableReport

@@ -21,7 +21,7 @@ import yaml
 
 from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from lakehouse.standins.data.delivery import deliver
 from spark_jobs.batch import audit, quarantine
 from spark_jobs.contract.checks import KINDS, declared

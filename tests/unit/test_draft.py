@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_jobs import columns as read_by
-from spark_jobs.contract.draft import code, inference, sample
-from spark_jobs.contract.draft.proposal import Said, doubts, propose, table_name
-from spark_jobs.contract.draft.sample import look
-from spark_jobs.contract.draft.write import files, write
 from spark_jobs.contract.model import load_contract
+from spark_jobs.draft import code, inference, sample
+from spark_jobs.draft.proposal import Said, doubts, propose, table_name
+from spark_jobs.draft.sample import look
+from spark_jobs.draft.write import files, write
 from spark_jobs.errors import InputError
 
 PROJECT = Path(__file__).parents[2]

@@ -7,13 +7,14 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy as db
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value  # noqa: TID251
 
+from lakehouse.dagster_private import DagsterSqliteStorage
 from lakehouse.local import event_log
 from lakehouse.local.instance import bury_dead_runs, open_instance, prepare_home
-from lakehouse.settings.model import Settings, SettingsError, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.references import SettingsError
 
 PROJECT = Path(__file__).parents[2]
 DAYS = [f"2026-10-{d:02d}" for d in range(5, 15)]
@@ -176,7 +177,7 @@ def test_a_batch_that_fails_halfway_stores_nothing(instance: dg.DagsterInstance)
 
 
 def test_the_log_goes_on_after_a_batch_that_failed(instance: dg.DagsterInstance) -> None:
-    entry = EventLogEntry(
+    entry = dg.EventLogEntry(
         error_info=None,
         level=20,
         user_message="x",
@@ -199,7 +200,7 @@ def test_many_runs_keep_few_databases_open(
 
 
 def test_a_run_whose_process_died_is_marked_failed(instance: dg.DagsterInstance) -> None:
-    from dagster._core.test_utils import create_run_for_test
+    from dagster._core.test_utils import create_run_for_test  # noqa: TID251
 
     dead = create_run_for_test(
         instance, status=dg.DagsterRunStatus.STARTED, tags={"lakehouse/process": "999999999"}

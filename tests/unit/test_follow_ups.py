@@ -13,22 +13,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.automation.follow_up_sensor import NAME
-from lakehouse.automation.follow_ups import (
-    REST_TAG,
-    WINDOWS_TAG,
-    Ended,
-    due_windows,
-    held_back,
-    rest_of,
-)
+from lakehouse.automation.follow_ups import Ended, due_windows, held_back, rest_of
 from lakehouse.automation.gaps import find_gaps
 from lakehouse.definitions import build_definitions
+from lakehouse.keys import PROCESS_TAG, REST_TAG, WINDOWS_TAG, asset_key, range_tags, run_range
 from lakehouse.local.execution import QUIET
-from lakehouse.local.instance import PROCESS_TAG
-from lakehouse.partitions import range_tags, run_range
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.report import Check
 from tests.fake_plane import AnyPlane, FakePlane

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.large_lake import LargeLake
 from lakehouse.marts.dbt import prepared_project
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs.lake import ledger
 
 PROJECT = Path(__file__).parents[2]

@@ -11,10 +11,11 @@ import dagster as dg
 import pytest
 
 from lakehouse.automation.jobs import downstream
-from lakehouse.automation.landing import snapshot
 from lakehouse.automation.landing_sensor import NAME, advance, arrivals, decode, encode
 from lakehouse.definitions import build_definitions
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract, load_contracts
 
 PROJECT = Path(__file__).parents[2]

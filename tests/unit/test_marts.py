@@ -12,11 +12,11 @@ import dagster as dg
 import pytest
 import sqlglot
 from click.testing import CliRunner
-from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from sqlglot import exp
 
 from lakehouse.cli import main
+from lakehouse.keys import KIND_TAG, MART
 from lakehouse.marts import assets as mart_assets
 from lakehouse.marts import dbt, sources
 from lakehouse.marts.assets import build_marts
@@ -36,13 +36,11 @@ from lakehouse.marts.builds import (
 from lakehouse.marts.classification import undeclared
 from lakehouse.marts.dbt import DbtProjectError, prepared_project
 from lakehouse.marts.specs import asset_key
-from lakehouse.settings.model import (
-    RedshiftWarehouse,
-    RetrySettings,
-    Secret,
-    Settings,
-    load_settings,
-)
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
+from lakehouse.settings.references import Secret, SettingsError
+from lakehouse.settings.warehouse import RedshiftWarehouse
 from spark_jobs.contract.model import load_contracts
 from spark_jobs.errors import InputError
 
@@ -251,6 +249,10 @@ def test_marts_are_assets_that_depend_on_the_tables_they_select_from(
     assert outside == {dg.AssetKey(t.split(".")) for t in sources.STAGED}
 
 
+def test_every_mart_says_that_it_is_one(marts: dg.AssetsDefinition) -> None:
+    assert {spec.tags[KIND_TAG] for spec in marts.specs} == {MART}
+
+
 def test_assets_carry_owner_group_kinds_tags_and_checks(marts: dg.AssetsDefinition) -> None:
     key = dg.AssetKey(["analytics", "customer_360"])
     spec = marts.specs_by_key[key]
@@ -375,7 +377,7 @@ def test_a_mart_whose_record_is_of_an_older_version_is_built_again(tmp_path: Pat
 @pytest.mark.parametrize(
     ("error", "starts"),
     [
-        (DagsterExecutionInterruptedError(), 1),
+        (dg.DagsterExecutionInterruptedError(), 1),
         (ValueError("a defect"), 1),
         (dg.Failure("IO Error: the file is locked", allow_retries=True), 4),
     ],
@@ -421,6 +423,19 @@ def test_what_has_changed_decides_what_is_done(now: Fingerprint, same: bool, ref
 def test_a_mart_of_unknown_origin_is_built_in_full() -> None:
     assert needs_full_refresh({}, {"m": Fingerprint("p", "i")})
     assert unchanged({}, {"m": Fingerprint("p", "i")}) is None
+
+
+def test_dbt_does_not_start_where_the_warehouses_password_has_gone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GONE", raising=False)
+    warehouse = RedshiftWarehouse(
+        target="redshift", host="h", database="d", user="u", password=Secret("GONE")
+    )
+    remote = settings.model_copy(update={"warehouse": warehouse})
+    resource = dbt.dbt_resource(remote, prepared_project(settings))
+    with pytest.raises(SettingsError, match="GONE"):
+        resource.cli(["--version"])
 
 
 @pytest.fixture(scope="module", params=["full refresh", "incremental"])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dagster._core.workspace.config_schema import ensure_workspace_config
+from dagster._core.workspace.config_schema import ensure_workspace_config  # noqa: TID251
 from dagster_cloud_cli.config.models import DagsterCloudYaml
 
 pytestmark = pytest.mark.slow

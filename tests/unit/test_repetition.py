@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from lakehouse.cli import check, main
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs.contract.model import Contract, load_contract, load_contracts
 from spark_jobs.contract.personal import looks_personal
 from spark_jobs.contract.repetition import repetitions

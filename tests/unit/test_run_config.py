@@ -8,11 +8,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._config import ConfigType, ConfigTypeKind
-from dagster._core.execution.api import create_execution_plan
+from dagster._config import ConfigType, ConfigTypeKind  # noqa: TID251
+from dagster._core.execution.api import create_execution_plan  # noqa: TID251
 
 from lakehouse.definitions import _refuse_unguarded, build_definitions
-from lakehouse.settings.model import EngineSettings, RunnerSettings, Settings, load_settings
+from lakehouse.settings.engines import EngineSettings, RunnerSettings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 
 PROJECT = Path(__file__).parents[2]

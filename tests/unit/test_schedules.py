@@ -9,12 +9,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
+from dagster._core.test_utils import create_run_for_test  # noqa: TID251
 
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
 from lakehouse.automation.schedules import gap_requests, newest_complete
 from lakehouse.definitions import build_definitions
-from lakehouse.settings.model import PartitionSettings, Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.window import ranges
 from tests.fake_plane import AnyPlane, FakePlane

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lakehouse.settings import model as module
-from lakehouse.settings.model import ENVIRONMENTS, Secret, SettingsError, SnsTopic, load_settings
+from lakehouse.settings import load as module
+from lakehouse.settings.alerts import SnsTopic
+from lakehouse.settings.load import ENVIRONMENTS, load_settings
 from lakehouse.settings.names import bucket_name
-from lakehouse.settings.references import resolve
+from lakehouse.settings.references import Secret, SettingsError, resolve
 
 FOLDER = Path(module.__file__).parent / "environments"
 PRODUCTION = {

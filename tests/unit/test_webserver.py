@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget  # noqa: TID251
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from lakehouse.cli.ui import is_loopback
+from lakehouse.dagster_private import WorkspaceProcessContext
 from lakehouse.local.webserver import Names, Webserver
 
 MUTATION = "mutation { setNuxSeen }"

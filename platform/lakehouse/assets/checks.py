@@ -21,6 +21,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.governance.masking import Masking
+from lakehouse.keys import BEFORE, FOUND, NOW, UNEVALUATED, asset_key
 from lakehouse.partitions import span
 from spark_jobs import quoting
 from spark_jobs.contract.checks import LOOKUPS_CURRENT, ROW_COUNT, declared
@@ -31,17 +32,13 @@ NEVER = "could not be evaluated: the partition failed before, and no other has p
 SHOWN = 20
 """Failing partitions that an evaluation lists."""
 
-FOUND = "found"
-"""Metadata of an evaluation that failed: where its run stands to that, one of the following."""
-NOW, BEFORE, UNEVALUATED = "now", "before", "not evaluated"
-
 
 def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
     """One spec per check that the contract brings."""
     return [
         dg.AssetCheckSpec(
             name=check.name,
-            asset=dg.AssetKey([contract.layer, contract.name]),
+            asset=asset_key(contract.table),
             description=check.description,
             blocking=check.blocking,
         )
@@ -147,7 +144,7 @@ def evaluation(contract: Contract, state: State, masking: Masking, report: Table
     if shown is not None and shown.threshold and shown.observed is not None:
         metadata |= {"observed": float(shown.observed), "threshold": shown.threshold}
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey([contract.layer, contract.name]),
+        asset_key=asset_key(contract.table),
         check_name=state.name,
         passed=not state.failing,
         severity=dg.AssetCheckSeverity.ERROR if state.blocking else dg.AssetCheckSeverity.WARN,
@@ -171,7 +168,7 @@ def lookups_evaluation(contract: Contract, stale: Mapping[str, str]) -> dg.Asset
         )
     said = "; ".join(dict.fromkeys(stale.values()))
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey([contract.layer, contract.name]),
+        asset_key=asset_key(contract.table),
         check_name=LOOKUPS_CURRENT,
         passed=not stale,
         severity=dg.AssetCheckSeverity.WARN,

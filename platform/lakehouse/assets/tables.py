@@ -10,7 +10,6 @@ from os.path import relpath
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.assets.checks import (
     check_specs,
@@ -24,9 +23,10 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
-from lakehouse.engines.runner import LEDGER, engine_of, runner_of
-from lakehouse.failures import ANNOUNCED, permanent_failure, retry
+from lakehouse.engines.runner import engine_of, runner_of
+from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
+from lakehouse.keys import ANNOUNCED, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
 from spark_jobs.causes import is_transient
@@ -35,15 +35,7 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
-FORCE_TAG = "lakehouse/force"
-"""A run with this tag set to `true` does its work even where nothing changed."""
-
 _LISTED = 10
-
-
-def asset_key(table: str) -> dg.AssetKey:
-    """The asset of `layer.name`."""
-    return dg.AssetKey(table.split("."))
 
 
 def build_assets(
@@ -116,6 +108,7 @@ def asset_spec(
         kinds={contract.layer, "deltalake", "pyspark"},
         owners=[contract.owner if "@" in contract.owner else f"team:{contract.owner}"],
         tags={
+            KIND_TAG: TABLE,
             "domain": contract.domain,
             "layer": contract.layer,
             "personal-data": "true" if personal else "false",
@@ -240,6 +233,8 @@ def _known(context: dg.AssetExecutionContext, report: TableReport) -> bool:
 def _nothing_new(context: dg.AssetExecutionContext, report: TableReport) -> Iterator[Any]:
     """One observation for all partitions. Steps downstream wait for the output, and Dagster makes a
     materialization per partition of it unless it is marked as that of an observed asset is."""
+    from lakehouse.dagster_private import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
     key = asset_key(report.table)
     partitions = span([p.partition for p in report.partitions])
     yield dg.AssetObservation(key, metadata={"status": "unchanged", "partitions": partitions})

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.event_api import RunStatusChangeEventType
 
-from lakehouse.assets.tables import asset_key
 from lakehouse.automation.follow_ups import (
     Ended,
     FollowUp,
@@ -30,16 +28,17 @@ from lakehouse.automation.follow_ups import (
 )
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.engines.runner import LedgerReader
-from lakehouse.local.execution import name_of
-from lakehouse.local.instance import PROCESS_TAG
-from lakehouse.partitions import range_tags, run_range
+from lakehouse.keys import PROCESS_TAG, asset_key, name_of, range_tags, run_range
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Window, windows
 
+if TYPE_CHECKING:
+    from lakehouse.keys import FinishedRunEvent
+
 NAME = "follow_up_sensor"
 _RUNS_PER_LOOK = 25
-_FINISHED: tuple[RunStatusChangeEventType, ...] = (
+_FINISHED: tuple[FinishedRunEvent, ...] = (
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_SUCCESS,
 )
@@ -144,7 +143,7 @@ def build_follow_up_sensor(
 
 
 def _changes(
-    instance: dg.DagsterInstance, kind: RunStatusChangeEventType, after: int
+    instance: dg.DagsterInstance, kind: FinishedRunEvent, after: int
 ) -> Iterable[dg.EventLogRecord]:
     filters = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after)
     return instance.fetch_run_status_changes(filters, ascending=True, limit=_RUNS_PER_LOOK).records

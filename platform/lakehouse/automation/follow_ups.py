@@ -20,13 +20,9 @@ from hashlib import sha256
 from typing import Any
 
 from lakehouse.automation.jobs import LAKE_JOBS
+from lakehouse.keys import REST_TAG, WINDOWS_TAG
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Scheme, Window, inside, ranges, windows
-
-REST_TAG = "lakehouse/rest_of"
-"""The run whose bad partitions stopped these assets."""
-WINDOWS_TAG = "lakehouse/windows_of"
-"""The run that completed or changed the windows which these partitions are made of."""
 
 Rows = Iterable[Mapping[str, Any]]
 """Rows of the ledger, oldest first."""

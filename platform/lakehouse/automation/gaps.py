@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from lakehouse.partitions import keys, window_start
-from lakehouse.settings.model import PartitionSettings
+from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.contract.model import Contract
-from spark_jobs.window import Scheme, Window, inside, named
+from spark_jobs.window import inside, named
 
 GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
 Delivered = Mapping[str, Iterable[str]]
@@ -152,11 +152,3 @@ def due(contract: Contract, partition: str) -> bool:
     """Whether the source delivers on this partition's day of the week."""
     assert contract.source is not None
     return _WEEKDAYS[window_start(partition).weekday()] in contract.source.days
-
-
-def well_formed(partition: str, scheme: Scheme) -> bool:
-    """Whether a folder's name is a partition key of the scheme."""
-    try:
-        return Window.of(partition).scheme == scheme
-    except ValueError:
-        return False

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from lakehouse.assets.tables import asset_key
+from lakehouse.keys import LANE_TAG, asset_key
 from spark_jobs.contract.model import LAYERS, Contract
 from spark_jobs.window import Scheme
 
 DAILY, HOURLY = "lake_daily", "lake_hourly"
 MARTS = "all_marts"
 LAKE_JOBS: Mapping[Scheme, str] = {"daily": DAILY, "hourly": HOURLY}
-
-LANE_TAG = "lakehouse/lane"
-"""Runs of one lane go one after another: a day may refer to keys of the day before."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The sensor on landing: new, changed and late files ask for exactly the partitions they touch.
 
 Belongs here: comparing landing with what was asked for before, and asking for runs. Does not
-belong here: listing files (landing.py).
+belong here: listing files (sources/landing.py).
 
 A crash between the requests and the cursor is harmless. The cursor is stored after the runs have
 been asked for, so the next look finds the same changes and asks again with the same run keys, and
@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import dagster as dg
 
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
-from lakehouse.automation.landing import DIGEST_BYTES, Snapshot, snapshot
-from lakehouse.partitions import partitions_def, range_tags
+from lakehouse.keys import DATASETS_TAG, range_tags
+from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
+from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Scheme, ranges
@@ -148,7 +149,7 @@ def build_landing_sensor(
                 tags={
                     **run_tags(arrival.scheme),
                     **range_tags(arrival.first, arrival.last),
-                    "lakehouse/datasets": ",".join(arrival.datasets),
+                    DATASETS_TAG: ",".join(arrival.datasets),
                 },
             )
             for arrival in asked

@@ -12,27 +12,32 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse.assets.checks import lookups_evaluation
-from lakehouse.assets.tables import asset_key
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, job_specs, run_tags
-from lakehouse.automation.landing import snapshot
 from lakehouse.engines.runner import LedgerReader
-from lakehouse.partitions import partitions_def, range_tags
+from lakehouse.keys import GAP_TAG, asset_key, range_tags
+from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
+from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.window import FORMATS, Scheme, Window, inside, named, ranges
 
-GAP_TAG = "lakehouse/gap_fill"
+_FINISHED = {
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+}
 
 
 def run_in_progress(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dg.DagsterRun | None:
     """A run of one of the jobs that is queued or has not finished."""
     for job in jobs:
-        filters = dg.RunsFilter(job_name=job, statuses=NOT_FINISHED_STATUSES)
+        filters = dg.RunsFilter(
+            job_name=job, statuses=[s for s in dg.DagsterRunStatus if s not in _FINISHED]
+        )
         found = instance.get_runs(filters, limit=1)
         if found:
             return found[0]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 

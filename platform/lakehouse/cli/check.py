@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs import quoting
 from spark_jobs.errors import ContractError
 

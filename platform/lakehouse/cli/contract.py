@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, load_contracts
 
 if TYPE_CHECKING:
-    from spark_jobs.contract.draft.proposal import Proposal
+    from spark_jobs.draft.proposal import Proposal
 
 
 @click.group()
@@ -56,9 +56,9 @@ def new(
     Types, keys, nulls and codes are proposed by looking at the first rows; names say which columns
     are personal. Nothing is overwritten, and no value of a row is shown.
     """
-    from spark_jobs.contract.draft.proposal import Said, propose
-    from spark_jobs.contract.draft.sample import look
-    from spark_jobs.contract.draft.write import files, write
+    from spark_jobs.draft.proposal import Said, propose
+    from spark_jobs.draft.sample import look
+    from spark_jobs.draft.write import files, write
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
@@ -87,7 +87,7 @@ def _most(contracts: Mapping[str, Contract], what: str) -> str:
 
 def _tell(p: Proposal, written: list[Path], project: Path, landing: str) -> None:
     """What was seen, what is written, what a person has to do; names of columns, and no values."""
-    from spark_jobs.contract.draft.proposal import doubts
+    from spark_jobs.draft.proposal import doubts
 
     def names(columns: list[str]) -> str:
         return quoting.names([p.names[c] for c in columns]) or "none"

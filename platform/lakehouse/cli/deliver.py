@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from spark_jobs.errors import InputError
 

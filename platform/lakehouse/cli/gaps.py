@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 
 if TYPE_CHECKING:
     from lakehouse.automation.gaps import Gap
@@ -54,8 +55,8 @@ def _find(
     settings: Settings, contracts: Mapping[str, Contract], wanted: list[str]
 ) -> tuple[tuple[date, date] | None, list[Gap]]:
     from lakehouse.automation.gaps import find_gaps, horizon
-    from lakehouse.automation.landing import snapshot
     from lakehouse.engines.shared import EngineOnDemand
+    from lakehouse.sources.landing import snapshot
     from spark_jobs.batch.stale import stale_partitions
     from spark_jobs.lake import ledger
     from spark_jobs.lake.storage import Lake

@@ -16,23 +16,23 @@ import dagster as dg
 from dagster import DagsterInstance
 from rich.console import Console
 
-from lakehouse.assets.tables import FORCE_TAG, asset_key
-from lakehouse.automation.follow_ups import REST_TAG, Ended, held_back, rest_of
+from lakehouse.automation.follow_ups import Ended, held_back, rest_of
 from lakehouse.automation.gaps import horizon
 from lakehouse.automation.jobs import LAKE_JOBS, MARTS, run_tags
-from lakehouse.automation.landing import snapshot
 from lakehouse.cli import summary
 from lakehouse.cli.selection import MARTS as MARTS_NAME
 from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.definitions import build_definitions
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import LEDGER, LedgerReader, build_runners
+from lakehouse.engines.runner import LedgerReader, build_runners
 from lakehouse.engines.shared import engine_kept_running
-from lakehouse.local.execution import ReportingRunner, RunOutcome, execute, name_of
+from lakehouse.keys import FORCE_TAG, LEDGER, REST_TAG, asset_key, name_of
+from lakehouse.local.execution import ReportingRunner, RunOutcome, execute
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings.model import Settings
+from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport

@@ -8,7 +8,8 @@ import sys
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import InputError

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import click
 
-from lakehouse.settings.model import Settings, load_settings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import LAYERS, Contract, load_contracts
 from spark_jobs.lake.storage import Lake
 

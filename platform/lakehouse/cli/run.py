@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 
 
 @click.command()

@@ -21,7 +21,7 @@ from lakehouse.partitions import span
 from spark_jobs import quoting
 
 if TYPE_CHECKING:
-    from dagster._core.events.log import EventLogEntry
+    from dagster import EventLogEntry
 
     from spark_jobs.report import RunSpec, TableReport
 
@@ -113,7 +113,8 @@ class RunDisplay:
         """Steps that send no report: marts, and those that failed as a whole."""
         from dagster import DagsterEventType
 
-        from lakehouse.local.execution import name_of, reason_of
+        from lakehouse.keys import name_of
+        from lakehouse.local.execution import reason_of
 
         if not entry.is_dagster_event:
             return

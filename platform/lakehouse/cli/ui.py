@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lakehouse.settings.model import load_settings
+from lakehouse.settings.load import load_settings
 
 GRACE_SECONDS = 10.0
 """For a run in progress to note that it was interrupted; without one they end in some 4 s."""

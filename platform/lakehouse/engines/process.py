@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
 from lakehouse.engines.runner import received
 from spark_jobs.errors import ReportMissing
@@ -33,6 +32,8 @@ class ProcessRunner:
     command: Sequence[str] = (sys.executable, "-P", "-m", "spark_jobs")
 
     def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
+        from lakehouse.dagster_private import DagsterPipesExecutionError
+
         client = dg.PipesSubprocessClient(termination_timeout_seconds=_END_SECONDS)
         # A file of this user's, since an argument has a limit, and everybody can read it.
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 RunnerName = Literal["embedded", "process"]
 EngineName = Literal["sail", "spark"]
-LEDGER = "lake_ledger"
-"""The resource that is a LedgerReader. Each runner is a resource of its own name."""
 
 
 class Runner(Protocol):

@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
 from lakehouse.engines.shared import release_engines, shared_engine
-from lakehouse.settings.model import EngineSettings
+from lakehouse.settings.engines import EngineSettings
 
 
 class EngineSession(LazyPySparkResource):

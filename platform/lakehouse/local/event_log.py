@@ -23,31 +23,28 @@ from itertools import accumulate, chain
 from typing import Any
 
 import sqlalchemy as db
-from dagster import DagsterEventType
-from dagster._core.events import (
-    ASSET_CHECK_EVENTS,
-    ASSET_EVENTS,
-    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
-)
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    SqlEventLogStorageTable,
-)
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
-from dagster._core.storage.sql import create_engine
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster import DagsterEventType, EventLogEntry
 from dagster_shared.serdes import serialize_value
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
+from lakehouse.dagster_private import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+    INDEX_SHARD_NAME,
+    AssetCheckExecutionRecordStatus,
+    AssetCheckExecutionsTable,
+    DagsterSqliteStorage,
+    SqlEventLogStorageTable,
+    SqliteEventLogStorage,
+)
 from spark_jobs.permissions import keep_files_private
 
 _INDEXED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 _ANY_PARTITION = "a8d1a6f8-any-partition"
+_BUSY_SECONDS = 30
+"""How long another writer is waited for, as the stock storage does."""
 OPEN_RUNS = 8
 """Run databases whose connection is kept; the index keeps its own for ever."""
 
@@ -90,12 +87,12 @@ class BatchingEventLog(SqliteEventLogStorage):
         """The engine of one database; the least recently used run's is closed beyond OPEN_RUNS."""
         engine = self._engines.pop(shard, None)
         if engine is None:
-            engine = create_engine(
+            engine = db.create_engine(
                 self.conn_string_for_shard(shard),
                 poolclass=QueuePool,
                 pool_size=1,
                 connect_args={
-                    "timeout": SQLITE_BUSY_TIMEOUT_SECONDS,
+                    "timeout": _BUSY_SECONDS,
                     "check_same_thread": False,  # _db_lock lets one thread in at a time
                 },
             )

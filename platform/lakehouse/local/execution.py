@@ -7,17 +7,14 @@ came out of it as values. Does not belong here: printing it (cli), or choosing t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events.log import EventLogEntry
-from dagster._core.utils import make_new_run_id
 
 from lakehouse.engines.runner import Runner
-from lakehouse.local.instance import PROCESS_TAG
-from lakehouse.partitions import range_tags
+from lakehouse.keys import KIND_TAG, MART, PROCESS_TAG, name_of, range_tags
 from spark_jobs.report import RunSpec, TableReport
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -43,7 +40,7 @@ class StepFailure:
 
 @dataclass(frozen=True)
 class MartResult:
-    """A materialization of an asset that is no table of the lake."""
+    """A materialization of a mart."""
 
     asset: str
     rows: int | None
@@ -96,14 +93,14 @@ def execute(
     partitions: tuple[str, str] | None = None,
     assets: Sequence[dg.AssetKey] | None = None,
     tags: Mapping[str, str] | None = None,
-    on_event: Callable[[EventLogEntry], None] | None = None,
+    on_event: Callable[[dg.EventLogEntry], None] | None = None,
 ) -> RunOutcome:
     """Runs a job, or some of its assets, for the partitions from first to last.
 
     A failed step does not raise: it is in the outcome. `reports` is left to the caller's
     ReportingRunner.
     """
-    outcome = RunOutcome(job, make_new_run_id(), partitions=partitions)
+    outcome = RunOutcome(job, str(uuid4()), partitions=partitions)
     if on_event is not None:
         instance.add_event_listener(outcome.run_id, on_event)
     result = definitions.resolve_job_def(job).execute_in_process(
@@ -120,10 +117,12 @@ def execute(
     )
     outcome.success = result.success
     made: dict[str, tuple[str, ...]] = {}
+    graph = definitions.resolve_job_def(job).asset_layer.asset_graph
+    marts = {k for k in graph.executable_asset_keys if graph.get(k).tags.get(KIND_TAG) == MART}
     for key, step in _steps(definitions, job).items():
         made[step] = (*made.get(step, ()), key)
     for event in result.all_events:
-        _note(outcome, event, made)
+        _note(outcome, event, made, marts)
     outcome.skipped = _not_started(made, assets, result.all_events)
     return outcome
 
@@ -154,11 +153,12 @@ def _steps(definitions: dg.Definitions, job: str) -> dict[str, str]:
     }
 
 
-def name_of(key: dg.AssetKey) -> str:
-    return ".".join(key.path)
-
-
-def _note(outcome: RunOutcome, event: dg.DagsterEvent, made: Mapping[str, tuple[str, ...]]) -> None:
+def _note(
+    outcome: RunOutcome,
+    event: dg.DagsterEvent,
+    made: Mapping[str, tuple[str, ...]],
+    marts: Collection[dg.AssetKey],
+) -> None:
     kind = event.event_type
     if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         check = event.asset_check_evaluation_data
@@ -175,24 +175,23 @@ def _note(outcome: RunOutcome, event: dg.DagsterEvent, made: Mapping[str, tuple[
         step = event.step_key or ""
         outcome.interrupted = outcome.interrupted or _interrupted(event)
         outcome.failures.append(StepFailure(step, made.get(step, ()), reason_of(event)))
-    elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.partition is None:
-        outcome.marts += _mart(event)
+    elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key in marts:
+        outcome.marts.append(_mart(event))
 
 
-def _mart(event: dg.DagsterEvent) -> Iterator[MartResult]:
+def _mart(event: dg.DagsterEvent) -> MartResult:
     metadata = {k: getattr(v, "value", None) for k, v in event.materialization.metadata.items()}
-    if "transform_version" not in metadata:  # a table without partitions has a report
-        yield MartResult(
-            name_of(event.materialization.asset_key),
-            metadata.get("dagster/row_count"),
-            metadata.get("Execution Duration"),
-            metadata.get("status") == "unchanged",
-        )
+    return MartResult(
+        name_of(event.materialization.asset_key),
+        metadata.get("dagster/row_count"),
+        metadata.get("Execution Duration"),
+        metadata.get("status") == "unchanged",
+    )
 
 
 def _interrupted(event: dg.DagsterEvent) -> bool:
     error = event.step_failure_data.error
-    return error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def reason_of(event: dg.DagsterEvent) -> str:

@@ -14,24 +14,26 @@ from typing import Any
 
 import dagster as dg
 import yaml
-from dagster._core.execution.compute_logs import redirect_to_file
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.local_compute_log_manager import (
-    IO_TYPE_EXTENSION,
-    LocalComputeLogManager,
-)
-from dagster._utils import touch_file
 
-from lakehouse.automation.jobs import LANE_TAG
+from lakehouse.dagster_private import (
+    IO_TYPE_EXTENSION,
+    CapturedLogContext,
+    ComputeIOType,
+    InstanceRef,
+    LocalComputeLogManager,
+    redirect_to_file,
+)
+from lakehouse.keys import LANE_TAG, PROCESS_TAG
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 
-PROCESS_TAG = "lakehouse/process"
-"""The process that executes a run by itself; nobody else would notice its death."""
-
 _EVENT_BATCH = "1000"
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUSPENDED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def instance_config(settings: Settings) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Marks runs as failed whose process has gone without saying so (killed, out of memory)."""
     buried = []
-    filters = dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)
+    filters = dg.RunsFilter(statuses=_IN_PROGRESS)
     for run in instance.get_runs(filters):
         process = run.tags.get(PROCESS_TAG)
         if process is not None and not _alive(int(process)):
@@ -157,4 +159,6 @@ class QuietComputeLogs(LocalComputeLogManager):
                 redirected.enter_context(redirect_to_file(stream, path))
             yield CapturedLogContext(log_key)
         # Dagster's own, which has no types.
-        touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]
+        complete = Path(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]
+        complete.parent.mkdir(parents=True, exist_ok=True)
+        complete.touch()

@@ -27,13 +27,6 @@ import click
 import dagster as dg
 import uvicorn
 import yaml
-from dagster._cli.proxy_server_manager import ProxyServerManager
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import (
-    ModuleTarget,
-    WorkspaceFileTarget,
-    WorkspaceLoadTarget,
-)
 from dagster_webserver.webserver import DagsterWebserver
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 from starlette.datastructures import Headers
@@ -41,6 +34,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lakehouse.dagster_private import (
+    ModuleTarget,
+    ProxyServerManager,
+    WorkspaceFileTarget,
+    WorkspaceProcessContext,
+)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 POLL_MILLISECONDS = 2000
@@ -160,9 +160,11 @@ def main(host: str, port: int, proxies: Collection[str]) -> None:
     # The server gives the signal back when it has ended; everything else ends in order then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ["DAGSTER_IS_DEV_CLI"] = "1"  # what Dagster's own `dev` tells its processes
-    target: WorkspaceLoadTarget = ModuleTarget("lakehouse.definitions", None, None, "lakehouse")
-    if Path("workspace.yaml").is_file():
-        target = WorkspaceFileTarget(["workspace.yaml"])
+    target = (
+        WorkspaceFileTarget(["workspace.yaml"])
+        if Path("workspace.yaml").is_file()
+        else ModuleTarget("lakehouse.definitions", None, None, "lakehouse")
+    )
     names = Names(host, frozenset(name.lower() for name in proxies))
     with (
         dg.DagsterInstance.get() as instance,

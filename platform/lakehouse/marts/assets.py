@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.assets.checks import BEFORE, FOUND
-from lakehouse.assets.tables import FORCE_TAG
-from lakehouse.failures import ANNOUNCED, permanent_failure, retry
+from lakehouse.failures import permanent_failure, retry
+from lakehouse.keys import ANNOUNCED, BEFORE, FORCE_TAG, FOUND
 from lakehouse.marts.builds import (
     Build,
     CheckOutcome,

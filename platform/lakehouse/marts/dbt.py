@@ -21,6 +21,7 @@ import dagster as dg
 from lakehouse.marts.builds import CHECKED, is_prepared, project_digest
 from lakehouse.marts.classification import undeclared
 from lakehouse.marts.messages import without_values
+from lakehouse.settings.references import Secret
 from spark_jobs.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Dbt(dg.ConfigurableResource[Any]):
         variables = {**self.environment, "DBT_TARGET_PATH": self.prepared}
         if self.password:
             # dbt never logs variables of this prefix.
-            variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = os.environ.get(self.password, "")
+            variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = Secret(self.password).reveal()
         with _set(variables):
             return command.cli(args, **options)
 

@@ -121,7 +121,7 @@ def _yaml(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Brings the current project's generated files up to date."""
-    from lakehouse.settings.model import project_root
+    from lakehouse.settings.load import project_root
     from spark_jobs.contract.model import load_contracts
 
     root = project_root()

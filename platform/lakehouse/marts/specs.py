@@ -18,6 +18,8 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.keys import KIND_TAG, MART
+
 UNIQUE_ID = "dagster_dbt/unique_id"
 
 
@@ -80,6 +82,7 @@ def asset_spec(manifest: Mapping[str, Any], unique_id: str) -> dg.AssetSpec:
         code_version=hashlib.sha1(node["raw_code"].encode()).hexdigest(),
         owners=[f"team:{meta['owner']}"],
         tags={
+            KIND_TAG: MART,
             "domain": node["schema"],
             "layer": layer,
             "personal-data": "true" if personal else "false",

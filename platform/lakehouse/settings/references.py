@@ -1,7 +1,7 @@
 """Values that a settings file does not hold itself: references, secrets, and what was forgotten.
 
 Belongs here: resolving `{env: NAME}`, `{env: NAME, default: VALUE}` and `{secret: NAME}`, and
-finding placeholders and credentials. Does not belong here: which settings there are (model.py).
+finding placeholders and credentials. Does not belong here: which settings there are.
 """
 
 from __future__ import annotations

@@ -16,26 +16,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.event_api import RunStatusChangeEventType
 
-from lakehouse.assets.checks import BEFORE, FOUND, UNEVALUATED
-from lakehouse.failures import ANNOUNCED
-from lakehouse.local.execution import name_of
-from lakehouse.partitions import run_range
+from lakehouse.keys import (
+    ALERTED_TAG,
+    ANNOUNCED,
+    BEFORE,
+    FOUND,
+    UNEVALUATED,
+    name_of,
+    run_range,
+)
 from lakehouse.settings.model import Settings
 from lakehouse.signals.topics import Alert, Severity, send
 from spark_jobs import quoting
 from spark_jobs.contract.model import LAYERS
 
+if TYPE_CHECKING:
+    from lakehouse.keys import FinishedRunEvent
+
 NAME = "alert_sensor"
-ALERTED_TAG = "lakehouse/alerted_"
-"""With the severity: the run has been announced."""
 
 _SHOWN = 20
 _RUNS_PER_LOOK = 25
-_FINISHED: tuple[RunStatusChangeEventType, ...] = (
+_FINISHED: tuple[FinishedRunEvent, ...] = (
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.RUN_SUCCESS,
 )
@@ -288,7 +294,7 @@ def build_alert_sensors(
 
 def _look(
     context: dg.SensorEvaluationContext,
-    kind: RunStatusChangeEventType,
+    kind: FinishedRunEvent,
     known: int,
     ours: frozenset[dg.AssetKey],
     settings: Settings,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lakehouse.settings.model import FileTopic, SnsTopic
+from lakehouse.settings.alerts import FileTopic, SnsTopic
 from spark_jobs.errors import LakehouseError
 
 Severity = Literal["critical", "warning"]

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from spark_jobs import quoting
-from spark_jobs.contract.draft.inference import Column
-from spark_jobs.contract.draft.proposal import Proposal, title
 from spark_jobs.contract.personal import words
+from spark_jobs.draft.inference import Column
+from spark_jobs.draft.proposal import Proposal, title
 
 
 def bronze(p: Proposal) -> str:

@@ -1,7 +1,7 @@
 """What lies in landing: the partitions of every dataset, each with a digest of its files.
 
 Belongs here: listing. The same code watches a local folder and S3. Does not belong here: deciding
-what to run (landing_sensor.py), or opening a file (the data plane).
+what to run (automation/landing_sensor.py), or opening a file (the data plane).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from spark_jobs.contract.draft.inference import Column
-from spark_jobs.contract.draft.proposal import Proposal, title
+from spark_jobs.draft.inference import Column
+from spark_jobs.draft.proposal import Proposal, title
 
 _WIDTH, _LONGEST = 100, 105  # of a line: the formatter's, and the linter's
 

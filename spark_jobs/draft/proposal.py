@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from spark_jobs import quoting
-from spark_jobs.contract.draft import inference
-from spark_jobs.contract.draft.inference import Column
-from spark_jobs.contract.draft.sample import Sample
+from spark_jobs.draft import inference
+from spark_jobs.draft.inference import Column
+from spark_jobs.draft.sample import Sample
 from spark_jobs.errors import InputError
 
 _TAKEN = {"F", "LINEAGE", "DataFrame", "text", "number", "boolean", "day", "instant", "transform"}
