@@ -15,15 +15,17 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse.settings.names import bucket_name
 from lakehouse.settings.references import Secret, SettingsError, resolve
-from spark_jobs import credentials
-from spark_jobs.report import ZONES
+from spark_jobs.report import ZONES, storage_options
+
+if TYPE_CHECKING:
+    from spark_jobs.lake.storage import Storage
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 Zone = Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"]
@@ -61,7 +63,7 @@ class LakeSettings(_Model):
     @field_validator("storage_options")
     @classmethod
     def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
-        return dict(credentials.refused(options))
+        return storage_options(options)
 
     @model_validator(mode="after")
     def _one_of(self) -> LakeSettings:
@@ -249,6 +251,13 @@ class Settings(_Model):
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
+
+    @property
+    def storage(self) -> Storage:
+        """How the stores of the zones are reached."""
+        from spark_jobs.lake.storage import Storage  # with Arrow, which most commands do without
+
+        return Storage(self.lake.storage_options)
 
     @property
     def zones(self) -> dict[str, str]:
