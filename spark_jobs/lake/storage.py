@@ -26,6 +26,7 @@ from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
 # As often as delta-rs tries again unless it is told otherwise.
 _RETRIES = 10
+_OF_THE_ENVIRONMENT = [name for name in STORAGE_OPTIONS if name.startswith("AWS_")]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Storage:
         store, _, key = path.partition("/")
         with _described(uri):
             if scheme in ("s3", "s3a"):
-                given = {n: os.environ[n] for n in STORAGE_OPTIONS if n in os.environ}
+                given = {n: os.environ[n] for n in _OF_THE_ENVIRONMENT if n in os.environ}
                 given |= self.delta_options(uri)
                 fs, root = _s3(store, tuple(sorted(given.items()))), store
             else:
