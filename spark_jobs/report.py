@@ -19,7 +19,7 @@ STORAGE_OPTIONS = {
     "AWS_ENDPOINT_URL": r"https?://[^/?#\s]+/?",
     "AWS_ALLOW_HTTP": _YES_OR_NO,
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": _YES_OR_NO,
-    "max_retries": r"\d{1,2}",
+    "max_retries": r"\d|10",  # each waits twice as long
 }
 # Words about data, which may hold names that a source chose.
 Words = Annotated[str, AfterValidator(quoting.plain)]

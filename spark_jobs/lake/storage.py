@@ -24,8 +24,7 @@ from spark_jobs.causes import is_transient
 from spark_jobs.errors import StorageError
 from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
-# As often as delta-rs tries again unless it is told otherwise.
-_RETRIES = 10
+_RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
 _OF_THE_ENVIRONMENT = [name for name in STORAGE_OPTIONS if name.startswith("AWS_")]
 
 
@@ -60,7 +59,7 @@ class Storage:
     def delta_options(self, uri: str) -> dict[str, str]:
         """What a client of the store at `uri` is given: delta-rs as it is, Arrow by `filesystem`.
         Credentials that a catalogue vends for a location have their place here, for both."""
-        return dict(self.options)
+        return {"max_retries": _RETRIES, **self.options} if "://" in uri else {}
 
     def filesystem(self, uri: str) -> tuple[pafs.FileSystem, str]:
         """The Arrow file system of a location and the path within it."""
@@ -205,7 +204,7 @@ def _s3(bucket: str, given: tuple[tuple[str, str], ...]) -> pafs.S3FileSystem:
     """Arrow's client of a bucket, as delta-rs reads the same options; one for all of a process,
     with the connections that it keeps."""
     options = dict(given)
-    region = options.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = options.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
     scheme, separator, host = options.get("AWS_ENDPOINT_URL", "").rpartition("://")
     if scheme == "http" and not _is_true(options, "AWS_ALLOW_HTTP"):
         raise ValueError(
@@ -221,9 +220,8 @@ def _s3(bucket: str, given: tuple[tuple[str, str], ...]) -> pafs.S3FileSystem:
         scheme=scheme if separator else "https",
         endpoint_override=host.rstrip("/") or None,
         force_virtual_addressing=virtual,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(
-            max_attempts=int(options.get("max_retries", _RETRIES)) + 1
-        ),
+        # Its number is of retries; that of the standard one is of attempts, some of them minutes apart.
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=int(options["max_retries"])),
     )
 
 
