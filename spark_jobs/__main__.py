@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from spark_jobs import quoting
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import Storage
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import ErrorRecord, Outcome, RunSpec
 from spark_jobs.run import run_table
@@ -103,7 +103,8 @@ def _told(outcome: Outcome) -> int:
 def read_spec(text: str) -> RunSpec:
     """A RunSpec from JSON text, or from the file or object that `text` names."""
     if not text.lstrip().startswith("{"):
-        where, (fs, path) = quoting.name(text), storage.filesystem(text)
+        # What the options of the store are stands in the specification: here is the environment.
+        where, (fs, path) = quoting.name(text), Storage().filesystem(text)
         try:
             text = fs.open_input_stream(path).read().decode()
         except (OSError, ValueError) as error:

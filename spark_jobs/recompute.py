@@ -47,7 +47,7 @@ def differences(
     """
     newest = {r["partition"]: r for r in ledger.history(lake, contract.table).to_pylist()}
     good = sorted(p for p, row in newest.items() if row["status"] != "failed")
-    if not good or delta.open_table(lake.table(contract.table), dict(lake.storage_options)) is None:
+    if not good or delta.open_table(lake.table(contract.table), lake.storage) is None:
         return []
     with tempfile.TemporaryDirectory(prefix="lakehouse-recompute-") as folder:
         aside = _aside(lake, contract, folder)
@@ -56,7 +56,7 @@ def differences(
             partitions=[] if contract.partitioning is None else good,
             contracts="",
             zones=dict(aside.zones),
-            storage_options=dict(lake.storage_options),
+            storage_options=dict(lake.storage.options),
             engine=engine.name,
             run_id=uuid.uuid4().hex,
         )
@@ -80,7 +80,7 @@ def _aside(lake: Lake, contract: Contract, folder: str) -> Lake:
     """The lake as this table reads it, with places of its own for what it writes."""
     own = {z: f"{folder}/{z}" for z in ("quarantine", "ledger", contract.layer)}
     others = {t: lake.table(t) for t in contract.upstream}
-    aside = Lake({**lake.zones, **own}, lake.storage_options, others)
+    aside = Lake({**lake.zones, **own}, lake.storage, others)
     rows = ledger.of_tables(lake, list(dict.fromkeys(contract.upstream)))
     for table in {row["table"] for row in rows}:
         ledger.append(aside, [{"checks": "", "error": ""} | r for r in rows if r["table"] == table])

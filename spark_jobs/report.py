@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -9,11 +11,34 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from spark_jobs import causes, credentials, errors, quoting
 
 ZONES = ("landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger")
+# How a store is reached, by the names that delta-rs, Arrow and the AWS SDKs have for it, and what a
+# value looks like. What only one of the clients would follow is not among them.
+_YES_OR_NO = r"(?i)true|false"
+STORAGE_OPTIONS = {
+    "AWS_REGION": r"[a-z0-9-]+",
+    "AWS_ENDPOINT_URL": r"https?://[^/?#\s]+/?",
+    "AWS_ALLOW_HTTP": _YES_OR_NO,
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": _YES_OR_NO,
+    "max_retries": r"\d|10",  # each waits twice as long
+}
 # Words about data, which may hold names that a source chose.
 Words = Annotated[str, AfterValidator(quoting.plain)]
 # Contracts that lie in the installed package.
 INSTALLED = "installed:"
 Status = Literal["published", "unchanged", "empty", "failed"]
+
+
+def storage_options(options: Mapping[str, str]) -> dict[str, str]:
+    """The options of a store, if all are known and none is a credential. Raises ValueError that
+    names the option, and never a value."""
+    for name, value in credentials.refused(options).items():
+        if name not in STORAGE_OPTIONS:
+            raise ValueError(
+                f"{quoting.name(name)} is no storage option; known are {', '.join(STORAGE_OPTIONS)}"
+            )
+        if not re.fullmatch(STORAGE_OPTIONS[name], value):
+            raise ValueError(f"{name} does not look like {STORAGE_OPTIONS[name]}")
+    return dict(options)
 
 
 class _Record(BaseModel):
@@ -63,7 +88,7 @@ class RunSpec(_Record):
     @field_validator("storage_options")
     @classmethod
     def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
-        return dict(credentials.refused(options))
+        return storage_options(options)
 
 
 class Counts(_Record):

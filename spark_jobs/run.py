@@ -87,16 +87,17 @@ def run_table(
     that conflicted with others again and again.
     """
     if contracts is None:
-        with contracts_at(spec.contracts, spec.contracts_sha256) as found:
+        reached = storage.Storage(spec.storage_options)
+        with contracts_at(spec.contracts, spec.contracts_sha256, reached) as found:
             return run_table(spec, engine, found, lake)
     if spec.table not in contracts:
         known = ", ".join(contracts)
         raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
     contract = contracts[spec.table]
     partitions = _partitions(contract, spec.partitions)
-    lake = lake or storage.Lake(spec.zones, spec.storage_options)
+    lake = lake or storage.Lake(spec.zones, storage.Storage(spec.storage_options))
     for zone in (contract.layer, "quarantine", "ledger"):
-        storage.ensure_writable(lake.zones[zone])
+        lake.storage.ensure_writable(lake.zones[zone])
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ConflictError),
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
@@ -179,8 +180,8 @@ class _Run:
 
             if target is None:
                 with self._timed("plan"):
-                    uri, options = lake.table(contract.table), dict(lake.storage_options)
-                    target = publish.target(contract, uri, options)
+                    uri = lake.table(contract.table)
+                    target = publish.target(contract, uri, lake.storage)
             folder = f"batch={self.batch_id}"
             try:
                 staged = self._stage(target, folder, todo)
@@ -214,7 +215,7 @@ class _Run:
         """What the ledger says of this table. A run that died between its data commit and its
         ledger row is recorded first: the commit carries the row."""
         lake, name = self.lake, self.contract.table
-        self.existing = delta.open_table(lake.table(name), dict(lake.storage_options))
+        self.existing = delta.open_table(lake.table(name), lake.storage)
         history = ledger.history(lake, name).to_pylist()
         missing = ledger.unrecorded(self.existing, history) if self.existing else []
         if not missing:
@@ -327,7 +328,8 @@ class _Run:
                 self._settle(p, "unchanged", counts=counts)
             elif p not in self.done:
                 todo.append(p)
-        landing.inspect(self.contract, [self.deliveries[p] for p in todo if p in self.deliveries])
+        due = [self.deliveries[p] for p in todo if p in self.deliveries]
+        landing.inspect(self.contract, due, self.lake.storage)
         for p in list(todo):
             delivery = self.deliveries.get(p)
             if delivery is None:
@@ -399,12 +401,12 @@ class _Run:
             if alike:
                 frame, names = self._with_whole(frame), [*names, "_whole"]
             columns = audit.staged_columns(contract, names, compared=table is not None)
-            audit.stage(contract, frame, columns, to.uri, folder)
+            audit.stage(contract, frame, columns, to.storage, to.uri, folder)
         with self._timed("count"):
             others = table.others if table else to.rows(spark) if has_rows else None
-            staged = audit.count(spark, contract, columns, to.uri, folder, todo, others)
+            staged = audit.count(spark, contract, columns, to.storage, to.uri, folder, todo, others)
             if table is not None and table.has_former:
-                audit.stage_leaving(contract, table, staged, to.uri, todo)
+                audit.stage_leaving(contract, table, staged, to.storage, to.uri, todo)
         if read is None:
             read = {p: (staged.counts[p].accounted, None) for p in todo}
         if contract.source and contract.source.format != "parquet":
@@ -415,7 +417,7 @@ class _Run:
         }
         if alike and driving is not None:
             with self._timed("count"):
-                rows = audit.staged_rows(spark, contract, columns, to.uri, folder, todo)
+                rows = audit.staged_rows(spark, contract, columns, to.storage, to.uri, folder, todo)
                 if rows is not None:
                     read_rows = self._with_origin(driving, has_input=True)
                     self._altered |= inputs.doubled(read_rows, self._whole(), rows)
@@ -496,7 +498,8 @@ class _Run:
         spark, contract = self.engine.spark, self.contract
         if contract.source:
             due = [self.deliveries[p] for p in todo]
-            return landing.read(spark, contract, due), {d.partition: (d.records, None) for d in due}
+            rows = landing.read(spark, contract, due, self.lake.storage)
+            return rows, {d.partition: (d.records, None) for d in due}
         if not contract.inputs:
             return None, None
         first = contract.inputs[0]

@@ -17,7 +17,7 @@ def engine(name: str, kind: str, path: str) -> int:
     from spark_jobs.batch import landing
     from spark_jobs.contract.model import Column, Contract, Publish, Source
     from spark_jobs.engines.session import Engine
-    from spark_jobs.lake.storage import File
+    from spark_jobs.lake.storage import File, Storage
 
     contract = Contract(
         "bronze", "lines", "1.0.0", "benchmarks", "benchmarks", "Lines of text",
@@ -26,9 +26,9 @@ def engine(name: str, kind: str, path: str) -> int:
         source=Source(dataset="lines", format=kind, system="benchmarks"),
     )  # fmt: skip
     delivery = landing.Delivery("2026-10-05", [File(path, Path(path).stat().st_size, "1")], True)
-    landing.inspect(contract, [delivery])
+    landing.inspect(contract, [delivery], Storage())
     with Engine.start(name) as running:  # type: ignore[arg-type]
-        rows = landing.read(running.spark, contract, [delivery])
+        rows = landing.read(running.spark, contract, [delivery], Storage())
         lines = F.count("*") - F.count("_records")  # a row with that sums up a part
         counted = rows.agg(lines, F.sum("_records"), F.max("_file_error"))
         (found,) = counted.toArrow().to_pylist()
@@ -41,9 +41,10 @@ def engine(name: str, kind: str, path: str) -> int:
 def parser(kind: str, path: str) -> int:
     from spark_jobs.batch.landing import parse_csv, parse_json
     from spark_jobs.batch.landing.text import Layout, Part, parsed
+    from spark_jobs.lake.storage import Storage
 
     parse = {"csv": parse_csv, "json": parse_json}[kind]
-    batches = parsed(parse, Part(path, "2026-10-05"), Layout(COLUMNS))
+    batches = parsed(parse, Part(path, "2026-10-05", Storage()), Layout(COLUMNS))
     return sum(batch.num_rows for batch in batches) - 1  # the last row sums up
 
 

@@ -23,7 +23,7 @@ from spark_jobs.batch.rules import broken, broken_names, row_rules
 from spark_jobs.contract.model import Contract, Rule
 from spark_jobs.contract.rules import REFERENCE_MARK, ExpressionHolds, Reference
 from spark_jobs.errors import ContractError, SchemaError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import Storage
 from spark_jobs.report import Counts
 
 if TYPE_CHECKING:
@@ -253,13 +253,21 @@ def staged_columns(contract: Contract, made: Collection[str], *, compared: bool)
     return [n for n in dict.fromkeys(wanted) if n in has]
 
 
-def stage(contract: Contract, frame: DataFrame, columns: list[str], uri: str, folder: str) -> None:
+def stage(
+    contract: Contract,
+    frame: DataFrame,
+    columns: list[str],
+    storage: Storage,
+    uri: str,
+    folder: str,
+) -> None:
     """Writes the columns of classified rows below `uri/folder`, one sub-folder per outcome and
     physical partition; then settles the contested ones."""
     from pyspark.sql import functions as F
 
     _write_staged(contract, frame.select(*columns), f"{uri}/{folder}", "overwrite")
-    contested = staged_frame(frame.sparkSession, uri, folder, "contested", by=physical(contract))
+    spark, by = frame.sparkSession, physical(contract)
+    contested = staged_frame(spark, storage, uri, folder, "contested", by=by)
     if contested is not None:
         if "_if_won" not in columns:
             contested = contested.withColumn("_if_won", F.lit("insert"))
@@ -268,7 +276,12 @@ def stage(contract: Contract, frame: DataFrame, columns: list[str], uri: str, fo
 
 
 def stage_leaving(
-    contract: Contract, table: resolution.Standing, staged: Staged, uri: str, partitions: list[str]
+    contract: Contract,
+    table: resolution.Standing,
+    staged: Staged,
+    storage: Storage,
+    uri: str,
+    partitions: list[str],
 ) -> None:
     """Stages the rows that leave the table although the batch has no other of their key, and those
     that take their places, and counts them. Rows of partitions outside the batch (their records
@@ -276,10 +289,11 @@ def stage_leaving(
     from pyspark.sql import functions as F
 
     spark, folder = table.rows.sparkSession, staged.folder
-    winners = staged_frame(spark, uri, folder, *resolution.WON, by=physical(contract))
+    by = physical(contract)
+    winners = staged_frame(spark, storage, uri, folder, *resolution.WON, by=by)
     rows = resolution.leaving(contract, table, winners)
-    rows.write.mode("append").partitionBy("outcome", *physical(contract)).parquet(f"{uri}/{folder}")
-    kept = staged_frame(spark, uri, folder, *LEAVING)
+    rows.write.mode("append").partitionBy("outcome", *by).parquet(f"{uri}/{folder}")
+    kept = staged_frame(spark, storage, uri, folder, *LEAVING)
     if kept is None:
         return
     if contract.partitioning is None:
@@ -310,7 +324,12 @@ def _write_staged(contract: Contract, rows: DataFrame, location: str, mode: str)
 
 
 def staged_frame(
-    spark: SparkSession, uri: str, folder: str, *outcomes: str, by: tuple[str, ...] = ()
+    spark: SparkSession,
+    storage: Storage,
+    uri: str,
+    folder: str,
+    *outcomes: str,
+    by: tuple[str, ...] = (),
 ) -> DataFrame | None:
     """The staged rows of some outcomes, with a column `outcome`; None if there are none. Columns
     that rows of one outcome have, and of another do not, are null there.
@@ -340,6 +359,7 @@ def staged_rows(
     spark: SparkSession,
     contract: Contract,
     columns: Collection[str],
+    storage: Storage,
     uri: str,
     folder: str,
     partitions: list[str],
@@ -348,7 +368,8 @@ def staged_rows(
     input rows each stands for; `columns` are those that were staged."""
     from pyspark.sql import functions as F
 
-    rows = staged_frame(spark, uri, folder, *OUTCOMES[:-1], by=physical(contract))
+    by = physical(contract)
+    rows = staged_frame(spark, storage, uri, folder, *OUTCOMES[:-1], by=by)
     if rows is None:
         return None
     if contract.partitioning is None:
@@ -360,6 +381,7 @@ def count(
     spark: SparkSession,
     contract: Contract,
     columns: Collection[str],
+    storage: Storage,
     uri: str,
     folder: str,
     partitions: list[str],
@@ -372,7 +394,7 @@ def count(
     staged = Staged(
         folder, {p: Counts() for p in partitions}, {}, {}, {}, {p: {} for p in partitions}
     )
-    rows = staged_rows(spark, contract, columns, uri, folder, partitions)
+    rows = staged_rows(spark, contract, columns, storage, uri, folder, partitions)
     if rows is not None:
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
@@ -396,7 +418,7 @@ def count(
             _add(staged, row.asDict(), names)
         staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
-        _count_files(spark, contract, staged, uri)
+        _count_files(spark, contract, staged, storage, uri)
     if contract.grain == "aggregate" and rows is not None:
         _count_repeated_keys(contract, staged, rows)
     return staged
@@ -467,8 +489,10 @@ def _add(staged: Staged, row: dict[str, Any], names: Iterable[str]) -> None:
             failing[name] = failing.get(name, 0) + (row[name] or 0)
 
 
-def _count_files(spark: SparkSession, contract: Contract, staged: Staged, uri: str) -> None:
-    rows = staged_frame(spark, uri, staged.folder, "file")
+def _count_files(
+    spark: SparkSession, contract: Contract, staged: Staged, storage: Storage, uri: str
+) -> None:
+    rows = staged_frame(spark, storage, uri, staged.folder, "file")
     if rows is None:
         return
     columns = ("_partition", "_records", "_file_error", "_drift")

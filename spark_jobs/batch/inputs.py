@@ -47,7 +47,7 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
     """Every table that this one reads. Raises InputError if one does not exist yet."""
     out = {}
     for name in dict.fromkeys(contract.upstream):
-        table = delta.open_table(lake.table(name), dict(lake.storage_options))
+        table = delta.open_table(lake.table(name), lake.storage)
         if table is None:
             raise InputError(
                 f"{contract.table}: its input {name} does not exist at {lake.table(name)}."
@@ -59,7 +59,7 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
 
 def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
     """The rows of a Delta table at its newest version; None if there is no table, or no row."""
-    table = delta.open_table(uri, dict(lake.storage_options))
+    table = delta.open_table(uri, lake.storage)
     if table is None or not delta.active_files(table):
         return None
     return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)

@@ -28,8 +28,8 @@ from spark_jobs.batch.inputs import Upstream, present, upstream
 from spark_jobs.contract.model import Contract, Input
 from spark_jobs.contract.rules import Reference
 from spark_jobs.errors import ContractError, InputError
-from spark_jobs.lake import delta, ledger, storage
-from spark_jobs.lake.storage import Lake
+from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.storage import Lake, Storage, describe
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -215,15 +215,14 @@ def _affected(
     if since.id != now.id:
         return dict.fromkeys(partitions, f"{name} has been rebuilt")
     try:
-        before = DeltaTable(
-            source.uri, version=since.number, storage_options=dict(lake.storage_options)
-        )
+        options = lake.storage.delta_options(source.uri)
+        before = DeltaTable(source.uri, version=since.number, storage_options=options)
         old = {f.path: f for f in delta.active_files(before)}
     except (DeltaError, OSError, ValueError):
         old = None
     new = {f.path: f for f in delta.active_files(source.table)}
     gone = [] if old is None else [old[path] for path in old.keys() - new.keys()]
-    if old is None or not _exist(source.uri, gone):
+    if old is None or not _exist(source.uri, gone, lake.storage):
         text = f"{name}: version {since.number} cannot be read any more to see what has changed"
         return dict.fromkeys(partitions, text)
     differing = [*gone, *(new[path] for path in new.keys() - old.keys())]
@@ -233,7 +232,7 @@ def _affected(
     return dict.fromkeys(_using(contract, diff, lake, partitions), f"{name} has changed")
 
 
-def _exist(uri: str, files: Iterable[delta.ActiveFile]) -> bool:
+def _exist(uri: str, files: Iterable[delta.ActiveFile], storage: Storage) -> bool:
     fs, root = storage.filesystem(uri)
     paths = [f"{root}/{unquote(f.path)}" for f in files]
     return all(i.type == pafs.FileType.File for i in fs.get_file_info(paths)) if paths else True
@@ -406,16 +405,17 @@ def _rows_of(
 
 
 def _recorded(lake: Lake, table: str, batches: set[str]) -> list[dict[str, Any]]:
-    found = delta.open_table(lake.ledger("staleness"), dict(lake.storage_options))
+    found = delta.open_table(lake.ledger("staleness"), lake.storage)
     if found is None:
         return []
     where = (pc.field("table") == table) & pc.field("batch_id").isin(sorted(batches))
-    rows: list[dict[str, Any]] = delta.read(found, where=where).to_pylist()
+    rows: list[dict[str, Any]] = delta.read(found, lake.storage, where=where).to_pylist()
     return rows
 
 
 def _append(lake: Lake, table: str, rows: list[dict[str, Any]]) -> None:
-    uri, options = lake.ledger("staleness"), dict(lake.storage_options)
+    uri = lake.ledger("staleness")
+    options = lake.storage.delta_options(uri)
     try:
         write_deltalake(
             uri,
@@ -425,5 +425,5 @@ def _append(lake: Lake, table: str, rows: list[dict[str, Any]]) -> None:
             storage_options=options,
         )
     except (DeltaError, OSError) as error:
-        raise storage.describe(error, uri) from error
+        raise describe(error, uri) from error
     ledger.compact(DeltaTable(uri, storage_options=options), table)

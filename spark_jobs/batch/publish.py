@@ -25,7 +25,9 @@ from deltalake.exceptions import DeltaError
 
 from spark_jobs.batch.audit import PUBLISHED, physical, staged_frame, table_columns
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import delta, storage
+from spark_jobs.errors import StorageError
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Storage
 from spark_jobs.report import Counts
 
 if TYPE_CHECKING:
@@ -48,13 +50,14 @@ class Published:
 @dataclass(frozen=True)
 class Target:
     """A table that is being written: its location, its log at the version the batch was computed
-    from, its columns, its physical partition columns, and the columns that the log says nothing
-    of."""
+    from, its columns, its physical partition columns, how its store is reached, and the columns that
+    the log says nothing of."""
 
     uri: str
     table: DeltaTable
     columns: tuple[str, ...]
     by: tuple[str, ...]
+    storage: Storage
     concealed: frozenset[str] = frozenset()
 
     def rows(self, spark: SparkSession) -> DataFrame:
@@ -69,7 +72,7 @@ class Target:
         writer.parquet(f"{self.uri}/{folder}")
 
 
-def target(contract: Contract, uri: str, options: dict[str, str]) -> Target:
+def target(contract: Contract, uri: str, storage: Storage) -> Target:
     """Opens the table of a contract; creates it, empty, if it is not there. Columns that the
     contract has gained since are added to the table's schema. An empty table takes whatever shape
     the contract has: the first runs of a new table often fail, and bind nobody.
@@ -78,7 +81,7 @@ def target(contract: Contract, uri: str, options: dict[str, str]) -> Target:
     """
     columns = table_columns(contract)
     by = physical(contract)
-    table = delta.open_table(uri, options)
+    table = delta.open_table(uri, storage)
     fits = table is not None and delta.fits(table, columns, by)
     if table is None or not (fits or delta.active_files(table)):
         table = delta.create_table(
@@ -87,13 +90,13 @@ def target(contract: Contract, uri: str, options: dict[str, str]) -> Target:
             by,
             name=contract.table,
             description=contract.description,
-            options=options,
+            storage=storage,
             replace=table is not None,
         )
     else:
         delta.ensure_layout(table, by)
         delta.add_columns(table, columns)
-    return Target(uri, table, tuple(n for n, _ in columns), by, contract.concealed)
+    return Target(uri, table, tuple(n for n, _ in columns), by, storage, contract.concealed)
 
 
 def publish(
@@ -119,7 +122,7 @@ def publish(
         column = contract.publish.column or "_partition"
         values: list[Any] = list(partitions)
         if contract.publish.column:
-            staged = staged_frame(spark, to.uri, folder, "insert", by=to.by)
+            staged = staged_frame(spark, to.storage, to.uri, folder, "insert", by=to.by)
             values = [*_distinct(staged, column), *slices]
         return replace_slices(spark, to, folder, column, values, metadata)
     if not (counts.published or counts.withdrawn or counts.revived):
@@ -137,7 +140,7 @@ def _replaced(
     spark: SparkSession, to: Target, folder: str, key: tuple[str, ...]
 ) -> DataFrame | None:
     """The keys of which the table's row gives way to another, or to nothing."""
-    rows = staged_frame(spark, to.uri, folder, "update", "delete", "left", by=to.by)
+    rows = staged_frame(spark, to.storage, to.uri, folder, "update", "delete", "left", by=to.by)
     return None if rows is None else rows.select(*key).distinct()
 
 
@@ -197,8 +200,8 @@ def _publish_history(
 
     sequence = contract.sequence
     entity = [k for k in contract.key if k != sequence]
-    new = staged_frame(spark, to.uri, folder, *PUBLISHED, REVIVED, by=to.by)
-    left = staged_frame(spark, to.uri, folder, "left", by=to.by)
+    new = staged_frame(spark, to.storage, to.uri, folder, *PUBLISHED, REVIVED, by=to.by)
+    left = staged_frame(spark, to.storage, to.uri, folder, "left", by=to.by)
     versions = None
     if new is not None:
         ends = {"valid_to": F.lit(None).cast("timestamp"), "is_current": F.lit(True)}
@@ -282,7 +285,9 @@ def commit(
     adds = [
         action
         for folder in folders
-        for action in delta.describe_files(to.uri, folder, to.table.schema(), to.by, to.concealed)
+        for action in delta.describe_files(
+            to.uri, folder, to.table.schema(), to.by, to.storage, to.concealed
+        )
     ]
     if not adds and not replaced:
         return Published()
@@ -297,12 +302,12 @@ def discard_leftovers(to: Target, folder: str) -> None:
     then these files are the table. If the log does not answer, the files stay for a vacuum.
     """
     # Whatever ended the batch is what the caller wants to know; uncommitted files harm nobody.
-    with contextlib.suppress(DeltaError, OSError):
+    with contextlib.suppress(DeltaError, OSError, StorageError):
         to.table.update_incremental()
         parts = [f.path.split("/") for f in delta.active_files(to.table)]
         live = {path[1] for path in parts if path[0] == folder}
-        for name in storage.folders(f"{to.uri}/{folder}"):
+        for name in to.storage.folders(f"{to.uri}/{folder}"):
             if name not in live:
-                storage.remove(f"{to.uri}/{folder}/{name}")
+                to.storage.remove(f"{to.uri}/{folder}/{name}")
         if not live:
-            storage.remove(f"{to.uri}/{folder}")
+            to.storage.remove(f"{to.uri}/{folder}")

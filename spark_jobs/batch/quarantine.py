@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 from spark_jobs.batch.audit import record_text, staged_frame
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, replace_slices
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import delta, storage
+from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def write(
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
     """
-    rows = staged_frame(spark, *staged, "quarantine")
+    rows = staged_frame(spark, lake.storage, *staged, "quarantine")
     to = _target(contract, lake, create=rows is not None)
     if to is None:
         return []
@@ -108,15 +108,15 @@ def write(
             commit(to, [f"{folder}/outcome=insert"], [], metadata)
     finally:
         discard_leftovers(to, folder)
-    kept, shown = delta.dataset(to.table), [n for n in to.columns if n != "computed"]
+    kept, shown = delta.dataset(to.table, lake.storage), [n for n in to.columns if n != "computed"]
     return kept.head(
         _SAMPLE, columns=shown, filter=pc.field("partition").isin(partitions)
     ).to_pylist()
 
 
 def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
-    location, options = lake.quarantine(contract.table), dict(lake.storage_options)
-    table = delta.open_table(location, options)
+    location = lake.quarantine(contract.table)
+    table = delta.open_table(location, lake.storage)
     if table is None:
         if not create:
             return None
@@ -126,10 +126,11 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
             (),
             name=f"quarantine.{contract.table}",
             description=f"Rows that left {contract.table}",
-            options=options,
+            storage=lake.storage,
         )
     delta.add_columns(table, COLUMNS)
-    return Target(location, table, tuple(n for n, _ in COLUMNS), (), frozenset({"record"}))
+    names = tuple(n for n, _ in COLUMNS)
+    return Target(location, table, names, (), lake.storage, frozenset({"record"}))
 
 
 def _without_moved(
@@ -225,8 +226,9 @@ def _decide_on_leaving(
     """
     if not delta.active_files(to.table):
         return
-    fs, path = storage.filesystem(f"{to.uri}/{folder}/outcome=insert")
-    files = [f"{path}/{name}" for name, _ in storage.tree(f"{to.uri}/{folder}/outcome=insert")]
+    staged = f"{to.uri}/{folder}/outcome=insert"
+    fs, path = to.storage.filesystem(staged)
+    files = [f"{path}/{name}" for name, _ in to.storage.tree(staged)]
     still = pa.array([], pa.string())
     if files:
         import pyarrow.dataset as pads  # brings pandas
@@ -234,7 +236,7 @@ def _decide_on_leaving(
         now = pads.dataset(files, filesystem=fs, format="parquet")
         still = now.to_table(columns=["quarantine_id"]).column(0).combine_chunks()
     leaving = pc.field("partition").isin(partitions) & ~pc.field("quarantine_id").isin(still)
-    rows = delta.read(to.table, where=leaving).to_pylist()
+    rows = delta.read(to.table, to.storage, where=leaving).to_pylist()
     if not rows:
         return
     replayed = {
@@ -264,13 +266,13 @@ def _decide_on_leaving(
 
 def rows(lake: Lake, table: str, partition: str | None = None) -> list[dict[str, Any]]:
     """The quarantined rows of a table with their latest decision (`open` if there is none)."""
-    found = delta.open_table(lake.quarantine(table), dict(lake.storage_options))
+    found = delta.open_table(lake.quarantine(table), lake.storage)
     if found is None:
         return []
     decided = {d["quarantine_id"]: d for d in decisions(lake, table)}
     out = []
     where = pc.field("partition") == partition if partition else None
-    for row in delta.read(found, where=where).to_pylist():
+    for row in delta.read(found, lake.storage, where=where).to_pylist():
         decision = decided.get(row["quarantine_id"])
         out.append({**row, "decision": decision["decision"] if decision else "open"})
     return sorted(out, key=lambda r: (r["partition"], r["quarantine_id"]))
@@ -281,8 +283,8 @@ def tables(lake: Lake) -> list[str]:
     root = lake.zones["quarantine"]
     return [
         f"{layer}.{name}"
-        for layer in storage.folders(root)
-        for name in storage.folders(f"{root}/{layer}")
+        for layer in lake.storage.folders(root)
+        for name in lake.storage.folders(f"{root}/{layer}")
         if layer in ("bronze", "silver", "gold")
     ]
 
@@ -296,9 +298,10 @@ def decision_log(lake: Lake, table: str, columns: list[str] | None = None) -> pa
     """The decisions on rows of a table, in any order; all columns, or some."""
     found = [pa.schema([DECISIONS.field(c) for c in columns or DECISIONS.names]).empty_table()]
     for location in (lake.decisions, lake.ledger(_FORMERLY)):
-        made = delta.open_table(location, dict(lake.storage_options))
+        made = delta.open_table(location, lake.storage)
         if made is not None:
-            rows = delta.read(made, where=pc.field("table") == table, columns=found[0].column_names)
+            ours, names = pc.field("table") == table, found[0].column_names
+            rows = delta.read(made, lake.storage, where=ours, columns=names)
             found.append(rows.cast(found[0].schema))
     return pa.concat_tables(found)
 
@@ -333,17 +336,17 @@ def decide(
         }
         for row in rows
     ]
-    made, options = pa.Table.from_pylist(records, schema=DECISIONS), dict(lake.storage_options)
-    former = delta.open_table(lake.ledger(_FORMERLY), options)
+    made = pa.Table.from_pylist(records, schema=DECISIONS)
+    former = delta.open_table(lake.ledger(_FORMERLY), lake.storage)
     if former is not None:
-        made = pa.concat_tables([delta.read(former).cast(DECISIONS), made])
+        made = pa.concat_tables([delta.read(former, lake.storage).cast(DECISIONS), made])
     write_deltalake(
         lake.decisions,
         made,
         mode="append",
         # Bounds of `record` in the log would be values of rows.
         configuration={"delta.dataSkippingStatsColumns": "table,partition,decided_at"},
-        storage_options=options,
+        storage_options=lake.storage.delta_options(lake.decisions),
     )
     if former is not None:
-        storage.remove(lake.ledger(_FORMERLY))
+        lake.storage.remove(lake.ledger(_FORMERLY))

@@ -104,8 +104,8 @@ def by_beginning(lake: Lake, table: str, beginnings: tuple[str, ...]) -> list[di
 
 
 def _kept(lake: Lake, table: str) -> pads.Dataset | None:
-    found = delta.open_table(lake.quarantine(table), dict(lake.storage_options))
-    return None if found is None else delta.dataset(found)
+    found = delta.open_table(lake.quarantine(table), lake.storage)
+    return None if found is None else delta.dataset(found, lake.storage)
 
 
 def _rows(lake: Lake, table: str, kept: pads.Dataset, ids: pa.Array) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from spark_jobs.batch import quarantine
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import delta, ledger, storage
+from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.storage import Lake
 from spark_jobs.report import Counts
 
@@ -55,7 +55,7 @@ def reconcile(spark: SparkSession, contract: Contract, lake: Lake) -> list[Findi
             out.append(
                 Finding(contract.table, "quarantined rows", expected, kept[partition], partition)
             )
-    table = delta.open_table(lake.table(contract.table), dict(lake.storage_options))
+    table = delta.open_table(lake.table(contract.table), lake.storage)
     if table is None:
         published = any(r["status"] != "failed" for r in records)
         return [*out, Finding(contract.table, "table", 1, 0)] if published else out
@@ -88,7 +88,7 @@ def _balances(contract: Contract, records: list[dict[str, Any]]) -> Iterator[Fin
 
 
 def _files(contract: Contract, lake: Lake, table: DeltaTable) -> Iterator[Finding]:
-    present = dict(storage.tree(lake.table(contract.table)))
+    present = dict(lake.storage.tree(lake.table(contract.table)))
     for file in delta.active_files(table):
         size = present.get(unquote(file.path), -1)
         if size != file.size:

@@ -19,7 +19,7 @@ from spark_jobs.batch.audit import staged_frame
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, target
 from spark_jobs.batch.resolution import ASIDE
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import delta, storage
+from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
@@ -43,11 +43,10 @@ def records(
     one, the records that are there now (`_origin`, `_partition`): one that has moved to another
     partition is not made of this one any more.
     """
-    options = dict(lake.storage_options)
-    table = delta.open_table(lake.superseded(contract.table), options)
+    table = delta.open_table(lake.superseded(contract.table), lake.storage)
     if table is None or not delta.active_files(table):
         return None
-    found = target(contract, lake.superseded(contract.table), options).rows(spark)
+    found = target(contract, lake.superseded(contract.table), lake.storage).rows(spark)
     rows = found.join(
         _frame(spark, newest).withColumnsRenamed({"partition": "_partition", "batch": "_batch_id"}),
         ["_partition", "_batch_id"],
@@ -76,16 +75,16 @@ def keep(
 
     Raises ConflictError if another run added some at the same time.
     """
-    staged = set(storage.folders(f"{table.uri}/{folder}"))
+    staged = set(table.storage.folders(f"{table.uri}/{folder}"))
     lost = [f"{folder}/outcome={o}" for o in ASIDE if f"outcome={o}" in staged]
     displaced = _displaced(spark, contract, table, folder, newest) if displaces else None
     if not lost and displaced is None:
         return
-    to = target(contract, lake.superseded(contract.table), dict(lake.storage_options))
+    to = target(contract, lake.superseded(contract.table), lake.storage)
     folders = [*lost, f"{folder}/outcome={_DISPLACED}", f"{folder}/outcome={_COMPACTED}"]
     try:
         for f in lost:
-            storage.copy(f"{table.uri}/{f}", f"{to.uri}/{f}")
+            lake.storage.copy(f"{table.uri}/{f}", f"{to.uri}/{f}")
         if displaced is not None:
             to.write(displaced, f"{folder}/outcome={_DISPLACED}")
         replaced = delta.active_files(to.table)
@@ -109,7 +108,7 @@ def _displaced(
     their own, which has written them or found them unchanged."""
     from pyspark.sql import functions as F
 
-    rows = staged_frame(spark, table.uri, folder, "update", "delete", by=table.by)
+    rows = staged_frame(spark, table.storage, table.uri, folder, "update", "delete", by=table.by)
     if rows is None:
         return None
     winners = rows.where("_displaces").select(*contract.key)

@@ -56,10 +56,10 @@ def promise(contract: Contract) -> dict[str, Any]:
 
 def published(lake: Lake) -> dict[str, dict[str, Any]]:
     """The promise last published for each table."""
-    found = delta.open_table(lake.ledger("contracts"), dict(lake.storage_options))
+    found = delta.open_table(lake.ledger("contracts"), lake.storage)
     if found is None:
         return {}
-    rows = delta.read(found).sort_by("published_at").to_pylist()
+    rows = delta.read(found, lake.storage).sort_by("published_at").to_pylist()
     return {row["table"]: json.loads(row["promise"]) for row in rows}
 
 
@@ -75,7 +75,7 @@ def record(lake: Lake, contract: Contract) -> None:
         lake.ledger("contracts"),
         pa.Table.from_pylist([row], schema=SCHEMA),
         mode="append",
-        storage_options=dict(lake.storage_options),
+        storage_options=lake.storage.delta_options(lake.ledger("contracts")),
     )
 
 

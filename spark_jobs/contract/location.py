@@ -15,12 +15,14 @@ from pathlib import Path
 
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.errors import ContractError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import Storage, describe
 from spark_jobs.report import INSTALLED
 
 
 @contextmanager
-def contracts_at(location: str, sha256: str | None = None) -> Iterator[dict[str, Contract]]:
+def contracts_at(
+    location: str, sha256: str | None, storage: Storage
+) -> Iterator[dict[str, Contract]]:
     """The contracts at a path or URI, or those of this package (`installed:`). They know the files that
     they were read from, which may be gone afterwards.
 
@@ -32,7 +34,7 @@ def contracts_at(location: str, sha256: str | None = None) -> Iterator[dict[str,
             folder = str(importlib.resources.files("spark_jobs") / "contracts")
         elif "://" in location:
             folder = local
-            _fetch(location, Path(local))
+            _fetch(location, Path(local), storage)
         if sha256 is not None and (found := digest(folder)) != sha256:
             raise ContractError(
                 f"{location}: the contracts there have SHA-256 {found}, and the run was specified for"
@@ -52,7 +54,7 @@ def digest(folder: str | Path) -> str:
     return total.hexdigest()
 
 
-def _fetch(uri: str, to: Path) -> None:
+def _fetch(uri: str, to: Path, storage: Storage) -> None:
     fs, root = storage.filesystem(uri.rstrip("/"))
     try:
         for name, _ in storage.tree(uri.rstrip("/"), ".yaml"):
@@ -60,4 +62,4 @@ def _fetch(uri: str, to: Path) -> None:
             with fs.open_input_stream(f"{root}/{name}") as stream:
                 (to / name).write_bytes(stream.read())
     except OSError as error:
-        raise storage.describe(error, uri) from error
+        raise describe(error, uri) from error

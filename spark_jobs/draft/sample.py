@@ -21,6 +21,7 @@ from spark_jobs.batch.landing import csv as landing_csv
 from spark_jobs.batch.landing import parse_csv, parse_json
 from spark_jobs.batch.landing.text import Found, Layout, Parse, Part, blocks, short
 from spark_jobs.errors import InputError
+from spark_jobs.lake.storage import Storage
 
 MOST_BYTES = 8 << 20
 """How much of a file is looked at, to a block more."""
@@ -87,7 +88,7 @@ def look(path: Path, encoding: str | None = None) -> Sample:
 
 def _csv(path: Path, head: bytes, encoding: str | None) -> Sample:
     encoding = encoding or ("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
-    part = Part(str(path), "")
+    part = Part(str(path), "", Storage())
     try:
         text = next(blocks(part, encoding), b"").decode()[:_SNIFFED]
     except InputError as error:
@@ -179,7 +180,7 @@ def _ensure_apart(names: Iterable[str], path: Path) -> None:
 
 
 def _json(path: Path) -> Sample:
-    part, keys = Part(str(path), ""), dict[str, None]()
+    part, keys = Part(str(path), "", Storage()), dict[str, None]()
     for batch, _ in _bounded(parse_json, part, Layout(())):
         rescued = batch.column("_rescued").drop_null()
         for record in {tuple(json.loads(r)) for r in rescued.to_pylist()}:

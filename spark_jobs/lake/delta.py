@@ -28,7 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from spark_jobs import quoting
 from spark_jobs.errors import ConflictError, SchemaError, StorageError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import Storage, describe, recognized
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # brings pandas, which most commands do without
@@ -72,14 +72,14 @@ def arrow_type(physical: str) -> pa.DataType:
     return _ARROW[physical]
 
 
-def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable | None:
+def open_table(uri: str, storage: Storage) -> DeltaTable | None:
     """The table at its newest version, or None if there is none.
 
     Raises StorageError if the log is damaged, or if data files lie there without any log: that is
     a lost table, not a new one.
     """
     try:
-        return DeltaTable(uri, storage_options=dict(options or {}))
+        return DeltaTable(uri, storage_options=storage.delta_options(uri))
     except TableNotFoundError:
         if storage.tree(uri):
             raise StorageError(
@@ -88,13 +88,13 @@ def open_table(uri: str, options: Mapping[str, str] | None = None) -> DeltaTable
             ) from None
         return None
     except (DeltaError, OSError, ValueError) as error:
-        raise storage.recognized(error, uri) or StorageError(
+        raise recognized(error, uri) or StorageError(
             f"{uri}: the Delta log cannot be read ({quoting.said(error)}). Restore the _delta_log"
             " folder from a backup, or move the table away and rebuild it by a backfill."
         ) from error
 
 
-def seal(table: DeltaTable) -> tuple[int, int] | None:
+def seal(table: DeltaTable, storage: Storage) -> tuple[int, int] | None:
     """When the commit of the table's version was written, and its size: a log in which that commit
     is another one is not the log that was opened. None if the commit is not there any more."""
     fs, root = storage.filesystem(unquote(table.table_uri))
@@ -110,7 +110,7 @@ def create_table(
     *,
     name: str,
     description: str,
-    options: Mapping[str, str] | None = None,
+    storage: Storage,
     replace: bool = False,
 ) -> DeltaTable:
     """Creates an empty table, in place of one that is there if `replace`. The log exists before the
@@ -124,10 +124,10 @@ def create_table(
             partition_by=list(partition_by),
             name=name,
             description=description,
-            storage_options=dict(options or {}),
+            storage_options=storage.delta_options(uri),
         )
     except (DeltaError, OSError) as error:
-        raise storage.describe(error, uri) from error
+        raise describe(error, uri) from error
 
 
 def fits(
@@ -170,7 +170,7 @@ def add_columns(table: DeltaTable, columns: Iterable[tuple[str, str]]) -> None:
         table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
 
 
-def dataset(table: DeltaTable) -> pads.Dataset:
+def dataset(table: DeltaTable, storage: Storage) -> pads.Dataset:
     """The rows of the table's version, for Arrow.
 
     Through Arrow's own file system: by default delta-rs gives Arrow files that are Python objects,
@@ -181,10 +181,14 @@ def dataset(table: DeltaTable) -> pads.Dataset:
 
 
 def read(
-    table: DeltaTable, *, where: pads.Expression | None = None, columns: list[str] | None = None
+    table: DeltaTable,
+    storage: Storage,
+    *,
+    where: pads.Expression | None = None,
+    columns: list[str] | None = None,
 ) -> pa.Table:
     """The rows of the table's version that meet `where`."""
-    return dataset(table).to_table(columns=columns, filter=where)
+    return dataset(table, storage).to_table(columns=columns, filter=where)
 
 
 def files_by(table: DeltaTable, column: str) -> list[tuple[str, str]]:
@@ -197,7 +201,10 @@ def files_by(table: DeltaTable, column: str) -> list[tuple[str, str]]:
 
 
 def read_files(
-    table: DeltaTable, paths: Iterable[str], columns: Collection[str] | None = None
+    table: DeltaTable,
+    storage: Storage,
+    paths: Iterable[str],
+    columns: Collection[str] | None = None,
 ) -> list[pa.Table]:
     """The rows of some data files, each without its partition columns; of the columns those that a
     file has, or all."""
@@ -245,6 +252,7 @@ def describe_files(
     folder: str,
     schema: Schema,
     partition_by: Iterable[str],
+    storage: Storage,
     concealed: frozenset[str] = frozenset(),
 ) -> list[AddAction]:
     """Add actions for every Parquet file below `uri/folder`; row counts and bounds come from the
@@ -382,6 +390,6 @@ def commit(
             f"{table.table_uri}: another run committed after version {table.version()}"
         ) from error
     except (DeltaError, OSError) as error:
-        raise storage.describe(error, table.table_uri) from error
+        raise describe(error, table.table_uri) from error
     table.update_incremental()
     return table.version()

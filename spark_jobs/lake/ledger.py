@@ -19,8 +19,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from spark_jobs.lake import delta, storage
-from spark_jobs.lake.storage import Lake
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Lake, Storage, describe
 from spark_jobs.report import TableReport
 
 SCHEMA = pa.schema(
@@ -145,7 +145,8 @@ def versions(table: DeltaTable, batches: Sequence[Mapping[str, Any]]) -> list[in
 
 def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
     """Records rows of one table, in one commit."""
-    uri, options = lake.ledger("batches"), dict(lake.storage_options)
+    uri = lake.ledger("batches")
+    options = lake.storage.delta_options(uri)
     try:
         write_deltalake(
             uri,
@@ -156,7 +157,7 @@ def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
             storage_options=options,
         )
     except (DeltaError, OSError) as error:
-        raise storage.describe(error, uri) from error
+        raise describe(error, uri) from error
     compact(DeltaTable(uri, storage_options=options), rows[0]["table"])
 
 
@@ -209,9 +210,10 @@ def _rows(
     if opened is None or not wanted:
         return schema.empty_table()
     if columns is None:
-        read = _read_once(opened.table, list(wanted))
+        read = _read_once(opened.table, lake.storage, list(wanted))
     else:
-        read = delta.read_files(opened.table, list(wanted), [c for c in columns if c != "table"])
+        kept = [c for c in columns if c != "table"]
+        read = delta.read_files(opened.table, lake.storage, list(wanted), kept)
     rows = [_complete(part, of, schema) for part, of in zip(read, wanted.values(), strict=True)]
     return pa.concat_tables(rows).sort_by("started_at")
 
@@ -226,8 +228,9 @@ class _Opened:
     parts: list[tuple[str, str]]
 
     @classmethod
-    def of(cls, table: DeltaTable) -> _Opened:
-        return cls(table, table.version(), delta.seal(table), delta.files_by(table, "table"))
+    def of(cls, table: DeltaTable, storage: Storage) -> _Opened:
+        seal = delta.seal(table, storage)
+        return cls(table, table.version(), seal, delta.files_by(table, "table"))
 
 
 def _opened(lake: Lake) -> _Opened | None:
@@ -238,27 +241,28 @@ def _opened(lake: Lake) -> _Opened | None:
     """
     uri = lake.ledger("batches")
     known = _ledgers.get(uri)
-    if known is not None and known.seal is not None and delta.seal(known.table) == known.seal:
+    sealed = None if known is None else delta.seal(known.table, lake.storage)
+    if known is not None and sealed is not None and sealed == known.seal:
         known.table.update_incremental()
         if known.table.version() == known.version:
             return known
         found: DeltaTable | None = known.table
     else:
-        found = delta.open_table(uri, dict(lake.storage_options))
+        found = delta.open_table(uri, lake.storage)
     if found is None:
         _ledgers.pop(uri, None)
         return None
-    _ledgers[uri] = _Opened.of(found)
+    _ledgers[uri] = _Opened.of(found, lake.storage)
     return _ledgers[uri]
 
 
-def _read_once(table: DeltaTable, paths: list[str]) -> list[pa.Table]:
+def _read_once(table: DeltaTable, storage: Storage, paths: list[str]) -> list[pa.Table]:
     """Data files of a ledger. One never changes, so that a process reads each of them once,
     whatever is committed in between."""
     known = {path: _kept.get((table.table_uri, path)) for path in paths}
     new = [path for path, rows in known.items() if rows is None]
     if new:
-        known.update(zip(new, delta.read_files(table, new), strict=True))
+        known.update(zip(new, delta.read_files(table, storage, new), strict=True))
         if len(_kept) + len(new) > _FILES_KEPT:
             _kept.clear()
         _kept.update({(table.table_uri, path): known[path] for path in new})

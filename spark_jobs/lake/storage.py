@@ -1,23 +1,31 @@
-"""Where things are in the lake, and the file operations that are not Delta's.
+"""Where things are in the lake, how its stores are reached, and the file operations that are not
+Delta's.
 
-Belongs here: zone and table locations, listing and removing files on any file system that Arrow
-knows (local, S3). Does not belong here: reading rows, or the Delta log.
+Belongs here: zone and table locations, the one configuration of a store for every client, listing
+and removing files on any file system that Arrow knows (local, S3). Does not belong here: reading
+rows, or the Delta log.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 import pyarrow.fs as pafs
 
 from spark_jobs import quoting
 from spark_jobs.causes import is_transient
 from spark_jobs.errors import StorageError
-from spark_jobs.report import ZONES
+from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
+
+_RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
+_OF_THE_ENVIRONMENT = [name for name in STORAGE_OPTIONS if name.startswith("AWS_")]
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,127 @@ class File:
 
 
 @dataclass(frozen=True)
-class Lake:
-    """The locations of the zones, as local paths or URIs.
+class Storage:
+    """How the stores of a lake are reached, the same for Arrow and for delta-rs: by `options`
+    (report.STORAGE_OPTIONS), and by the environment variables of the same names for what they leave
+    out. It can be sent to workers: it holds no connection and no secret.
 
-    `storage_options` are those of delta-rs and never hold secrets: credentials come from the
-    environment's default chain.
+    Credentials come from the environment's default chain. Raises ValueError for an option that is
+    not known, or that is a credential.
     """
 
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", storage_options(self.options))
+
+    def delta_options(self, uri: str) -> dict[str, str]:
+        """What a client of the store at `uri` is given: delta-rs as it is, Arrow by `filesystem`.
+        Credentials that a catalogue vends for a location have their place here, for both."""
+        return {"max_retries": _RETRIES, **self.options} if "://" in uri else {}
+
+    def filesystem(self, uri: str) -> tuple[pafs.FileSystem, str]:
+        """The Arrow file system of a location and the path within it."""
+        scheme, separator, path = uri.partition("://")
+        if not separator:
+            return pafs.LocalFileSystem(), uri
+        if scheme == "file":
+            return pafs.LocalFileSystem(), path
+        # Only the store is parsed as a URI: a name may hold what means something in one, such as %.
+        store, _, key = path.partition("/")
+        with _described(uri):
+            if scheme in ("s3", "s3a"):
+                given = {n: os.environ[n] for n in _OF_THE_ENVIRONMENT if n in os.environ}
+                given |= self.delta_options(uri)
+                fs, root = _s3(store, tuple(sorted(given.items()))), store
+            else:
+                fs, root = pafs.FileSystem.from_uri(f"{scheme}://{store}")
+        return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
+
+    def files(self, folder: str) -> list[File]:
+        """The data files directly in `folder`, by name; none if it does not exist."""
+        return self.listing(folder)[0]
+
+    def listing(self, folder: str) -> tuple[list[File], list[str]]:
+        """The data files directly in `folder`, and the names of the folders in it.
+
+        Names that begin with `.` or `_` are unfinished or control files and are left out.
+        """
+        found = [i for i in self.below(folder)[0] if not i.base_name.startswith((".", "_"))]
+        files = [
+            File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
+            for i in sorted(found, key=lambda i: i.base_name)
+            if i.type == pafs.FileType.File
+        ]
+        return files, sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
+
+    def below(self, folder: str, *, recursive: bool = False) -> tuple[list[pafs.FileInfo], str]:
+        """What lies in a folder, nothing if it does not exist, and its path within its file system.
+
+        Raises StorageError if it cannot be listed: it is a file, or its store does not answer, or
+        does not exist.
+        """
+        fs, path = self.filesystem(folder)
+        selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
+        with _described(folder):
+            found = fs.get_file_info(selector)
+            if not found and isinstance(fs, pafs.S3FileSystem):
+                bucket = path.partition("/")[0]  # a wrong name must not pass for an empty folder
+                if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+                    raise OSError(f"NoSuchBucket: {bucket}")
+        return found, path
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly in `folder`, sorted."""
+        infos, _ = self.below(folder)
+        return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+
+    def tree(self, folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
+        """Every file below `folder` that ends in `suffix`, as path relative to it and size in
+        bytes."""
+        infos, path = self.below(folder, recursive=True)
+        root = path.rstrip("/") + "/"
+        return sorted(
+            (i.path.removeprefix(root), i.size)
+            for i in infos
+            if i.type == pafs.FileType.File and i.path.endswith(suffix)
+        )
+
+    def copy(self, source: str, destination: str) -> None:
+        """Copies the files below one folder to another of the same file system."""
+        fs, path = self.filesystem(destination)
+        _, origin = self.filesystem(source)
+        for name, _ in self.tree(source):
+            with _described(f"{destination}/{name}"):
+                fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+                fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
+
+    def remove(self, folder: str) -> None:
+        """Removes a folder and everything in it; no error if it is not there."""
+        fs, path = self.filesystem(folder)
+        with _described(folder):
+            if fs.get_file_info(path).type != pafs.FileType.NotFound:
+                fs.delete_dir(path)
+
+    def ensure_writable(self, folder: str) -> None:
+        """Creates `folder`; raises StorageError that says why if it cannot be written."""
+        fs, path = self.filesystem(folder)
+        with _described(folder):
+            fs.create_dir(path, recursive=True)
+            if isinstance(fs, pafs.LocalFileSystem):
+                # A name of its own: two runs that probe at once must not remove each other's file.
+                probe = f"{path}/.writable-{uuid.uuid4().hex}"
+                with fs.open_output_stream(probe) as stream:
+                    stream.write(b"")
+                fs.delete_file(probe)
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The locations of the zones, as local paths or URIs, and how their stores are reached."""
+
     zones: Mapping[str, str]
-    storage_options: Mapping[str, str] = field(default_factory=dict)
+    storage: Storage = field(default_factory=Storage)
     # Tables that are elsewhere than in the zone of their layer.
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,106 +199,43 @@ class Lake:
         return f"{self.zones['landing']}/{dataset}/{partition}"
 
 
-def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The Arrow file system of a location and the path within it."""
-    scheme, separator, path = uri.partition("://")
-    if not separator:
-        return pafs.LocalFileSystem(), uri
-    if scheme == "file":
-        return pafs.LocalFileSystem(), path
-    # Only the store is parsed as a URI: a name may hold what means something in one, such as %.
-    store, _, key = path.partition("/")
-    try:
-        fs, root = pafs.FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{store}")
-    except (OSError, ValueError) as error:  # it looks for the bucket at once
-        raise describe(error, uri) from error
-    return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
-
-
-def files(folder: str) -> list[File]:
-    """The data files directly in `folder`, by name; none if it does not exist."""
-    return listing(folder)[0]
-
-
-def listing(folder: str) -> tuple[list[File], list[str]]:
-    """The data files directly in `folder`, and the names of the folders in it.
-
-    Names that begin with `.` or `_` are unfinished or control files and are left out.
-    """
-    found = [i for i in below(folder)[0] if not i.base_name.startswith((".", "_"))]
-    files = [
-        File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
-        for i in sorted(found, key=lambda i: i.base_name)
-        if i.type == pafs.FileType.File
-    ]
-    return files, sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
-
-
-def below(folder: str, *, recursive: bool = False) -> tuple[list[pafs.FileInfo], str]:
-    """What lies in a folder, nothing if it does not exist, and its path within its file system.
-
-    Raises StorageError if it cannot be listed: it is a file, or its store does not answer.
-    """
-    fs, path = filesystem(folder)
-    selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
-    try:
-        return fs.get_file_info(selector), path
-    except OSError as error:
-        raise describe(error, folder) from error
-
-
-def folders(folder: str) -> list[str]:
-    """The names of the folders directly in `folder`, sorted."""
-    infos, _ = below(folder)
-    return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
-
-
-def tree(folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
-    """Every file below `folder` that ends in `suffix`, as path relative to it and size in bytes."""
-    infos, path = below(folder, recursive=True)
-    root = path.rstrip("/") + "/"
-    return sorted(
-        (i.path.removeprefix(root), i.size)
-        for i in infos
-        if i.type == pafs.FileType.File and i.path.endswith(suffix)
+@lru_cache
+def _s3(bucket: str, given: tuple[tuple[str, str], ...]) -> pafs.S3FileSystem:
+    """Arrow's client of a bucket, as delta-rs reads the same options; one for all of a process,
+    with the connections that it keeps."""
+    options = dict(given)
+    region = options.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    scheme, separator, host = options.get("AWS_ENDPOINT_URL", "").rpartition("://")
+    if scheme == "http" and not _is_true(options, "AWS_ALLOW_HTTP"):
+        raise ValueError(
+            "AWS_ENDPOINT_URL is not encrypted (http). Set AWS_ALLOW_HTTP to true if it may be so"
+        )
+    virtual = _is_true(options, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
+    if virtual:
+        host = host.removeprefix(f"{bucket}.")  # delta-rs wants the bucket there, Arrow adds it
+    if region is None and not host:
+        region = pafs.resolve_s3_region(bucket)
+    return pafs.S3FileSystem(
+        region=region,
+        scheme=scheme if separator else "https",
+        endpoint_override=host.rstrip("/") or None,
+        force_virtual_addressing=virtual,
+        # Its number is of retries; that of the standard one is of attempts, some of them minutes apart.
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=int(options["max_retries"])),
     )
 
 
-def copy(source: str, destination: str) -> None:
-    """Copies the files below one folder to another of the same file system."""
-    fs, path = filesystem(destination)
-    _, origin = filesystem(source)
-    for name, _ in tree(source):
-        fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
-        fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
+def _is_true(options: Mapping[str, str], name: str) -> bool:
+    return options.get(name, "").lower() in ("1", "true", "on", "yes", "y")
 
 
-def remove(folder: str) -> None:
-    """Removes a folder and everything in it; no error if it is not there."""
-    fs, path = filesystem(folder)
-    if fs.get_file_info(path).type != pafs.FileType.NotFound:
-        fs.delete_dir(path)
-
-
-def remove_files(root: str, relative: Iterable[str]) -> None:
-    fs, path = filesystem(root)
-    for name in relative:
-        fs.delete_file(f"{path}/{name}")
-
-
-def ensure_writable(folder: str) -> None:
-    """Creates `folder`; raises StorageError that says why if it cannot be written."""
-    fs, path = filesystem(folder)
+@contextmanager
+def _described(where: str) -> Iterator[None]:
+    """Raises what goes wrong with a store as a StorageError that says what to do."""
     try:
-        fs.create_dir(path, recursive=True)
-        if isinstance(fs, pafs.LocalFileSystem):
-            # A name of its own: two runs that probe at once must not remove each other's file.
-            probe = f"{path}/.writable-{uuid.uuid4().hex}"
-            with fs.open_output_stream(probe) as stream:
-                stream.write(b"")
-            fs.delete_file(probe)
-    except OSError as error:
-        raise describe(error, folder) from error
+        yield
+    except (OSError, ValueError) as error:
+        raise describe(error, where) from error
 
 
 def describe(error: BaseException, where: str) -> StorageError:

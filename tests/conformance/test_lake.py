@@ -75,7 +75,7 @@ def test_a_table_of_the_sample_is_the_same_on_both_engines(sample, table):
 def test_a_table_of_the_sample_has_the_same_columns_and_rows_as_its_contract(sample, table):
     types = {}
     for engine, lake in sample.lakes.items():
-        opened = open_table(lake.lake.table(table))
+        opened = open_table(lake.lake.table(table), lake.lake.storage)
         types[engine] = opened.schema().to_json()
         assert opened.count() == sample.expected_rows.get(table, opened.count())
     assert types["sail"] == types["spark"]

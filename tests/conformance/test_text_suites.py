@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from spark_jobs.batch.landing import csv_records, parse_csv, parse_json
 from spark_jobs.batch.landing.text import _FORMATS, Layout, Part, blocks, parsed
 from spark_jobs.errors import InputError
+from spark_jobs.lake.storage import Storage
 from tests.lakes import MONDAY
 
 SUITES = Path(__file__).with_name("suites")
@@ -37,7 +38,7 @@ CSV_CASES = cases_of("csv-spectrum")
 def read(path: Path, content: bytes, parse: Any, **layout: Any) -> tuple[list, list, str | None]:
     """The values of accepted records, the refused ones, and why the file was refused."""
     path.write_bytes(content)
-    batches = parsed(parse, Part(str(path), MONDAY), Layout(**layout))
+    batches = parsed(parse, Part(str(path), MONDAY, Storage()), Layout(**layout))
     *rows, total = [row for batch in batches for row in batch.to_pylist()]
     assert total["_records"] == len(rows), "every record becomes one row"
     good = [[r[c] for c in layout["columns"]] for r in rows if not r["_violations"]]
@@ -186,7 +187,9 @@ def test_lines_read_at_once_are_what_they_are_one_by_one(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("spark_jobs.batch.landing.json_lines._FEWEST", fewest)
             path.write_bytes(b"".join(line + b"\n" for line in written))
-            batches = parsed(parse_json, Part(str(path), MONDAY), Layout(("a", "b", "c")))
+            batches = parsed(
+                parse_json, Part(str(path), MONDAY, Storage()), Layout(("a", "b", "c"))
+            )
             results.append(sorted(map(repr, (r for b in batches for r in b.to_pylist()))))
     assert results[0] == results[1]
 
@@ -221,7 +224,7 @@ def test_records_read_at_once_are_what_they_are_one_by_one(tmp_path_factory, lin
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(csv_records, "_Grammar", grammar)
             patch.setattr("spark_jobs.batch.landing.text.BLOCK", block)
-            batches = parsed(parse_csv, Part(str(path), MONDAY), Layout(("a", "b")))
+            batches = parsed(parse_csv, Part(str(path), MONDAY, Storage()), Layout(("a", "b")))
             *rows, total = (r for b in batches for r in b.to_pylist())
         if total["_file_error"]:
             results.append("refused")  # which fault is met first, and so told, may differ
@@ -240,7 +243,7 @@ def test_text_is_refused_at_the_byte_at_which_a_decoder_would(tmp_path_factory, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spark_jobs.batch.landing.text.BLOCK", size)
         try:
-            found: str | bytes = b"".join(blocks(Part(str(path), MONDAY)))
+            found: str | bytes = b"".join(blocks(Part(str(path), MONDAY, Storage())))
         except InputError as error:
             found = str(error).partition("(byte ")[2].partition(")")[0]
     try:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Storage
 from tests.lakes import MONDAY, TinyLake, bronze, column, contract
 
 INTERNAL = {"classification": "internal"}
@@ -61,9 +62,9 @@ def test_the_log_holds_no_bounds_of_personal_or_unclassified_texts(people: TinyL
 
 def test_readers_find_the_rows_by_columns_without_bounds(people: TinyLake) -> None:
     location = people.lake.table("silver.people")
-    table = delta.open_table(location)
+    table = delta.open_table(location, Storage())
     assert table is not None
-    found = delta.read(table, where=pc.field("mail") == "canary@lovelace.org")
+    found = delta.read(table, Storage(), where=pc.field("mail") == "canary@lovelace.org")
     assert found.num_rows == 1
     rows = people.engine.spark.read.format("delta").load(location)
     for name, (_, sql) in TYPES.items():

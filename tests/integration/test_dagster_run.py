@@ -158,9 +158,9 @@ from pathlib import Path
 from spark_jobs.lake import delta
 opened = []
 real = delta.read_files
-def read_files(table, paths, columns=None):
+def read_files(table, storage, paths, columns=None):
     opened.extend(paths)
-    return real(table, paths, columns)
+    return real(table, storage, paths, columns)
 delta.read_files = read_files
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.settings.load import load_settings

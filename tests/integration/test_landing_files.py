@@ -14,8 +14,12 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from lakehouse.automation.landing import snapshot
+from spark_jobs.batch import landing
 from spark_jobs.batch.landing.parquet import rows_of
-from spark_jobs.lake import storage
+from spark_jobs.errors import StorageError
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Lake, Storage
 from tests.lakes import MONDAY, TUESDAY, bronze, column, only
 
 ID = column("id", "bigint", required=True)
@@ -120,28 +124,85 @@ def test_ten_thousand_files_are_one_partition(lake, kind):
     assert sorted(map(int, lake.rows("bronze.feed", "id"))) == list(range(10_000))
 
 
-def test_every_name_in_an_object_store_is_taken_literally(monkeypatch):
-    for name, value in (
-        ("ACCESS_KEY_ID", "x"),
-        ("SECRET_ACCESS_KEY", "x"),
-        ("REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    names = [n for n in NAMES if "\n" not in n]  # the stand-in for S3 has no such keys
+@pytest.fixture
+def store(monkeypatch):
+    """A bucket `lake`, and the storage that reaches it: nothing in the environment says where."""
+    for name in ("ENDPOINT_URL", "ENDPOINT_URL_S3", "REGION", "DEFAULT_REGION", "ALLOW_HTTP"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "x")
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        # All servers of a process share what is stored.
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=9).raise_for_status()
         requests.put(f"http://{host}:{port}/lake", timeout=9).raise_for_status()
-        folder = "s3a://lake/landing/100%/a#b"
-        for n, name in enumerate(names):
-            fs, path = storage.filesystem(f"{folder}/{name}.parquet")
-            pq.write_table(one(n), path, filesystem=fs)
-        found = {}
-        for file in storage.files(folder):
-            (batch,) = rows_of(file.uri, MONDAY, range(1), {"id": pa.int64()}, ())
-            found[file.name] = batch.column("id").to_pylist()
-        assert found == {f"{name}.parquet": [n] for n, name in enumerate(names)}
+        options = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true"}
+        yield Storage({**options, "AWS_REGION": "us-east-1"})
     finally:
         server.stop()
+
+
+def put(storage, uri, content):
+    fs, path = storage.filesystem(uri)
+    if isinstance(content, pa.Table):
+        pq.write_table(content, path, filesystem=fs)
+    else:
+        with fs.open_output_stream(path) as stream:
+            stream.write(content.encode())
+
+
+def test_every_name_in_an_object_store_is_taken_literally(store):
+    names = [n for n in NAMES if "\n" not in n]  # the stand-in for S3 has no such keys
+    folder = "s3a://lake/landing/100%/a#b"
+    for n, name in enumerate(names):
+        put(store, f"{folder}/{name}.parquet", one(n))
+    found = {}
+    for file in store.files(folder):
+        (batch,) = rows_of(file.uri, MONDAY, range(1), {"id": pa.int64()}, (), store)
+        found[file.name] = batch.column("id").to_pylist()
+    assert found == {f"{name}.parquet": [n] for n, name in enumerate(names)}
+
+
+def test_one_storage_reaches_a_store_through_every_client(store):
+    at = "s3://lake/silver/orders"
+    store.ensure_writable(at)
+    table = delta.create_table(
+        at, [("id", "bigint")], (), name="orders", description="", storage=store
+    )
+    put(store, f"{at}/batch=1/f.parquet", one(1, 2))
+    adds = delta.describe_files(at, "batch=1", table.schema(), (), store)
+    assert delta.commit(table, adds, [], {}) == 1
+    opened = delta.open_table(at, store)
+    assert delta.read(opened, store).column("id").to_pylist() == [1, 2]
+    assert delta.seal(opened, store) is not None
+    store.copy(f"{at}/batch=1", f"{at}/batch=2")
+    assert [name for name, _ in store.tree(at)] == ["batch=1/f.parquet", "batch=2/f.parquet"]
+    assert store.folders(at) == ["_delta_log", "batch=1", "batch=2"]
+    store.remove(f"{at}/batch=2")
+    assert store.folders(at) == ["_delta_log", "batch=1"]
+    store.remove(at)
+    assert delta.open_table(at, store) is None
+
+
+def test_a_bucket_that_does_not_exist_is_no_empty_folder(store):
+    assert store.tree("s3://lake/nothing") == []
+    with pytest.raises(StorageError, match="s3://laek/silver: the bucket does not exist"):
+        store.tree("s3://laek/silver")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
+def test_a_reader_on_workers_reaches_the_store_that_was_listed(sail, lake, store, kind):
+    """What the storage says goes with the rows' own reader to wherever the engine runs it."""
+    lake.define(bronze("feed", kind, ID if kind == "parquet" else column("id", required=True)))
+    contract = lake.parsed()["bronze.feed"]
+    away = Lake({**lake.zones, "landing": "s3://lake/landing"}, store)
+    content = {"parquet": one(1, 2), "csv": "id\n1\n2\n", "json": '{"id":"1"}\n{"id":"2"}\n'}
+    put(store, f"{away.landing('feed', MONDAY)}/f.{kind}", content[kind])
+    assert snapshot(store, away.zones["landing"], ["feed"])["feed"].keys() == {MONDAY}
+    found = landing.deliveries(contract, away, [MONDAY])
+    landing.inspect(contract, found, store)
+    rows = landing.read(sail.spark, contract, found, store).where("_records is null")
+    assert not found[0].error
+    assert sorted(int(r) for r in rows.toArrow().column("id").to_pylist()) == [1, 2]

@@ -55,8 +55,8 @@ def _environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def lake(home: Path) -> Lake:
     """A quarantine of many large records in two days; each breaks one rule, every 100th two."""
     settings = load_settings()
-    lake = Lake(settings.zones, settings.lake.storage_options)
-    if delta.open_table(lake.quarantine(TABLE)) is not None:
+    lake = Lake(settings.zones, settings.storage)
+    if delta.open_table(lake.quarantine(TABLE), lake.storage) is not None:
         return lake
     at = datetime(2026, 10, 7, tzinfo=UTC)
     schema = pa.schema([pa.field(n, delta.arrow_type(t)) for n, t in quarantine.COLUMNS])

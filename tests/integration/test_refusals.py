@@ -104,5 +104,11 @@ def test_a_specification_refuses_a_login_in_a_location(tmp_path: Path) -> None:
     assert "AWS_ENDPOINT_URL holds a login" in said and "hunter2" not in said
 
 
+def test_a_specification_refuses_a_storage_option_that_is_none(tmp_path: Path) -> None:
+    said = refusal(data_plane(spec(tmp_path, storage_options={"AWS_REGIO": VALUE})))
+    assert "AWS_REGIO is no storage option; known are AWS_REGION," in said
+    assert "hunter2" not in said
+
+
 def test_an_environment_that_does_not_exist() -> None:
     refusal(lakehouse("check", LAKEHOUSE_ENV="nowhere"))

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Storage
 
 
 @pytest.fixture
@@ -23,14 +24,14 @@ def table(tmp_path):
 
 
 def test_reads_rows_and_columns_wherever_the_lake_is(table):
-    assert sorted(delta.read(table)["rate"].to_pylist()) == [1, 2, 3]
-    some = delta.read(table, where=pc.field("place") == "x y", columns=["rate"])
+    assert sorted(delta.read(table, Storage())["rate"].to_pylist()) == [1, 2, 3]
+    some = delta.read(table, Storage(), where=pc.field("place") == "x y", columns=["rate"])
     assert sorted(some.to_pylist(), key=lambda r: r["rate"]) == [{"rate": 1}, {"rate": 3}]
 
 
 def test_no_thread_of_arrow_holds_a_python_object(table):
     """One that does, at the end of a process, ends it with SIGABRT instead of its exit code."""
-    inner = delta.dataset(table).filesystem.base_fs
+    inner = delta.dataset(table, Storage()).filesystem.base_fs
     assert isinstance(inner, pafs.LocalFileSystem)
 
 
@@ -59,6 +60,6 @@ def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypa
         return read(*args, **kwargs)
 
     monkeypatch.setattr(pq, "read_metadata", slow)
-    found = delta.describe_files(str(tmp_path), "batch=1", table.schema(), ())
+    found = delta.describe_files(str(tmp_path), "batch=1", table.schema(), (), Storage())
     assert [a.path for a in found] == [f"batch=1/{n}.parquet" for n in range(4)]
     assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]

@@ -35,7 +35,7 @@ from spark_jobs.contract.model import (
 )
 from spark_jobs.contract.rules import RULES
 from spark_jobs.lake import ledger
-from spark_jobs.report import Status
+from spark_jobs.report import STORAGE_OPTIONS, Status
 from tests import documents
 from tests.documents import PROJECT
 
@@ -282,6 +282,7 @@ def test_the_settings_page_knows_every_key_and_variable(reference):
         for key, _ in reference._leaves(yaml.safe_load(path.read_text()), ""):
             known = f"`{key}`" in text or f"`{key.rpartition('.')[0]}`" in text
             assert known, f"{path.name}: {key}"
+    assert set(STORAGE_OPTIONS) <= mentioned(text)
 
 
 def test_the_command_page_knows_every_command(reference):

@@ -94,9 +94,9 @@ def test_a_question_for_gaps_reads_only_what_it_needs_of_a_ledger(tmp_path: Path
     code = f"""
 from spark_jobs.lake import delta
 real = delta.read_files
-def read_files(table, paths, columns=None):
+def read_files(table, storage, paths, columns=None):
     print(*sorted(columns))
-    return real(table, paths, columns)
+    return real(table, storage, paths, columns)
 delta.read_files = read_files
 {RUN}"""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LAKEHOUSE")}

@@ -20,7 +20,7 @@ from spark_jobs.batch.landing import Delivery, inspect, parse_csv, parse_json
 from spark_jobs.batch.landing.json_lines import split
 from spark_jobs.batch.landing.parquet import rows_of
 from spark_jobs.batch.landing.text import Layout, Part, parsed
-from spark_jobs.lake.storage import files
+from spark_jobs.lake.storage import Storage
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
 
 COLUMNS = ("a", "b")
@@ -32,7 +32,7 @@ class Read:
     def __init__(self, path: Path, content: str | bytes, parse: Any, **layout: Any) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         shape = Layout(**({"columns": COLUMNS, "required": frozenset({"a"})} | layout))
-        batches = list(parsed(parse, Part(str(path), MONDAY), shape))
+        batches = list(parsed(parse, Part(str(path), MONDAY, Storage()), shape))
         *records, summary = [row for batch in batches for row in batch.to_pylist()]
         assert {r["_source_file"] for r in records} <= {path.name}
         assert all(r["_records"] is None for r in records), "one summary a part, and it is last"
@@ -346,7 +346,9 @@ def test_every_line_is_in_one_part_of_its_file(tmp_path, kind, size):
     rows = [
         row["a"]
         for start in range(0, end, size)
-        for batch in parsed(parse, Part(str(path), MONDAY, start, min(start + size, end)), layout)
+        for batch in parsed(
+            parse, Part(str(path), MONDAY, Storage(), start, min(start + size, end)), layout
+        )
         for row in batch.to_pylist()
         if row["_records"] is None
     ]
@@ -485,8 +487,8 @@ def inspected(tmp_path: Path, name: str, content: bytes | pa.Table) -> Delivery:
     lake = TinyLake(tmp_path)
     lake.define(bronze("feed", "parquet", column("id", "bigint", required=True), column("name")))
     path = lake.land("feed", MONDAY, name, content)
-    delivery = Delivery(MONDAY, files(str(path.parent)), expected=True)
-    inspect(lake.parsed()["bronze.feed"], [delivery])
+    delivery = Delivery(MONDAY, Storage().files(str(path.parent)), expected=True)
+    inspect(lake.parsed()["bronze.feed"], [delivery], Storage())
     return delivery
 
 
@@ -517,7 +519,7 @@ def test_damaged_pages_below_a_whole_footer_are_found(tmp_path):
     assert delivery.error == "", "the footer tells nothing"
     wanted = {"id": pa.int64(), "name": pa.string()}
     (s,) = delivery.slices
-    *_, told = rows_of(s.uri, MONDAY, range(s.first, s.end), wanted, ())
+    *_, told = rows_of(s.uri, MONDAY, range(s.first, s.end), wanted, (), Storage())
     (row,) = told.to_pylist()
     assert "f.parquet: a damaged Parquet file (" in row["_file_error"]
 

@@ -229,7 +229,7 @@ def test_marts_that_select_from_what_changed_run_along(contracts: Any) -> None:
 
 def test_listing_tells_versions_of_the_same_name_apart(settings: Settings) -> None:
     land(settings, "orders", "2026-10-05", "one")
-    before = snapshot(settings.zones["landing"], ["orders"])
+    before = snapshot(settings.storage, settings.zones["landing"], ["orders"])
     land(settings, "orders", "2026-10-05", "two")
-    assert snapshot(settings.zones["landing"], ["orders"]) != before
-    assert snapshot(settings.zones["landing"], ["nothing"]) == {"nothing": {}}
+    assert snapshot(settings.storage, settings.zones["landing"], ["orders"]) != before
+    assert snapshot(settings.storage, settings.zones["landing"], ["nothing"]) == {"nothing": {}}

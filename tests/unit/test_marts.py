@@ -43,6 +43,7 @@ from lakehouse.settings.references import Secret, SettingsError
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from spark_jobs.contract.model import load_contracts
 from spark_jobs.errors import InputError
+from spark_jobs.lake.storage import Storage
 
 PROJECT = Path(__file__).parents[2]
 MARTS = {
@@ -328,7 +329,7 @@ def test_only_the_project_s_own_files_decide_whether_it_has_changed(
 
 def test_a_missing_lake_table_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"silver.orders: .* Materialize silver/orders first"):
-        source_versions({"silver.orders": str(tmp_path / "silver" / "orders")})
+        source_versions({"silver.orders": str(tmp_path / "silver" / "orders")}, Storage())
 
 
 def test_a_build_survives_its_record() -> None:

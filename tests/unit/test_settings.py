@@ -305,6 +305,13 @@ def test_a_credential_is_refused_wherever_it_is_written_and_never_repeated(
     assert HUNTER not in str(caught.value)
 
 
+def test_a_storage_option_that_no_client_follows_is_refused(tmp_path: Path) -> None:
+    lake = {"root": "lake", "storage_options": {"AWS_REGIO": HUNTER}}
+    with pytest.raises(SettingsError, match="AWS_REGIO is no storage option; known are") as caught:
+        load_settings("local", folder=written(tmp_path, lake=lake))
+    assert HUNTER not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "value",
     [

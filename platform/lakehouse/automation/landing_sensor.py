@@ -133,7 +133,7 @@ def build_landing_sensor(
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         known = decode(context.cursor)
-        listed = snapshot(settings.zones["landing"], tables)
+        listed = snapshot(settings.storage, settings.zones["landing"], tables)
         present, strange = _existing(listed, schemes, settings)
         if strange:
             context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")

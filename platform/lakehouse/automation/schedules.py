@@ -170,7 +170,7 @@ def _gap_filler(
         if running is not None:
             return dg.SkipReason(f"{name} run {running.run_id} is {running.status.value.lower()}")
         at = context.scheduled_execution_time
-        delivered = snapshot(settings.zones["landing"], datasets)
+        delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
         days = horizon(settings.partitions, delivered, at)
         if days is None:
             return dg.SkipReason("nothing has been delivered yet")

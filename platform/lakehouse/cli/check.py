@@ -23,7 +23,7 @@ def check() -> None:
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)
-    promised = published(Lake(settings.zones, settings.lake.storage_options))
+    promised = published(Lake(settings.zones, settings.storage))
     problems = []
     for table, contract in contracts.items():
         try:

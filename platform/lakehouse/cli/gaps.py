@@ -62,11 +62,11 @@ def _find(
     from spark_jobs.lake.storage import Lake
 
     datasets = [c.source.dataset for c in contracts.values() if c.source]
-    delivered = snapshot(settings.zones["landing"], datasets)
+    delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
     days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:
         return None, []
-    lake = Lake(settings.zones, settings.lake.storage_options)
+    lake = Lake(settings.zones, settings.storage)
     newest = ledger.newest(lake)
     engine = EngineOnDemand(settings.engine.name, settings.engine.cores, settings.engine.memory)
     stale = stale_partitions(contracts, lake, newest, engine, list(contracts))

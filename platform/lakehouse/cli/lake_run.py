@@ -130,9 +130,8 @@ def _range(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, s
 def delivered_days(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[date, date]:
     """The days that are due, from the first to the newest; InputError if nothing is there yet."""
     datasets = [c.source.dataset for c in contracts.values() if c.source]
-    days = horizon(
-        settings.partitions, snapshot(settings.zones["landing"], datasets), datetime.now(UTC)
-    )
+    delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
+    days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:
         raise InputError(
             f"{settings.zones['landing']}: nothing has been delivered yet. Deliver files, or the"

@@ -140,4 +140,4 @@ def _contract(contracts: dict[str, Contract], table: str) -> Contract:
 
 
 def _lake(settings: Settings) -> Lake:
-    return Lake(settings.zones, settings.lake.storage_options)
+    return Lake(settings.zones, settings.storage)

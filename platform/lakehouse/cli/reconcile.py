@@ -37,7 +37,7 @@ def reconcile(tables: str, quick: bool) -> None:
     known = {name for c in contracts.values() for name in (c.table, c.layer, c.domain)}
     of_tables = [name for name in wanted if name in known or name not in schemas]
     chosen = select(contracts, of_tables) if wanted else list(contracts)
-    lake = Lake(settings.zones, settings.lake.storage_options)
+    lake = Lake(settings.zones, settings.storage)
     with Engine.start(settings.engine.name) as engine:
         findings = []
         for table in chosen:

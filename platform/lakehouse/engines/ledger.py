@@ -40,24 +40,24 @@ class LakeLedger:
 
     def history(self, table: str) -> list[dict[str, Any]]:
         from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake
+        from spark_jobs.lake.storage import Lake, Storage
 
-        return ledger.history(Lake(self.zones, self.storage_options), table).to_pylist()
+        return ledger.history(Lake(self.zones, Storage(self.storage_options)), table).to_pylist()
 
     def newest(self) -> list[dict[str, Any]]:
         from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake
+        from spark_jobs.lake.storage import Lake, Storage
 
-        return ledger.newest(Lake(self.zones, self.storage_options))
+        return ledger.newest(Lake(self.zones, Storage(self.storage_options)))
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: EngineName
     ) -> dict[str, dict[str, str]]:
         from spark_jobs.batch import stale
         from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake
+        from spark_jobs.lake.storage import Lake, Storage
 
-        lake = Lake(self.zones, self.storage_options)
+        lake = Lake(self.zones, Storage(self.storage_options))
         newest = ledger.newest(lake)
         with engine_kept_running():
             on_demand = EngineOnDemand(engine, self.cores, self.memory)

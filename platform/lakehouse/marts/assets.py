@@ -122,7 +122,8 @@ class _Builds:
         sources = {m: upstream_sources(self.manifest, m) for m in models}
         tables = sorted(set().union(*sources.values()))
         versions = source_versions(
-            {t: zones[t.split(".")[0]] + "/" + t.split(".")[1] for t in tables}
+            {t: zones[t.split(".")[0]] + "/" + t.split(".")[1] for t in tables},
+            self.settings.storage,
         )
         project = project_digest(self.settings.dbt_project)
         return {m: fingerprint(project, {t: versions[t] for t in s}) for m, s in sources.items()}

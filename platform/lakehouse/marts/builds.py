@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_jobs.errors import InputError, LakehouseError, StorageError
 from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Storage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -111,14 +112,14 @@ def is_prepared(settings: Settings) -> bool:
     return recorded.read_text() == project_digest(settings.dbt_project)
 
 
-def source_versions(locations: Mapping[str, str]) -> dict[str, str]:
+def source_versions(locations: Mapping[str, str], storage: Storage) -> dict[str, str]:
     """The present version of each lake table, as `id@version`.
 
     Raises InputError if one is missing: a mart never goes on without an input.
     """
     versions = {}
     for table, uri in locations.items():
-        opened = delta.open_table(uri)
+        opened = delta.open_table(uri, storage)
         if opened is None:
             raise InputError(
                 f"{table}: there is no table at {uri}, and marts select from it. Materialize"

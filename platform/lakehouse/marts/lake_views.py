@@ -35,6 +35,7 @@ from deltalake.exceptions import DeltaError
 from lakehouse.marts.messages import without_values
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Storage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -43,6 +44,7 @@ logger = AdapterLogger("Lake")
 
 ZONES = ("silver", "gold")
 FILE = "_lake_file"
+_LOCAL = Storage()  # DuckDB reads files of this machine only, see Plugin
 # Reader features under which a data file's rows are not simply the table's rows.
 READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 
@@ -82,7 +84,7 @@ class LakeTable:
         Raises StorageError if the log cannot be read or needs more than a Parquet reader.
         """
         if version is None:
-            table = delta.open_table(root)
+            table = delta.open_table(root, _LOCAL)
             if table is None:
                 return None
         else:

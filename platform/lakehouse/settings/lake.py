@@ -13,8 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.settings.names import bucket_name
 from lakehouse.settings.part import Part
-from spark_jobs import credentials
-from spark_jobs.report import ZONES
+from spark_jobs.report import ZONES, storage_options
 
 Zone = Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"]
 Role = Literal["raw", "processed", "curated"]
@@ -45,7 +44,7 @@ class LakeSettings(Part):
     @field_validator("storage_options")
     @classmethod
     def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
-        return dict(credentials.refused(options))
+        return storage_options(options)
 
     @model_validator(mode="after")
     def _one_of(self) -> LakeSettings:

@@ -8,7 +8,7 @@ environment's name; code asks for a setting.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,9 @@ from lakehouse.settings.part import Part
 from lakehouse.settings.references import SettingsError
 from lakehouse.settings.sample import SampleSettings
 from lakehouse.settings.warehouse import DuckDBWarehouse, RedshiftWarehouse
+
+if TYPE_CHECKING:
+    from spark_jobs.lake.storage import Storage
 
 
 class Settings(Part):
@@ -70,3 +73,10 @@ class Settings(Part):
     def zones(self) -> dict[str, str]:
         """The location of each zone: an absolute path or a URI."""
         return self.lake.locations(self.home)
+
+    @property
+    def storage(self) -> Storage:
+        """How the stores of the zones are reached."""
+        from spark_jobs.lake.storage import Storage  # with Arrow, which most commands do without
+
+        return Storage(self.lake.storage_options)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spark_jobs.lake.storage import Storage
 
 Snapshot = Mapping[str, Mapping[str, str]]
 """Dataset to partition to a digest of its files' names, sizes and versions."""
@@ -15,18 +19,16 @@ Snapshot = Mapping[str, Mapping[str, str]]
 DIGEST_BYTES = 4
 
 
-def snapshot(landing: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
+def snapshot(storage: Storage, landing: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
     """The present content of landing. One recursive listing per dataset: a listing per partition
     would be thousands of requests a day on S3. Unfinished files (`.` or `_` first) are left out.
     """
     import pyarrow.fs as pafs
 
-    from spark_jobs.lake.storage import below
-
-    below(landing)  # a file in its place is no landing in which nothing lies
+    storage.below(landing)  # a file in its place is no landing in which nothing lies
     found: dict[str, dict[str, str]] = {}
     for dataset in datasets:
-        listed, root = below(f"{landing.rstrip('/')}/{dataset}", recursive=True)
+        listed, root = storage.below(f"{landing.rstrip('/')}/{dataset}", recursive=True)
         files: dict[str, list[str]] = {}
         for info in listed:
             relative = info.path.removeprefix(root.rstrip("/") + "/")

@@ -17,7 +17,7 @@ from spark_jobs.batch.landing.rows import READER_COLUMNS
 from spark_jobs.batch.landing.text import read_text
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError, SchemaError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import File, Storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 
-def inspect(contract: Contract, deliveries: list[Delivery]) -> None:
+def inspect(contract: Contract, deliveries: list[Delivery], storage: Storage) -> None:
     """Opens each file's footer or header; notes drift and the error that fails the partition."""
 
     def look(
-        of: tuple[Delivery, storage.File],
+        of: tuple[Delivery, File],
     ) -> tuple[list[Slice], list[str] | None] | InputError:
         try:
-            return _opened(contract, *of)
+            return _opened(contract, *of, storage)
         except InputError as error:
             return error
 
@@ -62,18 +62,20 @@ def inspect(contract: Contract, deliveries: list[Delivery]) -> None:
 
 
 def _opened(
-    contract: Contract, delivery: Delivery, file: storage.File
+    contract: Contract, delivery: Delivery, file: File, storage: Storage
 ) -> tuple[list[Slice], list[str] | None]:
     """What one look into a file tells: its slices, if it has any, and its columns, if it says."""
     kind = contract.delivered.format
     if kind == "json" or (file.size == 0 and kind == "csv"):
         return [], None
     if kind == "parquet":
-        return footer(contract, file, delivery.partition)
-    return [], header(contract, file, delivery.partition)
+        return footer(contract, file, delivery.partition, storage)
+    return [], header(contract, file, delivery.partition, storage)
 
 
-def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:
+def read(
+    spark: SparkSession, contract: Contract, deliveries: list[Delivery], storage: Storage
+) -> DataFrame:
     """Rows of all files: the contract's columns and READER_COLUMNS.
 
     The files must have been inspected. Shape: one row per record, and for text files one summary
@@ -81,5 +83,6 @@ def read(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) ->
     """
     kind = contract.delivered.format
     if kind == "parquet":
-        return read_parquet(spark, contract, deliveries)
-    return read_text(spark, contract, deliveries, {"csv": parse_csv, "json": parse_json}[kind])
+        return read_parquet(spark, contract, deliveries, storage)
+    parse = {"csv": parse_csv, "json": parse_json}[kind]
+    return read_text(spark, contract, deliveries, storage, parse)

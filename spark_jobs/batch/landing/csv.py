@@ -11,6 +11,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +23,13 @@ from spark_jobs.batch.landing.rows import batch_of, unparsable
 from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, blocks, in_turn
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import File, Storage
 
 
-def header(contract: Contract, file: storage.File, partition: str) -> list[str]:
+def header(contract: Contract, file: File, partition: str, storage: Storage) -> list[str]:
     """The columns of a file, in its order. Raises InputError if the file does not say them."""
     layout = Layout.of(contract)
-    return _opened(Part(file.uri, partition), layout)[0] or list(layout.columns)
+    return _opened(Part(file.uri, partition, storage), layout)[0] or list(layout.columns)
 
 
 def parse_csv(part: Part, layout: Layout, found: Found) -> Batches:
@@ -81,9 +82,8 @@ def first_fields(part: Part, layout: Layout) -> list[str]:
 def _opened(part: Part, layout: Layout) -> tuple[list[str], Iterator[bytes]]:
     """The columns of a file, and the text below them of its first part; no columns if there is
     nothing in it."""
-    text = blocks(
-        Part(part.uri, part.partition, 0, None if part.start else part.end), layout.encoding
-    )
+    first_part = replace(part, start=0, end=None if part.start else part.end)
+    text = blocks(first_part, layout.encoding)
     if not layout.header:
         return list(layout.columns), text
     first, rest = first_record(text, layout, part.uri)

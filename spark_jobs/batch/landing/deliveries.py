@@ -67,7 +67,7 @@ def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]
 
     def listed(partition: str) -> Delivery:
         folder = lake.landing(dataset, partition)
-        files, folders = storage.listing(folder)
+        files, folders = lake.storage.listing(folder)
         delivery = Delivery(partition, files, expected(contract, partition))
         if folders:
             delivery.error = (

@@ -25,8 +25,8 @@ from spark_jobs.batch.landing.text import short
 from spark_jobs.batch.landing.values import as_text, record, same
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
-from spark_jobs.lake import storage
 from spark_jobs.lake.delta import arrow_type
+from spark_jobs.lake.storage import File, Storage
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -36,7 +36,9 @@ _SLICE_BYTES = 256 << 20  # of pages, decompressed: what one task reads
 _AS_TEXT = "_as_text_{}"
 
 
-def footer(contract: Contract, file: storage.File, partition: str) -> tuple[list[Slice], list[str]]:
+def footer(
+    contract: Contract, file: File, partition: str, storage: Storage
+) -> tuple[list[Slice], list[str]]:
     """The row groups of a file in slices of one task each, and the names of its columns."""
     fs, path = storage.filesystem(file.uri)
     try:
@@ -70,7 +72,9 @@ def footer(contract: Contract, file: storage.File, partition: str) -> tuple[list
     return slices, found.names
 
 
-def read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Delivery]) -> DataFrame:
+def read_parquet(
+    spark: SparkSession, contract: Contract, deliveries: list[Delivery], storage: Storage
+) -> DataFrame:
     """The rows of the slices that `footer` found; those of another type are converted, or leave."""
     slices = [s for d in deliveries for s in d.slices]
     if not slices:
@@ -81,7 +85,8 @@ def read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Deliv
     def read_slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for uri, partition, first, end in zip(*(c.to_pylist() for c in batch), strict=True):
-                yield from rows_of(uri, partition, range(first, end), wanted, texts)
+                groups = range(first, end)
+                yield from rows_of(uri, partition, groups, wanted, texts, storage)
 
     listed = [(s.uri, s.partition, s.first, s.end) for s in slices]
     frame = spark.createDataFrame(listed, "uri string, partition string, first int, end int")
@@ -91,7 +96,12 @@ def read_parquet(spark: SparkSession, contract: Contract, deliveries: list[Deliv
 
 
 def rows_of(
-    uri: str, partition: str, groups: range, wanted: dict[str, pa.DataType], texts: tuple[str, ...]
+    uri: str,
+    partition: str,
+    groups: range,
+    wanted: dict[str, pa.DataType],
+    texts: tuple[str, ...],
+    storage: Storage,
 ) -> Iterator[pa.RecordBatch]:
     """Batches of some row groups of a file. A file that cannot be read to its end closes with a row
     that says so in `_file_error`."""

@@ -24,7 +24,7 @@ from spark_jobs.batch.landing.deliveries import Delivery
 from spark_jobs.batch.landing.rows import empty, schema, spread, summary
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError
-from spark_jobs.lake import storage
+from spark_jobs.lake.storage import Storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,10 +69,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Part:
-    """The lines of a file that begin in a range of its bytes; all of them where `end` is None."""
+    """The lines of a file that begin in a range of its bytes; all of them where `end` is None.
+    `storage` is how its store is reached."""
 
     uri: str
     partition: str
+    storage: Storage
     start: int = 0
     end: int | None = None
 
@@ -82,7 +84,7 @@ _Piece = TypeVar("_Piece")
 _Done = TypeVar("_Done")
 
 
-def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
+def parts(contract: Contract, delivery: Delivery, storage: Storage) -> Iterator[Part]:
     """The parts of a delivery's files that may be read on their own. Where a record may hold line
     ends, or a line end is more than one byte, nobody knows where one begins: a file is one part."""
     source = contract.delivered
@@ -90,9 +92,10 @@ def parts(contract: Contract, delivery: Delivery) -> Iterator[Part]:
     for file in delivery.files:
         if lines and "\n".encode(source.encoding) == b"\n" and file.size > SPLIT:
             for start in range(0, file.size, SPLIT):
-                yield Part(file.uri, delivery.partition, start, min(start + SPLIT, file.size))
+                end = min(start + SPLIT, file.size)
+                yield Part(file.uri, delivery.partition, storage, start, end)
         else:
-            yield Part(file.uri, delivery.partition)
+            yield Part(file.uri, delivery.partition, storage)
 
 
 def blocks(part: Part, encoding: str = "utf-8") -> Iterator[bytes]:
@@ -176,7 +179,7 @@ def _decoded(part: Part, encoding: str) -> Iterator[bytes]:
 
 
 def _bytes(part: Part) -> Iterator[bytes]:
-    fs, path = storage.filesystem(part.uri)
+    fs, path = part.storage.filesystem(part.uri)
     with fs.open_input_file(path) as file:
         left = file.size() if part.end is None else part.end
         if part.start:
@@ -290,10 +293,14 @@ def parsed(parse: Parse, part: Part, layout: Layout) -> Batches:
 
 
 def read_text(
-    spark: SparkSession, contract: Contract, deliveries: list[Delivery], parse: Parse
+    spark: SparkSession,
+    contract: Contract,
+    deliveries: list[Delivery],
+    storage: Storage,
+    parse: Parse,
 ) -> DataFrame:
     """Rows of all files."""
-    listed = [p for d in deliveries for p in parts(contract, d)]
+    listed = [p for d in deliveries for p in parts(contract, d, storage)]
     if not listed:
         return empty(spark, contract)
     layout = Layout.of(contract)
@@ -301,7 +308,7 @@ def read_text(
     def parse_files(batches: Batches) -> Batches:
         for batch in batches:
             for row in batch.to_pylist():
-                yield from parsed(parse, Part(**row), layout)
+                yield from parsed(parse, Part(**row, storage=storage), layout)
 
     rows = [(p.uri, p.partition, p.start, p.end) for p in listed]
     paths = spark.createDataFrame(rows, "uri string, partition string, start bigint, end bigint")
