@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import tenacity
@@ -47,6 +47,7 @@ from spark_jobs.errors import (
     happened_in,
 )
 from spark_jobs.lake import delta, ledger, storage
+from spark_jobs.lake.row import LedgerRow, newest_batches, rows_of
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
 from spark_jobs.window import WHOLE
 
@@ -164,9 +165,7 @@ class _Run:
             self.upstream = inputs.upstream(contract, self.contracts, lake)
             self.history = self._history()
             # The code that made the newest record made a promise that has been recorded.
-            self.known = bool(self.history) and (
-                self.history[-1]["transform_version"] == self.version
-            )
+            self.known = bool(self.history) and (self.history[-1].transform_version == self.version)
             if not self.known:
                 compatibility.ensure_compatible(
                     compatibility.published(lake).get(contract.table), contract
@@ -207,20 +206,20 @@ class _Run:
         report = self._table_report(target, result)
         if any(p.status != "unchanged" for p in report.partitions):
             with self._timed("ledger"):
-                ledger.append(lake, ledger.records(report, self.started_at))
+                ledger.append(lake, rows_of(report, self.started_at))
         return report
 
-    def _history(self) -> list[dict[str, Any]]:
+    def _history(self) -> list[LedgerRow]:
         """What the ledger says of this table. A run that died between its data commit and its
         ledger row is recorded first: the commit carries the row."""
         lake, name = self.lake, self.contract.table
         self.existing = delta.open_table(lake.table(name), dict(lake.storage_options))
-        history = ledger.history(lake, name).to_pylist()
+        history = ledger.history(lake, name)
         missing = ledger.unrecorded(self.existing, history) if self.existing else []
         if not missing:
             return history
         ledger.append(lake, missing)
-        return ledger.history(lake, name).to_pylist()
+        return ledger.history(lake, name)
 
     def _fail_evaluating(
         self, error: PySparkException, to: publish.Target, folder: str, todo: list[str]
@@ -303,7 +302,7 @@ class _Run:
     def _plan(self) -> list[str]:
         """The partitions whose input, code or looked-up rows changed since they last succeeded;
         settles the others."""
-        newest = {r["partition"]: r for r in self.history}
+        newest = {row.partition: row for row in self.history}
         if self.contract.source:
             found = landing.deliveries(self.contract, self.lake, self.partitions)
             self.deliveries = {d.partition: d for d in found}
@@ -316,14 +315,10 @@ class _Run:
                 self.contracts, self.upstream, self.version, p, delivered
             )
             last = newest.get(p)
-            same = (
-                last is not None
-                and last["status"] != "failed"
-                and last["fingerprint"] == self.fingerprints[p]
-                and p not in self.stale
-            )
-            if last is not None and same and self.existing and not self.spec.force:
-                counts = Counts(read=last["read"], unchanged=last["read"])
+            fresh = last is not None and not last.failed
+            same = fresh and last.fingerprint == self.fingerprints[p] and p not in self.stale
+            if same and self.existing and not self.spec.force:
+                counts = Counts(read=last.read, unchanged=last.read)
                 self._settle(p, "unchanged", counts=counts)
             elif p not in self.done:
                 todo.append(p)
@@ -359,8 +354,7 @@ class _Run:
                     f" {source} for {names} first, or mend what failed there.",
                 )
             elif (
-                all(states[w]["status"] == "empty" for w in due)
-                or self.contract.grain == "aggregate"
+                all(states[w].status == "empty" for w in due) or self.contract.grain == "aggregate"
             ):
                 self.may_be_empty.add(p)
 
@@ -472,7 +466,7 @@ class _Run:
     @property
     def newest(self) -> dict[str, str]:
         """The newest published batch of each partition."""
-        return {r["partition"]: r["batch_id"] for r in self.history if r["status"] != "failed"}
+        return newest_batches(self.history)
 
     def _have_moved(self, todo: list[str]) -> bool:
         """Whether records of the driving table have come to these partitions from others."""
@@ -480,8 +474,7 @@ class _Run:
         return any(
             self.arrived.revivals.get((source.table, key))
             or any(
-                b["updated"] or b["deleted"]
-                for b in self.arrived.batches.get((source.table, key), ())
+                b.updated or b.deleted for b in self.arrived.batches.get((source.table, key), ())
             )
             for p in todo
             for key in window.inside(p, source.partitioning)
@@ -517,11 +510,11 @@ class _Run:
         counted = self._with_origin(frame, has_input=True) if has_input else frame
         return frame, inputs.rows_by_partition(counted, has_origin=has_input)
 
-    def _replacing(self, todo: list[str]) -> list[Mapping[str, Any]]:
+    def _replacing(self, todo: list[str]) -> list[LedgerRow]:
         """The batches of the driving table that replaced rows since these partitions were last
         computed: what stood there before has to be looked at too."""
         source = self.upstream[self.contract.inputs[0].table].contract
-        computed = {r["partition"]: r for r in self.history if r["status"] != "failed"}
+        computed = {row.partition: row for row in self.history if not row.failed}
         if not computed:  # there is nothing yet that could be out of date
             return []
         out = []
@@ -532,10 +525,9 @@ class _Run:
                 enumerate(self.arrived.batches.get((source.table, key), ())) for key in inside
             )
             for nth, batch in itertools.chain.from_iterable(arrived):
-                gone = batch["withdrawn"] or batch["revived"]
-                replaced = gone or batch["updated"] or batch["deleted"] if source.keyed else nth
-                done = batch["started_at"] + timedelta(seconds=batch["seconds"])
-                if replaced and not (last and last["started_at"] > done):
+                gone = batch.withdrawn or batch.revived
+                replaced = gone or batch.updated or batch.deleted if source.keyed else nth
+                if replaced and not (last and last.started_at > batch.done_at):
                     out.append(batch)
         return out
 
@@ -596,6 +588,8 @@ class _Run:
         first, each against those before it that pass."""
         closed: list[str] = []
         verdicts: dict[str, tuple[Counts, list[Check]]] = {}
+        reads = [(row.partition, row.read) for row in self.history]
+        reads += [(p, self._read_counts.get(p, 0)) for p in todo]
         for p in todo:
             counts = staged.counts[p].model_copy(update={"read": self._read_counts.get(p, 0)})
             delivery = self.deliveries.get(p)
@@ -611,7 +605,7 @@ class _Run:
                 staged,
                 counts,
                 rows_due=p not in self.may_be_empty,
-                earlier=ledger.earlier_reads(self._earlier(p, todo), p),
+                earlier=ledger.earlier_reads(reads, p),
                 drift=drift,
                 altered=p in self._altered,
             )
@@ -637,10 +631,6 @@ class _Run:
                     revived_in=sorted(staged.revived_in.get(p, ())),
                 )
         return closed
-
-    def _earlier(self, partition: str, todo: list[str]) -> list[dict[str, Any]]:
-        ours = [{"partition": p, "read": self._read_counts.get(p, 0)} for p in todo]
-        return [*self.history, *ours]
 
     # -- publish -------------------------------------------------------------------------------
 
@@ -680,7 +670,7 @@ class _Run:
         if not self.known:
             compatibility.record(self.lake, self.contract)
         counts = sum((staged.counts[p] for p in todo), Counts())
-        rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
+        rows = rows_of(self._table_report(to, publish.Published()), self.started_at)
         metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
         slices = [] if self.touched is None else self.touched.column(0).to_pylist()
         if self.contract.keyed:

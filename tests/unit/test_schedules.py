@@ -18,6 +18,7 @@ from lakehouse.settings.model import PartitionSettings, Settings, load_settings
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.window import ranges
 from tests.fake_plane import AnyPlane, FakePlane
+from tests.fake_plane import recorded as done
 
 PROJECT = Path(__file__).parents[2]
 AT = datetime(2026, 10, 8, 2, tzinfo=UTC)
@@ -167,11 +168,6 @@ def test_a_tick_beyond_the_settled_end_is_skipped(
 
 
 # -- gaps ------------------------------------------------------------------------------------
-
-
-def done(table: str, partition: str, status: str = "published", **more: Any) -> dict[str, Any]:
-    row = {"table": table, "partition": partition, "status": status, "error": "", "checks": "[]"}
-    return {**row, "transform_version": "v1", **more}
 
 
 def some(contracts: dict[str, Contract], *tables: str) -> dict[str, Contract]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import dagster as dg
 from dagster._core.event_api import RunStatusChangeEventType
@@ -35,6 +34,7 @@ from lakehouse.local.instance import PROCESS_TAG
 from lakehouse.partitions import range_tags, run_range
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import Window, windows
 
 NAME = "follow_up_sensor"
@@ -82,7 +82,7 @@ def follow_ups(
     run: Ended,
     contracts: Mapping[str, Contract],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
-    history: Callable[[str], list[dict[str, Any]]],
+    history: Callable[[str], list[LedgerRow]],
 ) -> Iterator[FollowUp]:
     """Everything that a run leaves to do. `history` reads a table's rows of the ledger."""
     if run.failed and run.skipped:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
@@ -24,6 +23,7 @@ from lakehouse.partitions import partitions_def, range_tags
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import FORMATS, Scheme, Window, inside, named, ranges
 
 GAP_TAG = "lakehouse/gap_fill"
@@ -48,7 +48,7 @@ def newest_complete(scheme: Scheme, at: datetime) -> str:
 def waiting(
     contracts: Mapping[str, Contract],
     partition: str,
-    history: Callable[[str], Iterable[Mapping[str, Any]]],
+    history: Callable[[str], Iterable[LedgerRow]],
 ) -> dict[str, list[str]]:
     """The tables of a partition's scheme that are made of finer windows of which some are not
     published yet, with those. `history` reads a table's rows of the ledger."""
@@ -60,7 +60,7 @@ def waiting(
         if driving.partitioning in (None, contract.partitioning):
             continue
         rows = history(driving.table)
-        published = {row["partition"] for row in rows if row["status"] != "failed"}
+        published = {row.partition for row in rows if not row.failed}
         missing = [w for w in inside(partition, driving.partitioning) if w not in published]
         if missing:
             out[contract.table] = missing
