@@ -89,8 +89,7 @@ def of_arrow(rows: pa.Table, kind: type[R]) -> list[R]:
         elif None in values:
             values = [_or_absent(v, str(f.type)) for v in values]
         columns.append(values)
-    names = [f.name for f in fields(kind)]
-    return [kind(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return list(map(kind, *columns))
 
 
 def unrecorded(table: DeltaTable, recorded: list[LedgerRow]) -> list[LedgerRow]:

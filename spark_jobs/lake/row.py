@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from spark_jobs.report import Check, Counts, Status, TableReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PartitionState:
     """What there is to know of a partition without what was counted and checked.
 
@@ -41,7 +41,7 @@ class PartitionState:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class LedgerRow(PartitionState):
     """All of a row. `seconds` is how long the run's steps took, `revived_in` are other partitions of
     the table into which records came back, `checks` those that failed, as JSON; the counts are those
