@@ -225,7 +225,7 @@ class _Run:
         if contract.inputs and any(staged.outcome.counts[p].quarantined for p in partitions):
             source = self.plan.upstream[contract.inputs[0].table]
             whole = inputs.whole_records(spark, contract, source, partitions)
-        self.sample += quarantine.write(
+        gone = quarantine.write(
             spark,
             contract,
             self.lake,
@@ -237,6 +237,7 @@ class _Run:
             moved=staged.rows.moved,
             changed=self.plan.stale,
         )
+        self.sample.extend(gone)
 
     def _publish(self, batch: Batch, staged: StagedBatch) -> publish.Published:
         contract, to, todo = self.contract, batch.to, batch.partitions
