@@ -122,14 +122,11 @@ def plan(
         for p, error in refused.items()
     } | same
     todo = [p for p in partitions if p not in settled]
-    landing.inspect(contract, [deliveries[p] for p in todo if p in deliveries])
-    for p in [p for p in todo if p in deliveries]:
-        if error := deliveries[p].error:
-            settled[p] = PartitionReport(
-                partition=p, status="failed", error=error, fingerprint=fingerprints[p]
-            )
-        elif not deliveries[p].files:
-            may_be_empty.add(p)
+    unreadable, undelivered = _inspected(contract, [deliveries[p] for p in todo if p in deliveries])
+    for p, error in unreadable.items():
+        settled[p] = PartitionReport(
+            partition=p, status="failed", error=error, fingerprint=fingerprints[p]
+        )
     return Plan(
         partitions=tuple(partitions),
         started_at=started_at,
@@ -144,7 +141,7 @@ def plan(
         fingerprints=fingerprints,
         settled=settled,
         todo=tuple(p for p in todo if p not in settled),
-        may_be_empty=frozenset(may_be_empty),
+        may_be_empty=frozenset(may_be_empty | undelivered),
     )
 
 
@@ -173,6 +170,15 @@ def _same(
                 partition=p, status="unchanged", counts=counts, fingerprint=fingerprint
             )
     return out
+
+
+def _inspected(
+    contract: Contract, deliveries: list[landing.Delivery]
+) -> tuple[dict[str, str], set[str]]:
+    """Why some deliveries cannot be read, by partition, and the partitions without files."""
+    landing.inspect(contract, deliveries)
+    unreadable = {d.partition: d.error for d in deliveries if d.error}
+    return unreadable, {d.partition for d in deliveries if not d.error and not d.files}
 
 
 def _inputs_there(

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from spark_jobs.batch import inputs
-from spark_jobs.contract.model import HISTORY_COLUMNS, Contract
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.validity import HISTORY_COLUMNS
 from spark_jobs.errors import SchemaError
 from spark_jobs.window import WHOLE
 
