@@ -21,7 +21,6 @@ from spark_jobs.batch.transform import module_of, transformed
 from spark_jobs.contract import compatibility
 from spark_jobs.contract.location import contracts_at
 from spark_jobs.contract.model import Contract
-from spark_jobs.engines.session import Engine
 from spark_jobs.errors import (
     ConflictError,
     ContractError,
@@ -43,7 +42,7 @@ _EVALUATING = ("audit", "count")
 
 def run_table(
     spec: RunSpec,
-    engine: Engine,
+    engine: lookups.HasSession,
     contracts: dict[str, Contract] | None = None,
     lake: storage.Lake | None = None,
 ) -> TableReport:
@@ -89,7 +88,7 @@ class _Run:
     rows that were quarantined."""
 
     spec: RunSpec
-    engine: Engine
+    engine: lookups.HasSession
     contract: Contract
     lake: storage.Lake
     plan: Plan

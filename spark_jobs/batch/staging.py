@@ -25,6 +25,7 @@ from spark_jobs.batch.plan import Plan
 from spark_jobs.batch.reading import Read
 from spark_jobs.batch.steps import Steps
 from spark_jobs.contract.model import Contract
+from spark_jobs.contract.rules import Reference
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
@@ -116,9 +117,8 @@ def _audited(
     spark: SparkSession, contract: Contract, plan: Plan, frame: DataFrame, types: StructType
 ) -> DataFrame:
     references = {
-        r.name: inputs.reference_keys(spark, plan.upstream[r.spec.table], r.spec.column)
-        for r in contract.rules
-        if r.kind == "reference"
+        rule.name: inputs.reference_keys(spark, plan.upstream[refers.table], refers.column)
+        for rule, refers in contract.rules_of(Reference)
     }
     lookups.ensure_evaluable(contract, plan.upstream, frame)
     return audit.audited(contract, frame, types, references)

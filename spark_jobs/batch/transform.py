@@ -61,8 +61,7 @@ def transformed(
             arguments[name] = inputs.lookup(spark, upstream[other.table], columns)
         frame = module.transform(**arguments)
     if contract.layer == "bronze":
-        assert contract.source is not None
-        return frame.withColumn("_source_system", F.lit(contract.source.system)).withColumn(
+        return frame.withColumn("_source_system", F.lit(contract.delivered.system)).withColumn(
             "_run_ts", F.lit(started_at)
         )
     _check_columns(contract, frame)
