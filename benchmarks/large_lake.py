@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -23,7 +22,9 @@ from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.lake import ledger
 from spark_jobs.lake.delta import arrow_type
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
+from spark_jobs.report import Check, Counts
 from spark_jobs.window import Scheme
 
 START = dt.date(2025, 10, 27)
@@ -87,49 +88,46 @@ class LargeLake:
             (folder / "part-0").write_text("x")
 
     def _ledger(self, contracts: dict[str, Contract], versions: dict[str, str]) -> None:
-        rows = sorted(self._records(contracts, versions), key=lambda row: row["started_at"])
+        rows = sorted(self._records(contracts, versions), key=lambda row: row.started_at)
         size = -(-len(rows) // _COMMITS)
         for first in range(0, len(rows), size):
             write_deltalake(
                 self.lake.ledger("batches"),
-                pa.Table.from_pylist(rows[first : first + size], schema=ledger.SCHEMA),
+                ledger.to_arrow(rows[first : first + size]),
                 mode="append",
                 partition_by=["table"],
             )
 
     def _records(
         self, contracts: dict[str, Contract], versions: dict[str, str]
-    ) -> Iterator[dict[str, Any]]:
-        checks = json.dumps(
-            [{"name": f"rule_{i}", "passed": False, "failing": i} for i in range(4)]
-        )
+    ) -> Iterator[LedgerRow]:
+        failed = [Check(name=f"rule_{i}", passed=False, failing_rows=i) for i in range(4)]
+        checks = json.dumps([c.model_dump() for c in failed])
+        counts = Counts(read=1000, inserted=990, quarantined=10)
         for name, contract in contracts.items():
             version = transform_version(contract)
             inputs = json.dumps({n: versions[n] for n in contract.lookups})
             for i, partition in enumerate(self.partitions(contract.partitioning)):
                 day = START + dt.timedelta(i // 24 if contract.partitioning == "hourly" else i)
-                yield {
-                    **dict.fromkeys(ledger.SCHEMA.names, 0),
-                    "table": name,
-                    "partition": partition,
-                    "run_id": f"run-{i}",
-                    "batch_id": f"{name}-{i}",
-                    "status": "published",
-                    "started_at": dt.datetime.combine(day, dt.time(i % 24), dt.UTC),
-                    "seconds": 1.5,
-                    "engine": "sail",
-                    "contract_version": contract.version,
-                    "transform_version": version,
-                    "fingerprint": f"{i:032x}",
-                    "delta_version": i,
-                    "revived_in": [],
-                    "inputs": inputs,
-                    "read": 1000,
-                    "inserted": 990,
-                    "quarantined": 10,
-                    "checks": checks,
-                    "error": None,
-                }
+                yield LedgerRow(
+                    table=name,
+                    partition=partition,
+                    run_id=f"run-{i}",
+                    batch_id=f"{name}-{i}",
+                    status="published",
+                    started_at=dt.datetime.combine(day, dt.time(i % 24), dt.UTC),
+                    seconds=1.5,
+                    engine="sail",
+                    contract_version=contract.version,
+                    transform_version=version,
+                    fingerprint=f"{i:032x}",
+                    delta_version=i,
+                    revived_in=(),
+                    inputs=inputs,
+                    checks=checks,
+                    error="",
+                    **counts.model_dump(),
+                )
 
     def _quarantine(self, contract: Contract) -> None:
         days, at = self.partitions("daily"), dt.datetime(2026, 10, 1, tzinfo=dt.UTC)

@@ -22,6 +22,7 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.contract.validity import HISTORY_COLUMNS
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.row import newest_batches
 from spark_jobs.lake.storage import Lake
 from spark_jobs.report import RunSpec
 from spark_jobs.run import run_table
@@ -45,8 +46,8 @@ def differences(
 
     Days whose newest run failed are left out: their rows are those of the version before.
     """
-    newest = {r["partition"]: r for r in ledger.history(lake, contract.table).to_pylist()}
-    good = sorted(p for p, row in newest.items() if row["status"] != "failed")
+    newest = ledger.latest(lake, contract.table)
+    good = sorted(p for p, row in newest.items() if not row.failed)
     if not good or delta.open_table(lake.table(contract.table), lake.storage) is None:
         return []
     with tempfile.TemporaryDirectory(prefix="lakehouse-recompute-") as folder:
@@ -82,8 +83,8 @@ def _aside(lake: Lake, contract: Contract, folder: str) -> Lake:
     others = {t: lake.table(t) for t in contract.upstream}
     aside = Lake({**lake.zones, **own}, lake.storage, others)
     rows = ledger.of_tables(lake, list(dict.fromkeys(contract.upstream)))
-    for table in {row["table"] for row in rows}:
-        ledger.append(aside, [{"checks": "", "error": ""} | r for r in rows if r["table"] == table])
+    for table in {row.table for row in rows}:
+        ledger.append(aside, [r for r in rows if r.table == table])
     return aside
 
 
@@ -133,7 +134,8 @@ def _of_superseded(
     same = [*contract.key, contract.sequence, "_row_hash", "_partition"]
     frames: list[DataFrame | None] = []
     for lake_ in (lake, aside):
-        rows = superseded.records(spark, contract, lake_, _newest(lake_, contract), present_)
+        newest = newest_batches(ledger.history(lake_, contract.table))
+        rows = superseded.records(spark, contract, lake_, newest, present_)
         table = present(spark, lake_.table(contract.table), lake_)
         if rows is None or table is None:
             frames.append(None)
@@ -147,12 +149,6 @@ def _of_superseded(
         return
     ours, anew = (some.limit(0) if f is None else f for f in frames)
     yield from _unequal(contract.table, "superseded records", ours, anew, "_partition")
-
-
-def _newest(lake: Lake, contract: Contract) -> dict[str, str]:
-    """The newest published batch of each partition."""
-    rows = ledger.history(lake, contract.table).to_pylist()
-    return {r["partition"]: r["batch_id"] for r in rows if r["status"] != "failed"}
 
 
 def _of_quarantine(

@@ -6,71 +6,38 @@ of the steps.
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from spark_jobs import quoting, window
-from spark_jobs.batch import (
-    audit,
-    gate,
-    inputs,
-    landing,
-    lookups,
-    publish,
-    quarantine,
-    resolution,
-    superseded,
-)
-from spark_jobs.batch.arrivals import Arrivals
+from spark_jobs.batch import gate, inputs, lookups, publish, quarantine, reading, superseded
+from spark_jobs.batch.judging import judged
+from spark_jobs.batch.plan import Plan, partitions_of, plan
+from spark_jobs.batch.staging import Batch, StagedBatch, stage
+from spark_jobs.batch.steps import Steps
+from spark_jobs.batch.transform import module_of, transformed
 from spark_jobs.contract import compatibility
 from spark_jobs.contract.location import contracts_at
-from spark_jobs.contract.model import Contract, place
-from spark_jobs.contract.rules import Reference
-from spark_jobs.contract.validity import HISTORY_COLUMNS
-from spark_jobs.contract.versions import transform_version
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import (
     ConflictError,
     ContractError,
     EngineError,
-    InputError,
     LakehouseError,
-    SchemaError,
     happened_in,
 )
 from spark_jobs.lake import delta, ledger, storage
-from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
-from spark_jobs.window import WHOLE
+from spark_jobs.lake.row import rows_of
+from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.errors import PySparkException
-    from pyspark.sql import Column, DataFrame
 
-_OPTIONAL = ("_input", "_arrival_date", "_filtered", "_rows")
 _ATTEMPTS = 6
 # The steps in which plans, analysed before, meet rows.
 _EVALUATING = ("audit", "count")
-_COLUMNS_TRIED = 100
-
-
-def _module(contract: Contract) -> Any:
-    """The module of the table's transform; None for bronze, which is delivered as is."""
-    name = f"spark_jobs.tables.{contract.layer}.{contract.name}"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if contract.layer != "bronze" or error.name is None or not name.startswith(error.name):
-            raise
-        return None
 
 
 def run_table(
@@ -88,13 +55,13 @@ def run_table(
     """
     if contracts is None:
         reached = storage.Storage(spec.storage_options)
-        with contracts_at(spec.contracts, spec.contracts_sha256, reached) as found:
-            return run_table(spec, engine, found, lake)
+        with contracts_at(spec.contracts, spec.contracts_sha256, reached) as read:
+            return run_table(spec, engine, read, lake)
     if spec.table not in contracts:
         known = ", ".join(contracts)
         raise ContractError(f"{spec.contracts}: no contract for table {spec.table}; known: {known}")
     contract = contracts[spec.table]
-    partitions = _partitions(contract, spec.partitions)
+    partitions = partitions_of(contract, spec.partitions)
     lake = lake or storage.Lake(spec.zones, storage.Storage(spec.storage_options))
     for zone in (contract.layer, "quarantine", "ledger"):
         lake.storage.ensure_writable(lake.zones[zone])
@@ -105,668 +72,239 @@ def run_table(
         reraise=True,
     ):
         with attempt:
-            run = _Run(spec, engine, contracts, contract, lake, partitions)
+            steps = Steps()
             try:
-                return run.report()
+                with steps.timed("plan"):
+                    found = plan(contract, contracts, lake, partitions, engine, force=spec.force)
+                return _Run(spec, engine, contract, lake, found, steps).report()
             except Exception as error:
-                happened_in(error, run.step)
+                happened_in(error, steps.current)
                 raise
     raise AssertionError("unreachable: tenacity re-raises")
 
 
-def _partitions(contract: Contract, wanted: list[str]) -> list[str]:
-    if contract.partitioning is None:
-        return [WHOLE]
-    if not wanted:
-        raise InputError(f"{contract.table}: no partitions given; it is {contract.partitioning}")
-    for partition in wanted:
-        try:
-            valid = window.Window.of(partition).scheme == contract.partitioning
-        except ValueError:
-            valid = False
-        if not valid:
-            example = datetime(2026, 10, 5, 13, tzinfo=UTC)
-            raise InputError(
-                f"{contract.table}: partition {partition!r} does not exist; {contract.partitioning}"
-                " partitions look like"
-                f" {example.strftime(window.FORMATS[contract.partitioning])}"
-            )
-    return sorted(set(wanted))
-
-
 @dataclass
 class _Run:
+    """The batches of one run and what became of its partitions: `done` has their reports, `sample`
+    rows that were quarantined."""
+
     spec: RunSpec
     engine: lookups.HasSession
-    contracts: dict[str, Contract]
     contract: Contract
     lake: storage.Lake
-    partitions: list[str]
-    batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started_at: datetime = field(default_factory=ledger.now)
-    seconds: dict[str, float] = field(default_factory=dict)
+    plan: Plan
+    steps: Steps
     done: dict[str, PartitionReport] = field(default_factory=dict)
-    step: str = "plan"
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    deliveries: dict[str, landing.Delivery] = field(default_factory=dict)
-    may_be_empty: set[str] = field(default_factory=set)
-    # What made partitions stale although their own input and code are the same.
-    stale: dict[str, str] = field(default_factory=dict)
-    arrived: Arrivals = field(default_factory=Arrivals)
-    touched: pa.Table | None = None
-    # The records that are in this batch's partitions now and may have been in others before.
-    moved: DataFrame | None = None
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     def report(self) -> TableReport:
-        contract, lake = self.contract, self.lake
-        with self._timed("plan"):
-            self.version = transform_version(contract)
-            self.upstream = inputs.upstream(contract, self.contracts, lake)
-            self.history = self._history()
-            # The code that made the newest record made a promise that has been recorded.
-            self.known = bool(self.history) and (
-                self.history[-1]["transform_version"] == self.version
-            )
-            if not self.known:
-                compatibility.ensure_compatible(
-                    compatibility.published(lake).get(contract.table), contract
-                )
-            self.stale = lookups.stale(contract, self.upstream, lake, self.history, self.engine)
-            todo = self._plan()
-        result, target = publish.Published(), None
+        self.done.update(self.plan.settled)
+        todo, result = list(self.plan.todo), publish.Published()
+        to, batch_id = None, uuid.uuid4().hex
         while todo:
-            from pyspark.errors import PySparkException  # not where there is nothing to do
-
-            if target is None:
-                with self._timed("plan"):
-                    uri = lake.table(contract.table)
-                    target = publish.target(contract, uri, lake.storage)
-            folder = f"batch={self.batch_id}"
-            try:
-                staged = self._stage(target, folder, todo)
-                closed = self._judge(staged, todo)
-                with self._timed("quarantine"):
-                    self._quarantine(target, staged, closed or todo, publishing=not closed)
-                if not closed:
-                    with self._timed("publish"):
-                        before = delta.active_files(target.table)
-                        result = self._publish(target, folder, staged, todo)
-                        self._check_files(target, folder, before, todo)
-            except OSError as error:
-                raise storage.describe(error, target.uri) from error
-            except PySparkException as error:
-                closed = self._fail_evaluating(error, target, folder, todo)
-                if not closed:
-                    # Without its cause, whose text would go wherever errors are written.
-                    raise self._explained(error, target.uri, todo) from None
-            finally:
-                publish.discard_leftovers(target, folder)
+            if to is None:
+                with self.steps.timed("plan"):
+                    uri = self.lake.table(self.contract.table)
+                    to = publish.target(self.contract, uri, self.lake.storage)
+            batch = Batch(batch_id, to, todo)
+            closed, result = self._attempt(batch)
             todo = [p for p in todo if p not in closed] if closed else []
             if todo:  # the others are published without them, as a batch of their own
-                self.batch_id = uuid.uuid4().hex
-        report = self._table_report(target, result)
+                batch_id = uuid.uuid4().hex
+        report = self._table_report(batch_id, to, result)
         if any(p.status != "unchanged" for p in report.partitions):
-            with self._timed("ledger"):
-                ledger.append(lake, ledger.records(report, self.started_at))
+            with self.steps.timed("ledger"):
+                ledger.append(self.lake, rows_of(report, self.plan.started_at))
         return report
 
-    def _history(self) -> list[dict[str, Any]]:
-        """What the ledger says of this table. A run that died between its data commit and its
-        ledger row is recorded first: the commit carries the row."""
-        lake, name = self.lake, self.contract.table
-        self.existing = delta.open_table(lake.table(name), lake.storage)
-        history = ledger.history(lake, name).to_pylist()
-        missing = ledger.unrecorded(self.existing, history) if self.existing else []
-        if not missing:
-            return history
-        ledger.append(lake, missing)
-        return ledger.history(lake, name).to_pylist()
+    def _attempt(self, batch: Batch) -> tuple[list[str], publish.Published]:
+        """Publishes a batch, if the gates of all its partitions are open; else nothing of it. Returns
+        the partitions whose gate is closed, which have failed."""
+        from pyspark.errors import PySparkException  # not where there is nothing to do
 
-    def _fail_evaluating(
-        self, error: PySparkException, to: publish.Target, folder: str, todo: list[str]
-    ) -> list[str]:
+        result = publish.Published()
+        try:
+            staged = self._stage(batch)
+            verdicts = judged(self.contract, self.plan, staged, batch.partitions)
+            self.done.update(verdicts)
+            closed = [p for p, verdict in verdicts.items() if verdict.status == "failed"]
+            with self.steps.timed("quarantine"):
+                self._quarantine(batch, staged, closed)
+            if not closed:
+                with self.steps.timed("publish"):
+                    before = delta.active_files(batch.to.table)
+                    result = self._publish(batch, staged)
+                    self._check_files(batch, before)
+        except OSError as error:
+            raise storage.describe(error, batch.to.uri) from error
+        except PySparkException as error:
+            closed = self._fail_evaluating(error, batch)
+            if not closed:
+                # Without its cause, whose text would go wherever errors are written.
+                raise self._explained(error, batch) from None
+        finally:
+            publish.discard_leftovers(batch.to, batch.folder)
+        return closed, result
+
+    def _stage(self, batch: Batch) -> StagedBatch:
+        spark = self.engine.spark
+        return stage(spark, self.contract, self.lake, self.plan, batch, self.steps)
+
+    def _fail_evaluating(self, error: PySparkException, batch: Batch) -> list[str]:
         """Fails the partitions with rows on which an expression fails, and returns them: the others
         can still be published. None if it was something else that failed."""
         from spark_jobs.batch import faults
 
         what = faults.evaluation(error)
-        if what is None or self.step not in _EVALUATING:
+        if what is None or self.steps.current not in _EVALUATING:
             return []
 
         def attempt(some: list[str]) -> None:
-            publish.discard_leftovers(to, folder)
-            self._stage(to, folder, some)
+            publish.discard_leftovers(batch.to, batch.folder)
+            self._stage(replace(batch, partitions=some))
 
-        found = faults.isolated(attempt, todo, what)
+        found = faults.isolated(attempt, batch.partitions, what)
         code, where = self._at_fault(next(iter(found)))
         for p, why in found.items():
-            self._fail(
-                p,
-                f"{code}{self.contract.table} {p}: {why}{where}, on the {self.engine.name} engine."
-                " Use try_cast, or another expression that gives null for what it cannot take, and"
-                " let a rule judge that. Nothing of the partition was published.",
+            self.done[p] = PartitionReport(
+                partition=p,
+                status="failed",
+                fingerprint=self.plan.fingerprints[p],
+                error=f"{code}{self.contract.table} {p}: {why}{where}, on the {self.engine.name}"
+                " engine. Use try_cast, or another expression that gives null for what it cannot"
+                " take, and let a rule judge that. Nothing of the partition was published.",
             )
         return list(found)
 
     def _at_fault(self, partition: str) -> tuple[str, str]:
-        """What fails on a partition's rows, as the place of its code and the columns that it is
-        about: columns of the transform that fail by themselves, or else rules. Where all columns do
-        what fails is common to them."""
-        from pyspark.sql import functions as F
+        """What fails on a partition's rows: see faults.at_fault."""
+        from spark_jobs.batch import faults
 
-        from spark_jobs.batch.rules import broken, row_rules
+        contract, spark, found = self.contract, self.engine.spark, self.plan
+        rows = reading.read(spark, contract, self.lake, found, [partition])
+        frame = transformed(spark, contract, found.upstream, found.started_at, rows.frame)
+        return faults.at_fault(contract, module_of(contract), frame)
 
-        contract, module = self.contract, _module(self.contract)
-        frame = self._transformed(self._read([partition])[0])
-        names = [c.name for c in contract.columns if c.name in frame.columns][:_COLUMNS_TRIED]
-        columns = [n for n in names if _fails(frame, F.col(f"`{n}`"))]
-        if not columns:
-            by_row = (r for r in row_rules(contract) if r.kind != "reference")
-            rule = next((r for r in by_row if _fails(frame, broken(r))), None)
-            if rule is not None:
-                code = f"{place(contract, rule.where)}: rule {rule.name}: "
-                return code, f" in column {quoting.name(rule.column)}" if rule.column else ""
-        code = f"{module.__name__.replace('.', '/')}.py: transform: " if module else ""
-        some = 0 < len(columns) < len(names)
-        return code, f" in column {quoting.names(columns)}" if some else ""
-
-    def _explained(self, error: Exception, uri: str, todo: list[str]) -> LakehouseError:
+    def _explained(self, error: Exception, batch: Batch) -> LakehouseError:
         """What a person should read about an exception of the engine."""
         from pyspark.errors import AnalysisException, IllegalArgumentException, PythonException
 
-        known = storage.recognized(error, uri)
+        step = self.steps.current
+        known = storage.recognized(error, batch.to.uri)
         if known is not None:
             return known
         code = f"spark_jobs/tables/{self.contract.layer}/{self.contract.name}.py: "
         said = " ".join(str(error).split())[:500]
-        if self.step in (*_EVALUATING, "quarantine", "publish"):  # it may quote values of rows
+        if step in (*_EVALUATING, "quarantine", "publish"):  # it may quote values of rows
             said = f"{type(error).__name__}; its message may hold values and is not repeated"
         return EngineError(
-            f"{code if self.step == 'transform' else ''}{self.contract.table} {_span(todo)}, run"
-            f" {self.spec.run_id}: the {self.engine.name} engine failed in step {self.step}:"
-            f" {said}. Nothing of it was published.",
+            f"{code if step == 'transform' else ''}{self.contract.table} {_span(batch.partitions)},"
+            f" run {self.spec.run_id}: the {self.engine.name} engine failed in step {step}: {said}."
+            " Nothing of it was published.",
             permanent=isinstance(
                 error, (AnalysisException, IllegalArgumentException, PythonException)
             ),
         )
 
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        start, self.step = time.perf_counter(), step
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - start
-
-    # -- plan: what has to be done at all ------------------------------------------------------
-
-    def _plan(self) -> list[str]:
-        """The partitions whose input, code or looked-up rows changed since they last succeeded;
-        settles the others."""
-        newest = {r["partition"]: r for r in self.history}
-        if self.contract.source:
-            found = landing.deliveries(self.contract, self.lake, self.partitions)
-            self.deliveries = {d.partition: d for d in found}
-        else:
-            self._plan_upstream()
-        todo = []
-        for p in self.partitions:
-            delivered = self.deliveries[p].fingerprint if p in self.deliveries else ()
-            self.fingerprints[p] = self.arrived.fingerprint(
-                self.contracts, self.upstream, self.version, p, delivered
-            )
-            last = newest.get(p)
-            same = (
-                last is not None
-                and last["status"] != "failed"
-                and last["fingerprint"] == self.fingerprints[p]
-                and p not in self.stale
-            )
-            if last is not None and same and self.existing and not self.spec.force:
-                counts = Counts(read=last["read"], unchanged=last["read"])
-                self._settle(p, "unchanged", counts=counts)
-            elif p not in self.done:
-                todo.append(p)
-        due = [self.deliveries[p] for p in todo if p in self.deliveries]
-        landing.inspect(self.contract, due, self.lake.storage)
-        for p in list(todo):
-            delivery = self.deliveries.get(p)
-            if delivery is None:
-                continue
-            if delivery.error:
-                self._fail(p, delivery.error)
-                todo.remove(p)
-            elif not delivery.files:
-                self.may_be_empty.add(p)
-        return todo
-
-    def _plan_upstream(self) -> None:
-        """A partition can only run if its driving input's partition has been published; it may be
-        empty only if that one was."""
-        self.arrived = Arrivals.of(ledger.of_tables(self.lake, list(self.upstream)))
-        if not self.contract.inputs or self.contract.partitioning is None:
-            return
-        source = self.contract.inputs[0].table
-        states = self.arrived.newest.get(source, {})
-        for p in self.partitions:
-            due = window.inside(p, self.contracts[source].partitioning)
-            missing = [w for w in due if w not in states]
-            if missing:
-                names, of = window.named(missing), f" ({len(missing)} of {len(due)})"
-                self._fail(
-                    p,
-                    f"its input {source} has no published partition"
-                    f" {names}{of if len(due) > 1 else ''}. Materialize"
-                    f" {source} for {names} first, or mend what failed there.",
-                )
-            elif (
-                all(states[w]["status"] == "empty" for w in due)
-                or self.contract.grain == "aggregate"
-            ):
-                self.may_be_empty.add(p)
-
-    # -- read, transform, audit ----------------------------------------------------------------
-
-    def _stage(self, to: publish.Target, folder: str, todo: list[str]) -> audit.Staged:
-        from pyspark.sql import functions as F
-
-        contract, spark = self.contract, self.engine.spark
-        with self._timed("read"):
-            frame, read = self._read(todo)
-        driving = frame
-        with self._timed("transform"):
-            frame = self._transformed(frame)
-            given = set(frame.columns)
-            if contract.partitioning is not None and "_arrival_date" not in given:
-                day = F.to_date(F.substring("_partition", 1, 10))
-                frame = frame.withColumn("_arrival_date", day)
-            frame = frame.withColumn("_batch_id", F.lit(self.batch_id))
-            frame = self._with_origin(frame, has_input="_input" in given)
-            # Asked once: the engine works through the whole plan for each frame that is asked.
-            types = frame.schema
-        with self._timed("audit"):
-            repeated = resolution.repeated_keys(contract, frame) if contract.keyed else None
-            references = {
-                rule.name: inputs.reference_keys(spark, self.upstream[refers.table], refers.column)
-                for rule, refers in contract.rules_of(Reference)
-            }
-            lookups.ensure_evaluable(contract, self.upstream, frame)
-            frame = audit.audited(contract, frame, types, references)
-            has_rows = bool(to.table.get_add_actions().num_rows)
-            table = self._standing(to, todo) if contract.keyed and has_rows else None
-            frame = audit.classified(contract, frame, types, repeated, table)
-            alike = bool(repeated) and self._are_told_by_some_columns()
-            names = types.fieldNames()
-            if alike:
-                frame, names = self._with_whole(frame), [*names, "_whole"]
-            columns = audit.staged_columns(contract, names, compared=table is not None)
-            audit.stage(contract, frame, columns, to.storage, to.uri, folder)
-        with self._timed("count"):
-            others = table.others if table else to.rows(spark) if has_rows else None
-            staged = audit.count(spark, contract, columns, to.storage, to.uri, folder, todo, others)
-            if table is not None and table.has_former:
-                audit.stage_leaving(contract, table, staged, to.storage, to.uri, todo)
-        if read is None:
-            read = {p: (staged.counts[p].accounted, None) for p in todo}
-        if contract.source and contract.source.format != "parquet":
-            read = {p: (n, None) for p, n in staged.records.items()}
-        self._read_counts = {p: n for p, (n, _) in read.items()}
-        self._altered = {
-            p for p, (_, of) in read.items() if of is not None and of != staged.origins.get(p, 0)
-        }
-        if alike and driving is not None:
-            with self._timed("count"):
-                rows = audit.staged_rows(spark, contract, columns, to.storage, to.uri, folder, todo)
-                if rows is not None:
-                    read_rows = self._with_origin(driving, has_input=True)
-                    self._altered |= inputs.doubled(read_rows, self._whole(), rows)
-        return staged
-
-    def _are_told_by_some_columns(self) -> bool:
-        """Whether `_origin` may be the same for records that differ: see inputs.identity."""
-        if not self.contract.inputs or self.contract.grain != "row":
-            return False
-        source = self.upstream[self.contract.inputs[0].table].contract
-        return not source.keyed and inputs.identity(self.contract, source) is not None
-
-    def _with_whole(self, frame: DataFrame) -> DataFrame:
-        """Adds `_whole`, the hash of the whole record, to rows that share their key with another or
-        have none."""
-        from functools import reduce
-
-        from pyspark.sql import functions as F
-
-        no_key = reduce(lambda a, b: a | b, [F.col(k).isNull() for k in self.contract.key])
-        shared = F.when(F.col("_contested") | no_key, self._whole())
-        return frame.withColumn("_whole", shared)
-
-    def _whole(self) -> Column:
-        """The hash of all that a driving record holds."""
-        source = self.upstream[self.contract.inputs[0].table]
-        return inputs.origin(inputs.record_types(self.contract, source), None)
-
-    def _with_origin(self, frame: DataFrame, *, has_input: bool) -> DataFrame:
-        """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
-        from pyspark.sql import functions as F
-
-        if has_input:
-            source = self.upstream[self.contract.inputs[0].table]
-            identity = inputs.identity(self.contract, source.contract)
-            record = inputs.record_types(self.contract, source)
-            return frame.withColumn("_origin", inputs.origin(record, identity))
-        if self.contract.keyed and self.contract.inputs:
-            return frame.withColumn("_origin", F.lit(None).cast("bigint"))
-        return frame
-
-    def _standing(self, to: publish.Target, todo: list[str]) -> resolution.Standing:
-        """What the table holds against this batch."""
-        contract, spark = self.contract, self.engine.spark
-        again = tuple(p for p in todo if p in self.newest)
-        former = resolution.Former(again, self.moved)
-        lost = None
-        if former and contract.partitioning is not None:
-            source = inputs.keyed_source(contract, self.upstream)
-            present = inputs.origins(spark, contract, source) if source else None
-            lost = superseded.records(spark, contract, self.lake, self.newest, present)
-        return resolution.standing(contract, to.rows(spark), former, lost)
-
-    @property
-    def newest(self) -> dict[str, str]:
-        """The newest published batch of each partition."""
-        return {r["partition"]: r["batch_id"] for r in self.history if r["status"] != "failed"}
-
-    def _have_moved(self, todo: list[str]) -> bool:
-        """Whether records of the driving table have come to these partitions from others."""
-        source = self.contracts[self.contract.inputs[0].table]
-        return any(
-            self.arrived.revivals.get((source.table, key))
-            or any(
-                b["updated"] or b["deleted"]
-                for b in self.arrived.batches.get((source.table, key), ())
-            )
-            for p in todo
-            for key in window.inside(p, source.partitioning)
-        )
-
-    def _read(
-        self, todo: list[str]
-    ) -> tuple[DataFrame | None, dict[str, tuple[int, int | None]] | None]:
-        """The driving rows, and how many there are according to their source, with the sum of their
-        origins: file footers for Parquet, the upstream table for Delta. Text files count themselves
-        while being parsed."""
-        spark, contract = self.engine.spark, self.contract
-        if contract.source:
-            due = [self.deliveries[p] for p in todo]
-            rows = landing.read(spark, contract, due, self.lake.storage)
-            return rows, {d.partition: (d.records, None) for d in due}
-        if not contract.inputs:
-            return None, None
-        first = contract.inputs[0]
-        source = self.upstream[first.table]
-        if first.by:
-            replaced = ledger.versions(source.table, self._replacing(todo))
-            made = inputs.present(spark, self.lake.table(contract.table), self.lake)
-            column = contract.publish.column or first.by
-            made = made.select(column) if made is not None and column in made.columns else None
-            self.touched = inputs.slices(spark, source, first.by, todo, replaced, made)
-        frame = inputs.driving(spark, contract, source, todo, self.touched)
-        keyed = inputs.keyed_source(contract, self.upstream)
-        if keyed is not None and self._have_moved(todo):
-            self.moved = inputs.origins(spark, contract, keyed, todo)
-        else:
-            self.moved = None
-        has_input = contract.grain == "row" and self.touched is None
-        counted = self._with_origin(frame, has_input=True) if has_input else frame
-        return frame, inputs.rows_by_partition(counted, has_origin=has_input)
-
-    def _replacing(self, todo: list[str]) -> list[Mapping[str, Any]]:
-        """The batches of the driving table that replaced rows since these partitions were last
-        computed: what stood there before has to be looked at too."""
-        source = self.upstream[self.contract.inputs[0].table].contract
-        computed = {r["partition"]: r for r in self.history if r["status"] != "failed"}
-        if not computed:  # there is nothing yet that could be out of date
-            return []
-        out = []
-        for p in todo:
-            last = computed.get(p)
-            inside = window.inside(p, source.partitioning)
-            arrived = (
-                enumerate(self.arrived.batches.get((source.table, key), ())) for key in inside
-            )
-            for nth, batch in itertools.chain.from_iterable(arrived):
-                gone = batch["withdrawn"] or batch["revived"]
-                replaced = gone or batch["updated"] or batch["deleted"] if source.keyed else nth
-                done = batch["started_at"] + timedelta(seconds=batch["seconds"])
-                if replaced and not (last and last["started_at"] > done):
-                    out.append(batch)
-        return out
-
-    def _transformed(self, frame: DataFrame | None) -> DataFrame:
-        from pyspark.sql import functions as F
-
-        contract, spark = self.contract, self.engine.spark
-        module = _module(contract)
-        if frame is None:
-            frame = module.transform(spark).withColumn("_partition", F.lit(WHOLE))
-        elif module is not None:
-            first, *others = contract.inputs
-            arguments = {first.table.partition(".")[2]: frame}
-            for other in others:
-                name = other.table.partition(".")[2]
-                used = contract.uses(other)
-                # A column that is not declared would change unnoticed, so it is not there to be used.
-                columns = None if used is None else {*used[0], *used[1]}
-                arguments[name] = inputs.lookup(spark, self.upstream[other.table], columns)
-            frame = module.transform(**arguments)
-        if contract.layer == "bronze":
-            return frame.withColumn("_source_system", F.lit(contract.delivered.system)).withColumn(
-                "_run_ts", F.lit(self.started_at)
-            )
-        self._check_columns(frame)
-        return frame
-
-    def _check_columns(self, frame: DataFrame) -> None:
-        contract = self.contract
-        made = contract.columns
-        if contract.publish.mode == "scd2":
-            made = tuple(c for c in made if c.name not in HISTORY_COLUMNS)
-        wanted = {c.name: c.type for c in made} | {"_partition": "string"}
-        if contract.grain == "row" and contract.inputs:
-            wanted["_input"] = ""
-        found = dict(frame.dtypes)
-        optional = {n for n in _OPTIONAL if n in found}
-        missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys() - optional
-        wrong = [
-            f"{n} is {found[n]}, the contract says {t}"
-            for n, t in wanted.items()
-            if t and n in found and found[n] != t
-        ]
-        problems = [f"missing: {', '.join(sorted(missing))}"] if missing else []
-        problems += [f"not in the contract: {', '.join(sorted(extra))}"] if extra else []
-        problems += [f"of another type: {'; '.join(wrong)}"] if wrong else []
-        if problems:
-            raise SchemaError(
-                f"spark_jobs/tables/{contract.layer}/{contract.name}.py: transform returns columns"
-                f" that differ from {contract.path} ({'; '.join(problems)}). Change the function or"
-                " the contract; nothing was published."
-            )
-
-    # -- gate ----------------------------------------------------------------------------------
-
-    def _judge(self, staged: audit.Staged, todo: list[str]) -> list[str]:
-        """Settles the partitions whose gate is closed, and returns them. They are judged oldest
-        first, each against those before it that pass."""
-        closed: list[str] = []
-        verdicts: dict[str, tuple[Counts, list[Check]]] = {}
-        for p in todo:
-            counts = staged.counts[p].model_copy(update={"read": self._read_counts.get(p, 0)})
-            delivery = self.deliveries.get(p)
-            drift = sorted(
-                {*(audit.drift_text(delivery.drift) if delivery else ()), *staged.drift.get(p, ())}
-            )
-            passed = verdicts.keys() - set(closed)
-            broken = {c.rule: c.broken(p, passed) for c in staged.clashes}
-            staged.failing[p].update(broken)
-            found = gate.checks(
-                self.contract,
-                p,
-                staged,
-                counts,
-                rows_due=p not in self.may_be_empty,
-                earlier=ledger.earlier_reads(self._earlier(p, todo), p),
-                drift=drift,
-                altered=p in self._altered,
-            )
-            verdicts[p] = (counts, found)
-            shut = [c for c in found if c.blocking and not c.passed]
-            error = staged.file_errors.get(p) or "; ".join(map(_reason, shut))
-            if shut and counts.read == 0 and p in self.deliveries and p not in staged.file_errors:
-                files = ", ".join(f"{f.uri} ({f.size} bytes)" for f in self.deliveries[p].files)
-                error = f"{error}. Delivered: {files or 'nothing'}"
-            if error:
-                closed.append(p)
-                nothing = ("inserted", "updated", "deleted", "added", "withdrawn", "revived")
-                unpublished = counts.model_copy(update=dict.fromkeys(nothing, 0))
-                self._fail(p, error, counts=unpublished, checks=found)
-        if not closed:
-            for p, (counts, found) in verdicts.items():
-                empty = counts.read == counts.filtered and p in self.may_be_empty
-                self._settle(
-                    p,
-                    "empty" if empty else "published",
-                    counts=counts,
-                    checks=found,
-                    revived_in=sorted(staged.revived_in.get(p, ())),
-                )
-        return closed
-
-    def _earlier(self, partition: str, todo: list[str]) -> list[dict[str, Any]]:
-        ours = [{"partition": p, "read": self._read_counts.get(p, 0)} for p in todo]
-        return [*self.history, *ours]
-
     # -- publish -------------------------------------------------------------------------------
 
-    def _metadata(self, partitions: list[str]) -> dict[str, str]:
+    def _metadata(self, batch: Batch, partitions: list[str]) -> dict[str, str]:
         return {
             "run_id": self.spec.run_id,
-            "batch_id": self.batch_id,
+            "batch_id": batch.id,
             "partitions": _span(partitions),
             "contract_version": self.contract.version,
-            "transform_version": self.version,
+            "transform_version": self.plan.version,
         }
 
-    def _quarantine(
-        self, to: publish.Target, staged: audit.Staged, partitions: list[str], *, publishing: bool
-    ) -> None:
-        """Keeps the rows that left before anything of the batch is visible."""
+    def _quarantine(self, batch: Batch, staged: StagedBatch, closed: list[str]) -> None:
+        """Keeps the rows that left before anything of the batch is visible: those of partitions whose
+        gate is closed if there are any, since the others will be a batch of their own."""
         contract, spark, whole = self.contract, self.engine.spark, None
-        if contract.inputs and any(staged.counts[p].quarantined for p in partitions):
-            source = self.upstream[contract.inputs[0].table]
+        partitions = closed or batch.partitions
+        if contract.inputs and any(staged.outcome.counts[p].quarantined for p in partitions):
+            source = self.plan.upstream[contract.inputs[0].table]
             whole = inputs.whole_records(spark, contract, source, partitions)
-        self.sample += quarantine.write(
+        gone = quarantine.write(
             spark,
             contract,
             self.lake,
-            (to.uri, staged.folder),
+            (batch.to.uri, staged.outcome.folder),
             partitions,
-            self._metadata(partitions),
-            publishing=publishing,
+            self._metadata(batch, partitions),
+            publishing=not closed,
             whole=whole,
-            moved=self.moved,
-            changed=self.stale,
+            moved=staged.rows.moved,
+            changed=self.plan.stale,
         )
+        self.sample.extend(gone)
 
-    def _publish(
-        self, to: publish.Target, folder: str, staged: audit.Staged, todo: list[str]
-    ) -> publish.Published:
-        if not self.known:
-            compatibility.record(self.lake, self.contract)
-        counts = sum((staged.counts[p] for p in todo), Counts())
-        rows = ledger.records(self._table_report(to, publish.Published()), self.started_at)
-        metadata = self._metadata(todo) | {ledger.CARRIED: ledger.carried(rows)}
-        slices = [] if self.touched is None else self.touched.column(0).to_pylist()
-        if self.contract.keyed:
+    def _publish(self, batch: Batch, staged: StagedBatch) -> publish.Published:
+        contract, to, todo = self.contract, batch.to, batch.partitions
+        if not self.plan.known:
+            compatibility.record(self.lake, contract)
+        counts = sum((staged.outcome.counts[p] for p in todo), Counts())
+        report = self._table_report(batch.id, to, publish.Published())
+        rows = rows_of(report, self.plan.started_at)
+        metadata = self._metadata(batch, todo) | {ledger.CARRIED: ledger.carried(rows)}
+        touched = staged.rows.touched
+        slices = [] if touched is None else touched.column(0).to_pylist()
+        if contract.keyed:
             superseded.keep(
                 self.engine.spark,
-                self.contract,
+                contract,
                 self.lake,
                 to,
-                folder,
-                self.newest,
+                batch.folder,
+                self.plan.newest,
                 metadata,
-                displaces=self.contract.partitioning is not None and bool(staged.displaced),
+                displaces=contract.partitioning is not None and bool(staged.outcome.displaced),
             )
         return publish.publish(
-            self.engine.spark, self.contract, to, folder, todo, counts, metadata, slices
+            self.engine.spark, contract, to, batch.folder, todo, counts, metadata, slices
         )
 
-    def _check_files(
-        self, to: publish.Target, folder: str, before: list[delta.ActiveFile], published: list[str]
-    ) -> None:
+    def _check_files(self, batch: Batch, before: list[delta.ActiveFile]) -> None:
         """Adds the checks of what the table became to every partition that the batch published. The
         ledger rows that the commit carries are older: a run that dies now is recorded without."""
-        after = delta.active_files(to.table)
-        folders = tuple(f"{folder}/outcome={o}/" for o in publish.BROUGHT)
+        after = delta.active_files(batch.to.table)
+        folders = tuple(f"{batch.folder}/outcome={o}/" for o in publish.BROUGHT)
         added = [f for f in after if f.path.startswith(folders)]
         found = gate.file_checks(self.contract, before, added, after)
-        for p in published:
+        for p in batch.partitions:
             self.done[p].checks.extend(found)
 
     # -- report --------------------------------------------------------------------------------
 
-    def _settle(self, partition: str, status: Any, **more: Any) -> None:
-        fingerprint = self.fingerprints.get(partition, "")
-        self.done[partition] = PartitionReport(
-            partition=partition, status=status, fingerprint=fingerprint, **more
-        )
-
-    def _fail(self, partition: str, error: str, **more: Any) -> None:
-        self._settle(partition, "failed", error=error, **more)
-
-    def _table_report(self, to: publish.Target | None, result: publish.Published) -> TableReport:
-        table = to.table if to else self.existing  # its size, even if nothing was published
+    def _table_report(
+        self, batch_id: str, to: publish.Target | None, result: publish.Published
+    ) -> TableReport:
+        plan = self.plan
+        table = to.table if to else plan.existing  # its size, even if nothing was published
         files = delta.active_files(table) if table else []
         return TableReport(
             table=self.contract.table,
             run_id=self.spec.run_id,
-            batch_id=self.batch_id,
+            batch_id=batch_id,
             engine=self.engine.name,
             contract_version=self.contract.version,
-            transform_version=self.version,
-            partitions=[self.done[p] for p in self.partitions],
+            transform_version=plan.version,
+            partitions=[self.done[p] for p in plan.partitions],
             delta_version=to.table.version() if to else None,
             files=result.files,
             bytes=result.bytes,
             table_rows=sum(f.rows for f in files),
             table_bytes=sum(f.size for f in files),
-            seconds={k: round(v, 3) for k, v in self.seconds.items()},
-            inputs=lookups.versions(self.contract, self.upstream),
+            seconds={k: round(v, 3) for k, v in self.steps.seconds.items()},
+            inputs=lookups.versions(self.contract, plan.upstream),
             stale={
                 p: why
-                for p, why in self.stale.items()
+                for p, why in plan.stale.items()
                 if p not in self.done or self.done[p].status == "failed"
             },
             quarantine_sample=self.sample[:10],
         )
 
 
-def _fails(frame: DataFrame, value: Column) -> bool:
-    """Whether an expression cannot be evaluated on some row."""
-    from pyspark.errors import PySparkException
-    from pyspark.sql import functions as F
-
-    try:
-        frame.agg(F.max(F.xxhash64(value))).toArrow()
-    except PySparkException:
-        return True
-    return False
-
-
 def _span(partitions: list[str]) -> str:
     return partitions[0] if len(partitions) == 1 else f"{partitions[0]}..{partitions[-1]}"
-
-
-def _reason(check: Check) -> str:
-    text = f"{check.name} is {check.observed:.12g}, must be {check.threshold}"
-    return f"{text} ({check.detail})" if check.detail else text

@@ -5,12 +5,12 @@ Belongs here: the one fake of the control plane's tests. Does not belong here: a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow, PartitionState, rows_of
 from spark_jobs.report import Check, Counts, PartitionReport, RunSpec, TableReport
 
 
@@ -29,7 +29,7 @@ class FakePlane:
         self.bad, self.warned, self.sample = dict(bad or {}), dict(warned or {}), sample or []
         self.raises = {table: list(errors) for table, errors in (raises or {}).items()}
         self.specs: list[RunSpec] = []
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[LedgerRow] = []
         self.made_stale: dict[str, dict[str, str]] = {}
 
     @property
@@ -54,7 +54,7 @@ class FakePlane:
             seconds={"read": 0.1, "publish": 0.2},
             quarantine_sample=self.sample,
         )
-        self._record(report)
+        self.rows += rows_of(report, datetime.now(UTC))
         return report
 
     def _partition(self, table: str, partition: str) -> PartitionReport:
@@ -78,28 +78,11 @@ class FakePlane:
             error="; ".join(f"{c.name} is {c.observed:g}, must be {c.threshold}" for c in bad),
         )
 
-    def _record(self, report: TableReport) -> None:
-        for p in report.partitions:
-            self.rows.append(
-                {
-                    "table": report.table,
-                    "partition": p.partition,
-                    "run_id": report.run_id,
-                    "status": p.status,
-                    "started_at": datetime.now(UTC),
-                    "seconds": 0.0,
-                    "transform_version": report.transform_version,
-                    **p.counts.model_dump(),
-                    "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
-                    "error": p.error,
-                }
-            )
+    def history(self, table: str) -> list[LedgerRow]:
+        return [row for row in self.rows if row.table == table]
 
-    def history(self, table: str) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["table"] == table]
-
-    def newest(self) -> list[dict[str, Any]]:
-        return list({(row["table"], row["partition"]): row for row in self.rows}.values())
+    def newest(self) -> list[PartitionState]:
+        return list({(row.table, row.partition): row for row in self.rows}.values())
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
@@ -116,13 +99,39 @@ class AnyPlane:
     def run(self, context: Any, spec: RunSpec) -> TableReport:
         return self.plane.run(context, spec)
 
-    def history(self, table: str) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[LedgerRow]:
         return self.plane.history(table)
 
-    def newest(self) -> list[dict[str, Any]]:
+    def newest(self) -> list[PartitionState]:
         return self.plane.newest()
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
     ) -> dict[str, dict[str, str]]:
         return self.plane.stale(contracts, tables, engine)
+
+
+def recorded(table: str, partition: str, status: Any = "published", **more: Any) -> LedgerRow:
+    """A row of the ledger, for what is decided from rows alone."""
+    return LedgerRow(
+        **{
+            "table": table,
+            "partition": partition,
+            "status": status,
+            "batch_id": "batch",
+            "run_id": "run",
+            "started_at": datetime(2026, 10, 8, tzinfo=UTC),
+            "seconds": 1.0,
+            "engine": "sail",
+            "contract_version": "1.0.0",
+            "transform_version": "v1",
+            "fingerprint": "same",
+            "delta_version": 3,
+            "revived_in": (),
+            "inputs": "{}",
+            "checks": "[]",
+            "error": "",
+            **Counts().model_dump(),
+            **more,
+        }
+    )

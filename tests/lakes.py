@@ -29,6 +29,7 @@ from spark_jobs.batch import audit, quarantine
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.engines.session import Engine
 from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.row import LedgerRow, rows_of
 from spark_jobs.lake.storage import ZONES, Lake
 from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 from spark_jobs.run import run_table
@@ -245,7 +246,7 @@ class TinyLake:
             partitions=reports,
             delta_version=0,
         )
-        ledger.append(self.lake, ledger.records(report, datetime.now(UTC)))
+        ledger.append(self.lake, rows_of(report, datetime.now(UTC)))
 
     def beside(self, name: str) -> TinyLake:
         """A lake that shares contracts, landing and bronze with this one, and nothing else."""
@@ -299,8 +300,8 @@ class TinyLake:
     def quarantined(self, table: str) -> list[dict[str, Any]]:
         return quarantine.rows(self.lake, table)
 
-    def ledger(self, table: str) -> list[dict[str, Any]]:
-        return ledger.history(self.lake, table).to_pylist()
+    def ledger(self, table: str) -> list[LedgerRow]:
+        return ledger.history(self.lake, table)
 
 
 def only(report: TableReport) -> PartitionReport:

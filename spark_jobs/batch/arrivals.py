@@ -11,15 +11,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from spark_jobs import window
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake import ledger
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
 from spark_jobs.window import WHOLE
 
-Row = Mapping[str, Any]
 # A batch may be recorded so much later than its timed steps tell.
 _RECORDED_WITHIN = timedelta(hours=1)
 
@@ -29,21 +28,21 @@ class Arrivals:
     """Published batches by table and window, oldest first: the newest of each window, all of them,
     and those of other windows that brought records back into one."""
 
-    newest: dict[str, dict[str, Row]] = field(default_factory=dict)
-    batches: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
-    revivals: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    newest: dict[str, dict[str, LedgerRow]] = field(default_factory=dict)
+    batches: dict[tuple[str, str], list[LedgerRow]] = field(default_factory=dict)
+    revivals: dict[tuple[str, str], list[LedgerRow]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Arrivals:
+    def of(cls, rows: Iterable[LedgerRow]) -> Arrivals:
         """`rows` of the ledger, oldest first."""
         found = cls()
         for row in rows:
-            if row["status"] == "failed":
+            if row.failed:
                 continue
-            found.newest.setdefault(row["table"], {})[row["partition"]] = row
-            found.batches.setdefault((row["table"], row["partition"]), []).append(row)
-            for key in row["revived_in"] or ():
-                found.revivals.setdefault((row["table"], key), []).append(row)
+            found.newest.setdefault(row.table, {})[row.partition] = row
+            found.batches.setdefault((row.table, row.partition), []).append(row)
+            for key in row.revived_in:
+                found.revivals.setdefault((row.table, key), []).append(row)
         return found
 
     def decisive(self, source: Contract, key: str) -> list[str]:
@@ -51,10 +50,10 @@ class Arrivals:
         of other windows that brought records back into this one."""
         batches = self.batches[source.table, key]
         if source.keyed:
-            batches = [b for b in batches if ledger.changes(dict(b))] or batches[:1]
+            batches = [b for b in batches if b.changes] or batches[:1]
         back = self.revivals.get((source.table, key), ())
         # Runs that raced may have recorded a batch twice.
-        return [batches[-1]["batch_id"], *dict.fromkeys(b["batch_id"] for b in back)]
+        return [batches[-1].batch_id, *dict.fromkeys(b.batch_id for b in back)]
 
     def fingerprint(
         self,
@@ -102,12 +101,11 @@ def behind(
             if p not in done:
                 continue
             last, back = done[p], batches[-1]
-            recorded = back["started_at"] + timedelta(seconds=back["seconds"])
-            if last["started_at"] > recorded + _RECORDED_WITHIN:
+            if last.started_at > back.done_at + _RECORDED_WITHIN:
                 continue
-            version = last["transform_version"]
+            version = last.transform_version
             present = arrived.fingerprint(contracts, contract.upstream, version, p)
-            if present != last["fingerprint"]:
+            if present != last.fingerprint:
                 out.setdefault(table, {})[p] = f"records came back into {source} {key}"
     return out
 

@@ -11,7 +11,6 @@ clocks: a run that publishes while others compare is compared again, from the ve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -29,6 +28,7 @@ from spark_jobs.contract.model import Contract, Input
 from spark_jobs.contract.rules import Reference
 from spark_jobs.errors import ContractError, InputError
 from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.row import PartitionState
 from spark_jobs.lake.storage import Lake, Storage, describe
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ def versions(contract: Contract, sources: Mapping[str, Upstream]) -> dict[str, s
 def stale_partitions(
     contracts: Mapping[str, Contract],
     lake: Lake,
-    newest: Iterable[Mapping[str, Any]],
+    newest: Iterable[PartitionState],
     engine: HasSession,
     tables: Iterable[str],
 ) -> dict[str, dict[str, str]]:
-    """What made each stale partition stale, by table; `newest` are the newest records of partitions
-    in the ledger. The engine is asked for its session only if a lookup moved and was not compared
+    """What made each stale partition stale, by table; `newest` are the states of partitions
+    by their newest rows. The engine is asked for its session only if a lookup moved and was not compared
     since."""
-    rows: dict[str, list[Mapping[str, Any]]] = {}
+    rows: dict[str, list[PartitionState]] = {}
     for row in newest:
-        rows.setdefault(row["table"], []).append(row)
+        rows.setdefault(row.table, []).append(row)
     out = {}
     for name in tables:
         contract = contracts[name]
@@ -113,7 +113,7 @@ def stale(
     contract: Contract,
     sources: Mapping[str, Upstream],
     lake: Lake,
-    history: Iterable[Mapping[str, Any]],
+    history: Iterable[PartitionState],
     engine: HasSession,
 ) -> dict[str, str]:
     """The stale partitions of one table with what made them stale, after comparing and recording
@@ -121,9 +121,9 @@ def stale(
     now = {name: Version.parse(v) for name, v in versions(contract, sources).items()}
     behind = {}
     for p, row in _within(contract, history).items():
-        used = _used(row)
+        used = {name: Version.parse(v) for name, v in row.looked_up.items()}
         if any(used.get(name) != now[name] for name in now):
-            behind[p] = (row["batch_id"], used)
+            behind[p] = (row.batch_id, used)
     if not behind:
         return {}
     marks = _recorded(lake, contract.table, {batch for batch, _ in behind.values()})
@@ -153,23 +153,17 @@ def stale(
     return {p: "; ".join(reasons[p]) for p in sorted(reasons)}
 
 
-def _within(
-    contract: Contract, history: Iterable[Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
+def _within(contract: Contract, history: Iterable[PartitionState]) -> dict[str, PartitionState]:
     """The newest record of each partition within the bound of the contract."""
     if not contract.lookups:
         return {}
-    newest = {row["partition"]: row for row in history}
-    done = [p for p, row in newest.items() if row["status"] != "failed"] or list(newest)
+    newest = {row.partition: row for row in history}
+    done = [p for p, row in newest.items() if not row.failed] or list(newest)
     if not done:
         return {}
     last = date.fromisoformat(max(done)[:10])
     oldest = (last - timedelta(days=contract.lookback_days - 1)).isoformat()
     return {p: row for p, row in newest.items() if p[:10] >= oldest}
-
-
-def _used(row: Mapping[str, Any]) -> dict[str, Version]:
-    return {n: Version.parse(v) for n, v in json.loads(row.get("inputs") or "{}").items()}
 
 
 def _pending(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -16,8 +16,8 @@ from deltalake import DeltaTable
 from spark_jobs.batch import quarantine
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake import delta, ledger
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
-from spark_jobs.report import Counts
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -40,24 +40,24 @@ def reconcile(spark: SparkSession, contract: Contract, lake: Lake) -> list[Findi
     Recounted are: the balance of each recorded batch, the files that the log names, rows per
     partition (or in all, for tables merged by key), uniqueness of the key, and quarantined rows.
     """
-    records = ledger.history(lake, contract.table).to_pylist()
+    records = ledger.history(lake, contract.table)
     if not records:
         return []
     out = list(_balances(contract, records))
-    latest = {r["partition"]: r for r in records}
+    latest = {r.partition: r for r in records}
     kept = Counter(r["partition"] for r in quarantine.rows(lake, contract.table))
     for partition, row in latest.items():
         # A failed attempt adds to what the published version had left in quarantine.
-        if row["status"] == "failed" or row["quarantined"] == kept[partition]:
+        if row.failed or row.quarantined == kept[partition]:
             continue
-        expected = row["quarantined"] - _gone_since(lake, contract.table, row)
+        expected = row.quarantined - _gone_since(lake, contract.table, row)
         if expected != kept[partition]:
             out.append(
                 Finding(contract.table, "quarantined rows", expected, kept[partition], partition)
             )
     table = delta.open_table(lake.table(contract.table), lake.storage)
     if table is None:
-        published = any(r["status"] != "failed" for r in records)
+        published = any(not r.failed for r in records)
         return [*out, Finding(contract.table, "table", 1, 0)] if published else out
     out += _files(contract, lake, table)
     if any(f.what == "data file" for f in out):
@@ -66,24 +66,24 @@ def reconcile(spark: SparkSession, contract: Contract, lake: Lake) -> list[Findi
     return out + list(_rows(contract, records, reader.load(lake.table(contract.table))))
 
 
-def _gone_since(lake: Lake, table: str, row: dict[str, Any]) -> int:
+def _gone_since(lake: Lake, table: str, row: LedgerRow) -> int:
     """How many rows have left the quarantine of a partition since its newest batch: their records
     came again on another day."""
     return sum(
-        d["partition"] == row["partition"]
+        d["partition"] == row.partition
         and d["decision"] == "replayed"
-        and d["run_id"] != row["run_id"]
-        and d["decided_at"] > row["started_at"]
+        and d["run_id"] != row.run_id
+        and d["decided_at"] > row.started_at
         for d in quarantine.decisions(lake, table)
     )
 
 
-def _balances(contract: Contract, records: list[dict[str, Any]]) -> Iterator[Finding]:
+def _balances(contract: Contract, records: list[LedgerRow]) -> Iterator[Finding]:
     for row in records:
-        counts = Counts(**{name: row[name] for name in Counts.model_fields})
-        if row["status"] != "failed" and counts.read != counts.accounted:
+        counts = row.counts
+        if not row.failed and counts.read != counts.accounted:
             yield Finding(
-                contract.table, "row balance", counts.read, counts.accounted, row["partition"]
+                contract.table, "row balance", counts.read, counts.accounted, row.partition
             )
 
 
@@ -95,21 +95,21 @@ def _files(contract: Contract, lake: Lake, table: DeltaTable) -> Iterator[Findin
             yield Finding(contract.table, "data file", file.size, max(size, 0), file.path)
 
 
-def _rows(contract: Contract, records: list[dict[str, Any]], rows: DataFrame) -> Iterator[Finding]:
+def _rows(contract: Contract, records: list[LedgerRow], rows: DataFrame) -> Iterator[Finding]:
     from pyspark.sql import functions as F
 
-    done = [r for r in records if r["status"] != "failed"]
+    done = [r for r in records if not r.failed]
     if contract.key and contract.layer != "bronze":
         repeated = rows.groupBy(*contract.key).count().where("count > 1").count()
         if repeated:
             yield Finding(contract.table, "keys that occur more than once", 0, repeated)
     if contract.keyed:
-        expected = sum(r["inserted"] + r["added"] - r["withdrawn"] for r in done)
+        expected = sum(r.inserted + r.added - r.withdrawn for r in done)
         found = rows.count()
         if expected != found:
             yield Finding(contract.table, "rows", expected, found)
     elif contract.grain == "row" and contract.partitioning:
-        latest = {r["partition"]: r["inserted"] for r in done}
+        latest = {r.partition: r.inserted for r in done}
         found = rows.groupBy("_partition").agg(F.count("*").alias("n")).toArrow().to_pylist()
         counted = {r["_partition"]: r["n"] for r in found}
         for partition in sorted(latest.keys() | counted.keys()):

@@ -1,7 +1,8 @@
 """The ledger: one row per table, partition and run. It is what was done, and what need not be
 done again.
 
-Belongs here: appending to and reading the `batches` table. Does not belong here: counting.
+Belongs here: appending to and reading the `batches` table, and what a row is there. Does not belong
+here: counting, or a row as a value (row.py).
 """
 
 from __future__ import annotations
@@ -10,57 +11,34 @@ import base64
 import json
 import zlib
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from spark_jobs.lake import delta
+from spark_jobs.lake.row import LedgerRow, PartitionState
 from spark_jobs.lake.storage import Lake, Storage, describe
-from spark_jobs.report import TableReport
 
-SCHEMA = pa.schema(
-    [
-        ("table", pa.string()),
-        ("partition", pa.string()),
-        ("run_id", pa.string()),
-        ("batch_id", pa.string()),
-        ("status", pa.string()),
-        ("started_at", pa.timestamp("us", "UTC")),
-        ("seconds", pa.float64()),
-        ("engine", pa.string()),
-        ("contract_version", pa.string()),
-        ("transform_version", pa.string()),
-        ("fingerprint", pa.string()),
-        ("delta_version", pa.int64()),
-        # Other partitions of the table, into which records came back.
-        ("revived_in", pa.list_(pa.string())),
-        *[
-            (name, pa.int64())
-            for name in (
-                "read",
-                "inserted",
-                "updated",
-                "deleted",
-                "unchanged",
-                "duplicate",
-                "quarantined",
-                "filtered",
-                "added",
-                "withdrawn",
-                "revived",
-            )
-        ],
-        # The version of each table that was looked up, as JSON; null where it was not recorded.
-        ("inputs", pa.string()),
-        ("checks", pa.string()),
-        ("error", pa.string()),
-    ]
-)
+R = TypeVar("R", bound=PartitionState)
+
+# How each field of a row is kept, by its type; what stands for a field that a row is older than.
+_KEPT_AS = {
+    "str": pa.string(),
+    "Status": pa.string(),
+    "int": pa.int64(),
+    "int | None": pa.int64(),
+    "float": pa.float64(),
+    "datetime": pa.timestamp("us", "UTC"),
+    "tuple[str, ...]": pa.list_(pa.string()),
+}
+_ABSENT: dict[str, Any] = {"str": "", "int": 0, "tuple[str, ...]": ()}
+_FIELDS = {f.name: str(f.type) for f in fields(LedgerRow)}
+SCHEMA = pa.schema([(name, _KEPT_AS[type_]) for name, type_ in _FIELDS.items()])
 # The key under which a data commit carries its ledger rows.
 CARRIED = "ledger"
 _RACERS = 4
@@ -69,88 +47,86 @@ _MANY_FILES = 16
 _FILES_KEPT = 512
 _kept: dict[tuple[str, str], pa.Table] = {}
 _ledgers: dict[str, _Opened] = {}
-# What there is to know of a partition without looking at what was counted and checked.
-STATE = ("table", "partition", "batch_id", "status", "transform_version", "inputs", "error")
+STATE = tuple(f.name for f in fields(PartitionState))
 
 
-def records(report: TableReport, started_at: datetime) -> list[dict[str, Any]]:
-    """The rows of a report: one for each partition with which something was done."""
-    seconds = round(sum(report.seconds.values()), 3)
-    return [
-        {
-            "table": report.table,
-            "partition": p.partition,
-            "run_id": report.run_id,
-            "batch_id": report.batch_id,
-            "status": p.status,
-            "started_at": started_at,
-            "seconds": seconds,
-            "engine": report.engine,
-            "contract_version": report.contract_version,
-            "transform_version": report.transform_version,
-            "fingerprint": p.fingerprint,
-            "delta_version": report.delta_version,
-            "revived_in": p.revived_in,
-            "inputs": json.dumps(report.inputs),
-            **p.counts.model_dump(),
-            "checks": json.dumps([c.model_dump() for c in p.checks if not c.passed]),
-            "error": p.error,
-        }
-        for p in report.partitions
-        if p.status != "unchanged"
-    ]
-
-
-def carried(rows: list[dict[str, Any]]) -> str:
+def carried(rows: list[LedgerRow]) -> str:
     """Rows as the text that a data commit carries, for a run that dies before it records them.
     Packed, since a backfill of hours has hundreds of rows, and every reader opens the log."""
-    text = json.dumps([row | {"started_at": row["started_at"].isoformat()} for row in rows])
+    text = json.dumps([_values(row) | {"started_at": row.started_at.isoformat()} for row in rows])
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
-def unrecorded(table: DeltaTable, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _unpacked(text: str) -> list[LedgerRow]:
+    """The rows that a commit carries; a commit may be older than some columns of the ledger."""
+    out = []
+    for values in json.loads(zlib.decompress(base64.b64decode(text))):
+        values["started_at"] = datetime.fromisoformat(values["started_at"])
+        values["revived_in"] = tuple(values.get("revived_in") or ())
+        out.append(LedgerRow(**{n: _or_absent(values.get(n), of) for n, of in _FIELDS.items()}))
+    return out
+
+
+def _values(row: LedgerRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _FIELDS}
+
+
+def _or_absent(value: Any, of: str) -> Any:
+    return _ABSENT.get(of) if value is None else value
+
+
+def to_arrow(rows: list[LedgerRow]) -> pa.Table:
+    return pa.Table.from_pylist([_values(row) for row in rows], schema=SCHEMA)
+
+
+def of_arrow(rows: pa.Table, kind: type[R]) -> list[R]:
+    """Rows as values; of a PartitionState only its columns are looked at."""
+    columns = []
+    for f in fields(kind):
+        values = rows.column(f.name).to_pylist()
+        if f.name == "revived_in":
+            values = [tuple(v or ()) for v in values]
+        elif None in values:
+            values = [_or_absent(v, str(f.type)) for v in values]
+        columns.append(values)
+    return list(map(kind, *columns))
+
+
+def unrecorded(table: DeltaTable, recorded: list[LedgerRow]) -> list[LedgerRow]:
     """The rows that commits of a table carry and that were never recorded.
 
     `recorded` are the table's rows in the ledger. Only commits since the newest version in them are
     read, and a few before it, since runs that raced may have recorded each other's version.
     """
-    known = {row["batch_id"] for row in recorded}
-    newest = max((row["delta_version"] or 0 for row in recorded), default=0)
+    known = {row.batch_id for row in recorded}
+    newest = max((row.delta_version or 0 for row in recorded), default=0)
     out = []
     for commit in reversed(table.history(table.version() - newest + _RACERS)):
         if CARRIED in commit and commit["batch_id"] not in known:
-            for row in json.loads(zlib.decompress(base64.b64decode(commit[CARRIED]))):
-                started_at = datetime.fromisoformat(row["started_at"])
-                out.append(row | {"started_at": started_at, "delta_version": commit["version"]})
+            rows = _unpacked(commit[CARRIED])
+            out += [replace(row, delta_version=commit["version"]) for row in rows]
     return out
 
 
-def changes(row: dict[str, Any]) -> bool:
-    """Whether a batch changed what readers see of its table; a batch that found all rows as they
-    were makes nothing downstream stale."""
-    names = ("inserted", "updated", "deleted", "added", "withdrawn", "revived")
-    return any(row[name] for name in names)
-
-
-def versions(table: DeltaTable, batches: Sequence[Mapping[str, Any]]) -> list[int]:
+def versions(table: DeltaTable, batches: list[LedgerRow]) -> list[int]:
     """The versions of a table that some of its recorded batches committed, as far as its log goes
     back. Not what the records say: runs that raced may have recorded each other's version."""
     if not batches:
         return []
-    wanted = {row["batch_id"] for row in batches}
-    oldest = min(row["delta_version"] or 0 for row in batches)
+    wanted = {row.batch_id for row in batches}
+    oldest = min(row.delta_version or 0 for row in batches)
     commits = table.history(table.version() - oldest + _RACERS)
     return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
 
 
-def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
+def append(lake: Lake, rows: list[LedgerRow]) -> None:
     """Records rows of one table, in one commit."""
     uri = lake.ledger("batches")
     options = lake.storage.delta_options(uri)
     try:
         write_deltalake(
             uri,
-            pa.Table.from_pylist(rows, schema=SCHEMA),
+            to_arrow(rows),
             mode="append",
             schema_mode="merge",
             partition_by=["table"],
@@ -158,7 +134,7 @@ def append(lake: Lake, rows: list[dict[str, Any]]) -> None:
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
-    compact(DeltaTable(uri, storage_options=options), rows[0]["table"])
+    compact(DeltaTable(uri, storage_options=options), rows[0].table)
 
 
 def compact(table: DeltaTable, name: str) -> None:
@@ -172,18 +148,19 @@ def compact(table: DeltaTable, name: str) -> None:
         return
 
 
-def history(lake: Lake, table: str | None = None) -> pa.Table:
-    """Every record of a table (or of all), oldest first; empty if nothing ever ran."""
-    return _once(_rows(lake, [table] if table else None))
+def history(lake: Lake, table: str | None = None) -> list[LedgerRow]:
+    """Every row of a table (or of all), oldest first; none if nothing ever ran."""
+    return of_arrow(_once(_rows(lake, [table] if table else None)), LedgerRow)
 
 
-def newest(lake: Lake) -> list[dict[str, Any]]:
-    """The newest record of each partition of every table, oldest first, as far as STATE goes."""
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in _rows(lake, columns=(*STATE, "started_at")).select(STATE).to_pylist():
-        key = (row["table"], row["partition"])
+def newest(lake: Lake) -> list[PartitionState]:
+    """The state of each partition of every table, from its newest row; oldest first."""
+    rows = _rows(lake, columns=(*STATE, "started_at"))
+    last: dict[tuple[str, str], PartitionState] = {}
+    for state in of_arrow(rows, PartitionState):
+        key = (state.table, state.partition)
         last.pop(key, None)
-        last[key] = row
+        last[key] = state
     return list(last.values())
 
 
@@ -302,21 +279,21 @@ def _once(rows: pa.Table) -> pa.Table:
     return rows if len(first) == rows.num_rows else rows.take(sorted(first.values()))
 
 
-def of_tables(lake: Lake, tables: list[str]) -> list[dict[str, Any]]:
-    """What was published by some tables, oldest first, without checks and errors."""
-    rows = _rows(lake, tables).drop_columns(["checks", "error"]) if tables else pa.table({})
-    out: list[dict[str, Any]] = rows.to_pylist()
-    return out
+def of_tables(lake: Lake, tables: list[str]) -> list[LedgerRow]:
+    """The rows of some tables, oldest first, as they were recorded: runs that raced may have
+    recorded one twice."""
+    return of_arrow(_rows(lake, tables), LedgerRow) if tables else []
 
 
-def latest(lake: Lake, table: str) -> dict[str, dict[str, Any]]:
-    """The newest record of each partition of a table."""
-    return {row["partition"]: row for row in history(lake, table).to_pylist()}
+def latest(lake: Lake, table: str) -> dict[str, LedgerRow]:
+    """The newest row of each partition of a table."""
+    return {row.partition: row for row in history(lake, table)}
 
 
-def earlier_reads(rows: Iterable[dict[str, Any]], before: str, last: int = 7) -> list[int]:
-    """Rows read by the `last` partitions that precede `before`, for volume comparison."""
-    sizes = {r["partition"]: r["read"] for r in rows if r["partition"] < before and r["read"]}
+def earlier_reads(reads: Iterable[tuple[str, int]], before: str, last: int = 7) -> list[int]:
+    """Rows read by the `last` partitions that precede `before`, for volume comparison; `reads` are
+    partitions with the rows that they read, oldest first."""
+    sizes = {p: n for p, n in reads if p < before and n}
     return [sizes[p] for p in sorted(sizes)[-last:]]
 
 

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from lakehouse.dagster_private import AssetCheckExecutionRecordStatus
 from spark_jobs.batch import quarantine
 from spark_jobs.lake import ledger
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
 from tests import documents
 from tests.documents import DRILLS, RUNBOOK
@@ -48,7 +49,7 @@ class Drill:
         found = quarantine.decisions(Lake.at(str(self.project.lake)), "silver.fx_rates")
         return {d["record"] for d in found if d["decision"] == "replayed"}
 
-    def latest(self, partition: str) -> dict:
+    def latest(self, partition: str) -> LedgerRow:
         return ledger.latest(Lake.at(str(self.project.lake)), "silver.fx_rates")[partition]
 
     @contextmanager
@@ -80,7 +81,7 @@ def test_a_bad_day_publishes_nothing_and_its_check_fails_until_it_is_mended(dril
     assert "quarantine_rate is" in said and DAY in said
     assert drill.rates.version() == version
     assert drill.readers_see() == before
-    assert drill.latest(DAY)["status"] == "failed"
+    assert drill.latest(DAY).status == "failed"
     rejected = drill.kept() - kept
     assert rejected and kept <= drill.kept(), "what was rejected is kept beside what was before"
     passed, text = drill.check("quarantine_rate")
@@ -96,7 +97,7 @@ def test_a_bad_day_publishes_nothing_and_its_check_fails_until_it_is_mended(dril
     assert not drill.check("quarantine_rate")[0]
 
     project.run_block(mend)
-    assert drill.latest(DAY)["status"] == "published"
+    assert drill.latest(DAY).status == "published"
     assert drill.readers_see() == before
     assert drill.check("quarantine_rate")[0]
     assert drill.kept() == kept

@@ -51,12 +51,12 @@ def differences(home: Path, expected: dict[str, dict[str, dict]]) -> list[str]:
                 out.append(f"{table} {partition}: not in the ledger")
                 continue
             counted = {
-                "read": row["read"],
-                "published": row["inserted"] + row["updated"] + row["deleted"],
-                "unchanged": row["unchanged"],
-                "duplicate": row["duplicate"],
-                "quarantined": row["quarantined"],
-                "filtered": row["filtered"],
+                "read": row.read,
+                "published": row.counts.published,
+                "unchanged": row.unchanged,
+                "duplicate": row.duplicate,
+                "quarantined": row.quarantined,
+                "filtered": row.filtered,
             }
             out += [
                 f"{table} {partition} {name}: expected {answer.get(name, 0)}, counted {count}"
@@ -64,9 +64,9 @@ def differences(home: Path, expected: dict[str, dict[str, dict]]) -> list[str]:
                 if answer.get(name, 0) != count
             ]
             broken = {
-                c["name"]: c["failing_rows"]
-                for c in json.loads(row["checks"])
-                if c["failing_rows"] and c["name"] not in RATES
+                c.name: c.failing_rows
+                for c in row.failed_checks
+                if c.failing_rows and c.name not in RATES
             }
             rules = {n: c for n, c in answer["rules"].items() if c and n not in RATES}
             if broken != rules:
@@ -124,15 +124,15 @@ def test_running_again_changes_nothing(home, first):
 def test_one_more_day_does_only_that_days_work(home, first):
     before = versions(home)
     newest = Lake.at(str(home / "lake"))
-    recorded = ledger.history(newest).num_rows
+    recorded = len(ledger.history(newest))
     done = lakehouse(home, "run", "--days", "15")
     assert done.returncode == 0, done.stdout + done.stderr
     sheet = answers(home)
     assert differences(home, sheet["increment"]) == []
     final = sheet["increment_final"]
     assert rows(home, list(final)) == final
-    history = ledger.history(newest).to_pylist()[recorded:]
-    assert {r["partition"][:10] for r in history} == {max(sheet["increment"]["bronze.orders"])}
+    history = ledger.history(newest)[recorded:]
+    assert {r.partition[:10] for r in history} == {max(sheet["increment"]["bronze.orders"])}
     after = versions(home)
     zones = ("bronze", "silver", "gold")
     tables = [t for t in after if t.split("/")[1] in zones and "_superseded" not in t]

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from playwright.sync_api import Browser, Page, expect
 
 from spark_jobs.lake import ledger
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
 from tests.e2e.dagster_ui import PATIENCE, PROJECT, Ui, chromium, page_of, picture, served
 
@@ -64,7 +65,7 @@ def spoil(path: Path) -> None:
     path.write_text("\n".join([header, *cut, ""]), encoding="utf-8")
 
 
-def published(ui: Ui, table: str) -> dict[str, dict]:
+def published(ui: Ui, table: str) -> dict[str, LedgerRow]:
     """The ledger's newest row of every partition of a table."""
     return ledger.latest(Lake.at(str(ui.home / "lake")), table)
 
@@ -134,8 +135,8 @@ def test_a_partition_materialized_from_its_page_lands(ui: Ui, browser: Browser) 
         expect(page.get_by_role("img", name="rows and quarantine rate")).to_be_visible()
         picture(page, "asset-page")
     row = published(ui, table)[NEW_DAY]
-    assert row["status"] == "published" and row["run_id"] == run["runId"]
-    assert rows(ui, table, NEW_DAY) == row["inserted"] > 0
+    assert row.status == "published" and row.run_id == run["runId"]
+    assert rows(ui, table, NEW_DAY) == row.inserted > 0
 
 
 def test_a_bad_day_shows_its_failed_check_and_reason(ui: Ui, browser: Browser) -> None:
@@ -151,7 +152,7 @@ def test_a_bad_day_shows_its_failed_check_and_reason(ui: Ui, browser: Browser) -
         picture(page, "failed-check")
         page.goto(f"/assets/bronze/customer_behavior?view=partitions&partition={BAD_DAY}")
         expect(page.get_by_text("1 failed").or_(page.get_by_text("Failed")).first).to_be_visible()
-    assert published(ui, BAD)[BAD_DAY]["status"] == "failed"
+    assert published(ui, BAD)[BAD_DAY].status == "failed"
     assert rows(ui, BAD, BAD_DAY) == 0
     after = DeltaTable(str(ui.home / "lake" / "bronze" / "customer_behavior")).version()
     assert after == before
@@ -169,6 +170,6 @@ def test_a_backfill_launched_from_the_page_completes(ui: Ui, browser: Browser) -
         picture(page, "backfill")
     done = published(ui, table)
     for day in GAP:
-        assert done[day]["status"] == "published"
-        assert rows(ui, table, day) == done[day]["inserted"] > 0
+        assert done[day].status == "published"
+        assert rows(ui, table, day) == done[day].inserted > 0
     assert len({done[day]["run_id"] for day in GAP}) == 1  # one run for the range

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def state(lake: TinyLake, table: str) -> dict[str, Any]:
         "rows": lake.rows(table),
         "version": lake.versions(table),
         "quarantine": settled(lake.quarantined(table)),
-        "ledger": settled(lake.ledger(table)),
+        "ledger": settled([asdict(row) for row in lake.ledger(table)]),
     }
 
 

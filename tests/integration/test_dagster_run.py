@@ -37,9 +37,9 @@ def test_a_range_is_published_and_every_partition_says_so(dagster: DagsterLake) 
 def test_the_events_account_for_rows_as_the_ledger_does(dagster: DagsterLake) -> None:
     dagster.run(MONDAY, WEDNESDAY)
     for row in dagster.lake.ledger("silver.people"):
-        said = dagster.metadata("silver.people", row["partition"])
+        said = dagster.metadata("silver.people", row.partition)
         for count in ("read", "inserted", "updated", "duplicate", "quarantined", "filtered"):
-            assert said[count] == row[count], (row["partition"], count)
+            assert said[count] == getattr(row, count), (row.partition, count)
         assert said["delta_version"] == dagster.lake.versions("silver.people")
 
 

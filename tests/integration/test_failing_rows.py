@@ -38,7 +38,7 @@ def settled(lake: TinyLake) -> str:
     report = lake.run("silver.feed", MONDAY, TUESDAY, WEDNESDAY)
     assert [p.partition for p in report.failed] == [TUESDAY]
     assert sorted(lake.rows("silver.feed", "n")) == [1, 3], "the other days are published"
-    rows = {r["partition"]: r["status"] for r in lake.ledger("silver.feed")}
+    rows = {r.partition: r.status for r in lake.ledger("silver.feed")}
     assert rows == {MONDAY: "published", TUESDAY: "failed", WEDNESDAY: "published"}
     assert SECRET not in str(lake.ledger("silver.feed")) + report.model_dump_json()
     return report.failed[0].error
@@ -67,7 +67,7 @@ def test_a_single_partition_that_fails_has_its_ledger_row(lake):
     lake_with(lake, "F.col('amount').cast('int')")
     report = lake.run("silver.feed", TUESDAY)
     assert [p.partition for p in report.failed] == [TUESDAY]
-    assert [r["status"] for r in lake.ledger("silver.feed")] == ["failed"]
+    assert [r.status for r in lake.ledger("silver.feed")] == ["failed"]
 
 
 RULES = {

@@ -81,7 +81,7 @@ def test_a_table_that_falls_into_small_files_warns_and_is_published(lake):
     assert len(lake.delta("silver.feed").file_uris()) == 3
     assert observed == [1, 2, 3]
     assert failed == [set(), set(), {"small_files"}]
-    assert '"small_files"' in lake.ledger("silver.feed")[-1]["checks"]
+    assert '"small_files"' in lake.ledger("silver.feed")[-1].checks
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -72,7 +72,7 @@ def test_parquet_columns_that_nobody_can_tell_apart_fail_their_file(lake, names)
     named = ", ".join(sorted(set(names[1:])))
     assert f"equal, or differ only in case: {named}." in report.failed[0].error
     assert "f.parquet" in report.failed[0].error
-    assert [r["status"] for r in lake.ledger("bronze.feed")] == ["failed", "published"]
+    assert [r.status for r in lake.ledger("bronze.feed")] == ["failed", "published"]
 
 
 def test_nested_values_are_told_apart_as_json(lake):

@@ -112,7 +112,7 @@ def test_a_range_is_published_and_recorded(lake: DagsterLake, runner: Any) -> No
     assert lake.materialized(TABLE) == set(DAYS)
     assert len(lake.lake.rows(TABLE)) == 6
     (row, *_) = lake.lake.ledger(TABLE)
-    assert lake.metadata(TABLE, MONDAY)["inserted"] == row["inserted"] == 2
+    assert lake.metadata(TABLE, MONDAY)["inserted"] == row.inserted == 2
 
 
 @pytest.mark.parametrize("runner", [None, ByArguments()], ids=["environment", "arguments"])

@@ -84,7 +84,7 @@ def test_a_corrected_table_equals_one_that_was_built_once(feed_lake, deliveries,
     once = built_once(lake, days, table)
     assert everything(lake, table) == everything(once, table)
     history = lake.ledger(table)
-    rows = sum(r["inserted"] + r["added"] - r["withdrawn"] for r in history)
+    rows = sum(r.inserted + r.added - r.withdrawn for r in history)
     assert rows == len(lake.rows(table))
 
 
@@ -188,7 +188,7 @@ def test_a_withdrawn_row_leaves_and_what_it_hid_is_found_again(feed_lake):
         counts = deliver(feed_lake, old, run=TUESDAY, table=table)
         assert (counts.revived, counts.withdrawn) == (1, 1)
         assert feed_lake.rows(table, "x") == ["old"]
-        assert feed_lake.ledger(table)[-1]["revived_in"] == [MONDAY]
+        assert feed_lake.ledger(table)[-1].revived_in == (MONDAY,)
 
 
 def test_a_version_that_is_withdrawn_closes_no_validity_any_more(feed_lake):
@@ -215,7 +215,7 @@ def test_a_newly_rejected_row_leaves_the_table_for_quarantine(feed_lake):
     feed_lake._parsed = {}
     feed_lake.run("silver.latest", MONDAY)
     p = feed_lake.ledger("silver.latest")[-1]
-    if p["status"] == "failed":  # half of the rows are beyond what a day may lose
+    if p.failed:  # half of the rows are beyond what a day may lose
         assert feed_lake.rows("silver.latest", "x") == ["a", "b"]
         more = [change(i, 9, "b") for i in range(3, 40)]
         deliver(feed_lake, change(1, 9, "a"), change(2, 9, "b"), *more, run=MONDAY)

@@ -133,5 +133,5 @@ def counted(tiny: TinyLake, table: str) -> list[tuple[Any, ...]]:
     """What was done to each partition, by whichever run did it."""
     names = ("partition", "read", "inserted", "updated", "duplicate", "quarantined")
     return sorted(
-        tuple(r[n] for n in names) for r in tiny.ledger(table) if r["status"] == "published"
+        tuple(getattr(r, n) for n in names) for r in tiny.ledger(table) if r.status == "published"
     )

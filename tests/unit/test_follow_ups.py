@@ -22,7 +22,7 @@ from lakehouse.local.execution import QUIET
 from lakehouse.settings.load import load_settings
 from spark_jobs.contract.model import Contract
 from spark_jobs.report import Check
-from tests.fake_plane import AnyPlane, FakePlane
+from tests.fake_plane import AnyPlane, FakePlane, recorded
 from tests.lakes import TinyLake, bronze, column, contract, copied, transforms_in
 
 DAYS = tuple(f"2026-10-{day:02d}" for day in range(5, 10))
@@ -186,7 +186,7 @@ def test_marts_run_over_what_is_published_with_the_last_range(contracts: Any) ->
     ended = Ended("run", "daily", DAYS, frozenset({"bronze.people"}), skipped)
     parents = {t: list(c.upstream) for t, c in contracts.items()}
     parents["marts.sales"] = ["gold.people"]
-    rows = [{"table": "bronze.people", "run_id": "run", "partition": DAYS[2], "status": "failed"}]
+    rows = [recorded("bronze.people", DAYS[2], "failed", run_id="run")]
     held = held_back(ended, contracts, parents, rows)
     assert held["gold.people"] == {DAYS[2]}
     found = [(f.partitions, f.assets) for f in rest_of(ended, held, contracts)]
@@ -249,14 +249,12 @@ def test_a_day_is_due_while_an_hour_is_newer(
 ) -> None:
     start = datetime(2026, 10, 7, tzinfo=UTC)
     rows = [
-        {"table": "silver.readings", "partition": hour, "status": "published",
-         "started_at": start, "seconds": float(hours_last)}
+        recorded("silver.readings", hour, started_at=start, seconds=float(hours_last))
         for hour in HOURS
-    ]  # fmt: skip
+    ]
     if day is not None:
         began = start + timedelta(seconds=day[1])
-        own = {"table": "gold.readings_daily", "partition": "2026-10-06", "status": day[0]}
-        rows.append({**own, "started_at": began, "seconds": 1.0})
+        rows.append(recorded("gold.readings_daily", "2026-10-06", day[0], started_at=began))
     ended = Ended("run", "hourly", (HOURS[7],))
     found = due_windows(ended, contracts["gold.readings_daily"], "silver.readings", rows)
     assert list(found) == (["2026-10-06"] if is_due else [])
@@ -279,13 +277,7 @@ def test_dagster_shows_which_hours_a_day_is_made_of(definitions: dg.Definitions)
 
 def test_a_blocked_day_says_which_hours_it_waits_for(contracts: Any) -> None:
     chosen = {t: contracts[t] for t in (*READINGS, "gold.readings_daily")}
-    row = {"status": "published", "error": "", "transform_version": "v"}
-    ledger = [
-        {"table": t, "partition": h, **row}
-        for t in READINGS
-        for h in HOURS
-        if h[-2:] not in ("03", "04", "17")
-    ]
+    ledger = [recorded(t, h) for t in READINGS for h in HOURS if h[-2:] not in ("03", "04", "17")]
     delivered = {"readings": [h for h in HOURS if h[-2:] != "17"]}
     day = date(2026, 10, 6)
     gaps = {(g.table, g.partition): g for g in find_gaps(chosen, ledger, delivered, (day, day))}
@@ -294,7 +286,7 @@ def test_a_blocked_day_says_which_hours_it_waits_for(contracts: Any) -> None:
     assert gap.detail == (
         "silver.readings is blocked for 2026-10-06T03 to 2026-10-06T04, 2026-10-06T17"
     )
-    ready = [{"table": t, "partition": h, **row} for t in READINGS for h in HOURS]
+    ready = [recorded(t, h) for t in READINGS for h in HOURS]
     (missing,) = find_gaps(chosen, ready, {"readings": HOURS}, (day, day))
     assert (missing.table, missing.state) == ("gold.readings_daily", "missing")
 

@@ -20,6 +20,7 @@ from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.contract.model import Contract, load_contracts
 from spark_jobs.window import ranges
 from tests.fake_plane import AnyPlane, FakePlane
+from tests.fake_plane import recorded as done
 
 PROJECT = Path(__file__).parents[2]
 AT = datetime(2026, 10, 8, 2, tzinfo=UTC)
@@ -169,11 +170,6 @@ def test_a_tick_beyond_the_settled_end_is_skipped(
 
 
 # -- gaps ------------------------------------------------------------------------------------
-
-
-def done(table: str, partition: str, status: str = "published", **more: Any) -> dict[str, Any]:
-    row = {"table": table, "partition": partition, "status": status, "error": "", "checks": "[]"}
-    return {**row, "transform_version": "v1", **more}
 
 
 def some(contracts: dict[str, Contract], *tables: str) -> dict[str, Contract]:

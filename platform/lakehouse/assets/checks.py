@@ -13,7 +13,6 @@ partition are in its materialization and in the ledger anyway.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from lakehouse.partitions import span
 from spark_jobs import quoting
 from spark_jobs.contract.checks import LOOKUPS_CURRENT, ROW_COUNT, declared
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import Check, PartitionReport, TableReport
 
 NEVER = "could not be evaluated: the partition failed before, and no other has passed yet"
@@ -71,9 +71,7 @@ class State:
         return NOW if judged else UNEVALUATED
 
 
-def states(
-    contract: Contract, report: TableReport, history: Sequence[Mapping[str, Any]]
-) -> list[State]:
+def states(contract: Contract, report: TableReport, history: Sequence[LedgerRow]) -> list[State]:
     """What every check of the table says after this run, in the contract's order.
 
     `history` is the table's ledger, oldest first. Partitions without work in this run keep what
@@ -83,7 +81,7 @@ def states(
     failing = _failing_before(history)
     failing |= {p.partition: {c.name: c for c in _failures(p)} for p in judged}
     made = {p.partition: {c.name: c for c in p.checks} for p in judged}
-    ever = any(row["status"] in ("published", "empty") for row in history)
+    ever = any(row.status in ("published", "empty") for row in history)
     found = []
     for check in declared(contract):
         name = check.name
@@ -103,16 +101,15 @@ def states(
     return found
 
 
-def _failing_before(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Check]]:
-    newest = {row["partition"]: row for row in history if row["status"] != "unchanged"}
+def _failing_before(history: Sequence[LedgerRow]) -> dict[str, dict[str, Check]]:
+    newest = {row.partition: row for row in history if row.status != "unchanged"}
     return {p: {c.name: c for c in failures_of(row)} for p, row in newest.items()}
 
 
-def failures_of(row: Mapping[str, Any]) -> list[Check]:
+def failures_of(row: LedgerRow) -> list[Check]:
     """The failed checks of one row of the ledger."""
-    checks = [Check.model_validate(c) for c in json.loads(row["checks"] or "[]")]
     report = PartitionReport(
-        partition=row["partition"], status=row["status"], checks=checks, error=row["error"] or ""
+        partition=row.partition, status=row.status, checks=row.failed_checks, error=row.error
     )
     return list(_failures(report))
 

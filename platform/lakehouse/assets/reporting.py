@@ -18,6 +18,7 @@ from lakehouse.governance.masking import Masking
 from lakehouse.partitions import span
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import Counts, PartitionReport, TableReport
 
 CHARTED = 30
@@ -57,7 +58,7 @@ def partition_metadata(report: TableReport, partition: PartitionReport) -> dict[
 def table_metadata(
     contract: Contract,
     report: TableReport,
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[LedgerRow],
     masking: Masking,
 ) -> dict[str, Any]:
     """The state of the table after a run; goes on the run's newest partition only. What people
@@ -142,16 +143,13 @@ def _accounting(counts: Counts) -> str:
     )
 
 
-def last_partitions(history: Sequence[Mapping[str, Any]]) -> str:
+def last_partitions(history: Sequence[LedgerRow]) -> str:
     """A chart of the newest partitions by their last real run; empty for fewer than two."""
-    newest = {r["partition"]: r for r in history if r["status"] not in ("unchanged", "failed")}
+    newest = {r.partition: r for r in history if r.status not in ("unchanged", "failed")}
     chosen = [newest[p] for p in sorted(newest)[-CHARTED:]]
     if len(chosen) < 2:
         return ""
-    bars = [
-        charts.Bar(r["partition"][5:], r["read"] - r["quarantined"], r["quarantined"])
-        for r in chosen
-    ]
+    bars = [charts.Bar(r.partition[5:], r.read - r.quarantined, r.quarantined) for r in chosen]
     return charts.rows_image(bars)
 
 

@@ -33,6 +33,7 @@ from spark_jobs.causes import is_transient
 from spark_jobs.contract.checks import LOOKUPS_CURRENT
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
 _LISTED = 10
@@ -178,7 +179,7 @@ def _events(
     context: dg.AssetExecutionContext,
     contract: Contract,
     report: TableReport,
-    history: list[dict[str, Any]],
+    history: list[LedgerRow],
     masking: Masking,
 ) -> Iterator[Any]:
     """Materializations, then check results; then the failure, if a partition failed."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -31,6 +31,7 @@ from lakehouse.engines.runner import LedgerReader
 from lakehouse.keys import PROCESS_TAG, asset_key, name_of, range_tags, run_range
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import Window, windows
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def follow_ups(
     run: Ended,
     contracts: Mapping[str, Contract],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
-    history: Callable[[str], list[dict[str, Any]]],
+    history: Callable[[str], list[LedgerRow]],
 ) -> Iterator[FollowUp]:
     """Everything that a run leaves to do. `history` reads a table's rows of the ledger."""
     if run.failed and run.skipped:

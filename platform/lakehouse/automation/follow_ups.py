@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any
 
 from lakehouse.automation.jobs import LAKE_JOBS
 from lakehouse.keys import REST_TAG, WINDOWS_TAG
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import Scheme, Window, inside, ranges, windows
 
-Rows = Iterable[Mapping[str, Any]]
+Rows = Iterable[LedgerRow]
 """Rows of the ledger, oldest first."""
 
 
@@ -76,8 +76,8 @@ def held_back(
     every = frozenset(ended.partitions)
     bad: dict[str, set[str]] = {}
     for row in rows:
-        if row["run_id"] == ended.run_id and row["status"] == "failed":
-            bad.setdefault(row["table"], set()).add(row["partition"])
+        if row.run_id == ended.run_id and row.failed:
+            bad.setdefault(row.table, set()).add(row.partition)
 
     @cache
     def waiting(asset: str) -> frozenset[str]:
@@ -142,10 +142,10 @@ def due_windows(ended: Ended, table: Contract, driving: str, rows: Rows) -> dict
     newest: dict[str, datetime] = {}
     published: dict[str, datetime] = {}
     for row in rows:
-        if row["table"] == table.table:
-            newest[row["partition"]] = row["started_at"]
-        elif row["status"] != "failed":
-            published[row["partition"]] = row["started_at"] + timedelta(seconds=row["seconds"])
+        if row.table == table.table:
+            newest[row.partition] = row.started_at
+        elif not row.failed:
+            published[row.partition] = row.done_at
     out = {}
     for key in sorted({Window.of(p).around(table.partitioning).key for p in ended.partitions}):
         due = inside(key, ended.scheme)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from lakehouse.partitions import keys, window_start
 from lakehouse.settings.operations import PartitionSettings
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import PartitionState
 from spark_jobs.window import inside, named
 
 GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
@@ -60,7 +61,7 @@ def horizon(
 
 def find_gaps(
     contracts: Mapping[str, Contract],
-    ledger: Iterable[Mapping[str, Any]],
+    ledger: Iterable[PartitionState],
     delivered: Delivered,
     days: tuple[date, date],
     stale: Mapping[str, Mapping[str, str]] | None = None,
@@ -70,7 +71,7 @@ def find_gaps(
     `ledger` holds rows of the ledger, oldest first; `stale` says by table and partition what made
     one stale.
     """
-    latest = {(row["table"], row["partition"]): row for row in ledger}
+    latest = {(row.table, row.partition): row for row in ledger}
     arrived = {dataset: set(partitions) for dataset, partitions in delivered.items()}
     gaps: dict[tuple[str, str], Gap] = {}
     for contract in contracts.values():
@@ -89,7 +90,7 @@ def _gap(
     contract: Contract,
     partition: str,
     windows: list[str],
-    latest: Mapping[tuple[str, str], Mapping[str, Any]],
+    latest: Mapping[tuple[str, str], PartitionState],
     arrived: Mapping[str, set[str]],
     gaps: Mapping[tuple[str, str], Gap],
     stale: str | None = None,
@@ -97,7 +98,7 @@ def _gap(
     row = latest.get((contract.table, partition))
     sources = [i.table for i in contract.inputs[:1]]
     inputs = [gaps[t, w] for t in sources for w in windows if (t, w) in gaps]
-    if row is not None and row["status"] != "failed":
+    if row is not None and not row.failed:
         if not stale and any(cause.state == "stale" for cause in inputs):
             stale = f"{sources[0]} is stale"
         return Gap(contract.table, partition, "stale", "stale", stale) if stale else None
@@ -118,8 +119,8 @@ def _gap(
     if row is None:
         return Gap(contract.table, partition, "missing", "missing", "never run")
     return Gap(
-        contract.table, partition, "failed", "failed", row["error"] or "",
-        row["transform_version"] or "", again=stale is not None,
+        contract.table, partition, "failed", "failed", row.error, row.transform_version,
+        again=stale is not None,
     )  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def _because(causes: list[Gap]) -> str:
 
 
 def _undue_source(
-    contract: Contract, windows: list[str], latest: Mapping[tuple[str, str], Mapping[str, Any]]
+    contract: Contract, windows: list[str], latest: Mapping[tuple[str, str], PartitionState]
 ) -> bool:
     """Whether its input never ran for these windows either and has no gap there: nothing was due."""
     return all((contract.inputs[0].table, w) not in latest for w in windows)

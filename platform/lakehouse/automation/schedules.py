@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
@@ -23,6 +22,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
+from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import FORMATS, Scheme, Window, inside, named, ranges
 
 _FINISHED = {
@@ -53,7 +53,7 @@ def newest_complete(scheme: Scheme, at: datetime) -> str:
 def waiting(
     contracts: Mapping[str, Contract],
     partition: str,
-    history: Callable[[str], Iterable[Mapping[str, Any]]],
+    history: Callable[[str], Iterable[LedgerRow]],
 ) -> dict[str, list[str]]:
     """The tables of a partition's scheme that are made of finer windows of which some are not
     published yet, with those. `history` reads a table's rows of the ledger."""
@@ -65,7 +65,7 @@ def waiting(
         if driving.partitioning in (None, contract.partitioning):
             continue
         rows = history(driving.table)
-        published = {row["partition"] for row in rows if row["status"] != "failed"}
+        published = {row.partition for row in rows if not row.failed}
         missing = [w for w in inside(partition, driving.partitioning) if w not in published]
         if missing:
             out[contract.table] = missing

@@ -1,7 +1,7 @@
 """What was done, read from the lake's ledger by this process, wherever it was done.
 
-Belongs here: the ledger as the control plane asks for it. Does not belong here: its rows and how
-they are kept (spark_jobs/lake/ledger.py), or running tables.
+Belongs here: the ledger as the control plane asks for it. Does not belong here: its rows
+(spark_jobs/lake/row.py) and how they are kept (spark_jobs/lake/ledger.py), or running tables.
 
 Importing this module starts nothing and imports no engine.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakehouse.engines.runner import EngineName
 from lakehouse.engines.shared import EngineOnDemand, engine_kept_running
 from spark_jobs.contract.model import Contract
+from spark_jobs.lake.row import LedgerRow, PartitionState
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
@@ -38,13 +39,13 @@ class LakeLedger:
             settings.engine.memory,
         )
 
-    def history(self, table: str) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[LedgerRow]:
         from spark_jobs.lake import ledger
         from spark_jobs.lake.storage import Lake, Storage
 
-        return ledger.history(Lake(self.zones, Storage(self.storage_options)), table).to_pylist()
+        return ledger.history(Lake(self.zones, Storage(self.storage_options)), table)
 
-    def newest(self) -> list[dict[str, Any]]:
+    def newest(self) -> list[PartitionState]:
         from spark_jobs.lake import ledger
         from spark_jobs.lake.storage import Lake, Storage
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import ContractError, LakehouseError, ReportMissing
+from spark_jobs.lake.row import LedgerRow, PartitionState
 from spark_jobs.report import Outcome, RunSpec, TableReport
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ class Runner(Protocol):
 class LedgerReader(Protocol):
     """Says what was done, wherever it ran."""
 
-    def history(self, table: str) -> list[dict[str, Any]]:
+    def history(self, table: str) -> list[LedgerRow]:
         """The ledger's rows of one table, oldest first."""
         ...
 
-    def newest(self) -> list[dict[str, Any]]:
+    def newest(self) -> list[PartitionState]:
         """The state of each partition of every table, as its newest row in the ledger has it."""
         ...
 

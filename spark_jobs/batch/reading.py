@@ -1,0 +1,124 @@
+"""The rows that a batch is made of, as they are read, and how many its source says there are.
+
+Belongs here: which rows of the driving input a batch reads, and what each is recognized by. Does not
+belong here: how they are read (landing, inputs.py), or what is made of them (staging.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_jobs import window
+from spark_jobs.batch import inputs, landing
+from spark_jobs.batch.plan import Plan
+from spark_jobs.contract.model import Contract
+from spark_jobs.lake import ledger
+from spark_jobs.lake.row import LedgerRow
+from spark_jobs.lake.storage import Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class Read:
+    """The driving rows; none for a table without inputs. `counted` is how many each partition has
+    according to its source, with the sum of their origins: file footers for Parquet, the upstream
+    table for Delta; text files count themselves while being parsed. `touched` are the slices of an
+    aggregate that the batch touches, `moved` the records that are in this batch's partitions now and
+    may have been in others before."""
+
+    frame: DataFrame | None = None
+    counted: dict[str, tuple[int, int | None]] | None = None
+    touched: pa.Table | None = None
+    moved: DataFrame | None = None
+
+
+def read(
+    spark: SparkSession, contract: Contract, lake: Lake, plan: Plan, partitions: Sequence[str]
+) -> Read:
+    if contract.source:
+        due = [plan.deliveries[p] for p in partitions]
+        counted: dict[str, tuple[int, int | None]] = {d.partition: (d.records, None) for d in due}
+        return Read(landing.read(spark, contract, due, lake.storage), counted)
+    if not contract.inputs:
+        return Read()
+    todo, touched = list(partitions), None
+    first = contract.inputs[0]
+    source = plan.upstream[first.table]
+    if first.by:
+        replaced = ledger.versions(source.table, _replacing(plan, source.contract, todo))
+        made = inputs.present(spark, lake.table(contract.table), lake)
+        column = contract.publish.column or first.by
+        made = made.select(column) if made is not None and column in made.columns else None
+        touched = inputs.slices(spark, source, first.by, todo, replaced, made)
+    frame = inputs.driving(spark, contract, source, todo, touched)
+    keyed = inputs.keyed_source(contract, plan.upstream)
+    has_moved = keyed is not None and _have_moved(plan, source.contract, todo)
+    moved = inputs.origins(spark, contract, keyed, todo) if keyed and has_moved else None
+    has_input = contract.grain == "row" and touched is None
+    counted_rows = with_origin(contract, plan, frame, has_input=True) if has_input else frame
+    found = inputs.rows_by_partition(counted_rows, has_origin=has_input)
+    return Read(frame, found, touched, moved)
+
+
+def _have_moved(plan: Plan, source: Contract, partitions: list[str]) -> bool:
+    """Whether records of the driving table have come to these partitions from others."""
+    arrived = plan.arrived
+    return any(
+        arrived.revivals.get((source.table, key))
+        or any(b.updated or b.deleted for b in arrived.batches.get((source.table, key), ()))
+        for p in partitions
+        for key in window.inside(p, source.partitioning)
+    )
+
+
+def _replacing(plan: Plan, source: Contract, partitions: list[str]) -> list[LedgerRow]:
+    """The batches of the driving table that replaced rows since these partitions were last
+    computed: what stood there before has to be looked at too."""
+    computed = {row.partition: row for row in plan.history if not row.failed}
+    if not computed:  # there is nothing yet that could be out of date
+        return []
+    out = []
+    for p in partitions:
+        last = computed.get(p)
+        inside = window.inside(p, source.partitioning)
+        arrived = (enumerate(plan.arrived.batches.get((source.table, key), ())) for key in inside)
+        for nth, batch in itertools.chain.from_iterable(arrived):
+            gone = batch.withdrawn or batch.revived
+            replaced = gone or batch.updated or batch.deleted if source.keyed else nth
+            if replaced and not (last and last.started_at > batch.done_at):
+                out.append(batch)
+    return out
+
+
+def with_origin(contract: Contract, plan: Plan, frame: DataFrame, *, has_input: bool) -> DataFrame:
+    """Adds `_origin`, by which a row is known to be of one record: see inputs.origin."""
+    from pyspark.sql import functions as F
+
+    if has_input:
+        source = plan.upstream[contract.inputs[0].table]
+        identity = inputs.identity(contract, source.contract)
+        record = inputs.record_types(contract, source)
+        return frame.withColumn("_origin", inputs.origin(record, identity))
+    if contract.keyed and contract.inputs:
+        return frame.withColumn("_origin", F.lit(None).cast("bigint"))
+    return frame
+
+
+def are_told_by_some_columns(contract: Contract, plan: Plan) -> bool:
+    """Whether `_origin` may be the same for records that differ: see inputs.identity."""
+    if not contract.inputs or contract.grain != "row":
+        return False
+    source = plan.upstream[contract.inputs[0].table].contract
+    return not source.keyed and inputs.identity(contract, source) is not None
+
+
+def whole(contract: Contract, plan: Plan) -> Column:
+    """The hash of all that a driving record holds."""
+    source = plan.upstream[contract.inputs[0].table]
+    return inputs.origin(inputs.record_types(contract, source), None)
