@@ -75,8 +75,8 @@ def run_table(
             steps = Steps()
             try:
                 with steps.timed("plan"):
-                    found = plan(contract, contracts, lake, partitions, engine, force=spec.force)
-                return _Run(spec, engine, contract, lake, found, steps).report()
+                    work = plan(contract, contracts, lake, partitions, engine, force=spec.force)
+                return _Run(spec, engine, contract, lake, work, steps).report()
             except Exception as error:
                 happened_in(error, steps.current)
                 raise
