@@ -101,7 +101,7 @@ def unrecorded(table: DeltaTable, recorded: list[LedgerRow]) -> list[LedgerRow]:
     known = {row.batch_id for row in recorded}
     newest = max((row.delta_version or 0 for row in recorded), default=0)
     out = []
-    for commit in reversed(table.history(table.version() - newest + _RACERS)):
+    for commit in reversed(table.history(_since(table, newest))):
         if CARRIED in commit and commit["batch_id"] not in known:
             rows = _unpacked(commit[CARRIED])
             out += [replace(row, delta_version=commit["version"]) for row in rows]
@@ -115,8 +115,15 @@ def versions(table: DeltaTable, batches: list[LedgerRow]) -> list[int]:
         return []
     wanted = {row.batch_id for row in batches}
     oldest = min(row.delta_version or 0 for row in batches)
-    commits = table.history(table.version() - oldest + _RACERS)
+    commits = table.history(_since(table, oldest))
     return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
+
+
+def _since(table: DeltaTable, version: int) -> int:
+    """How many commits of a table there may be since a version. All of them, where the table has
+    been built anew since: then its versions are fewer."""
+    newer = table.version() - version + _RACERS
+    return newer if newer > 0 else table.version() + 1
 
 
 def append(lake: Lake, rows: list[LedgerRow]) -> None:

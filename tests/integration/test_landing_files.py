@@ -14,7 +14,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from lakehouse.automation.landing import snapshot
+from lakehouse.sources.landing import snapshot
 from spark_jobs.batch import landing
 from spark_jobs.batch.landing.parquet import rows_of
 from spark_jobs.errors import StorageError
