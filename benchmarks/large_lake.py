@@ -18,7 +18,8 @@ from deltalake import DeltaTable, write_deltalake
 from benchmarks.workload import CONTRACTS
 from spark_jobs.batch import quarantine
 from spark_jobs.batch.lookups import Version
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.lake import ledger
 from spark_jobs.lake.delta import arrow_type

@@ -139,6 +139,6 @@ def columns(table: str) -> list[tuple[str, str]]:
 
 @cache
 def _contracts() -> dict:
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     return load_contracts(str(CONTRACTS))

@@ -42,7 +42,7 @@ def code(value: Any) -> str:
 
 
 def contracts() -> Mapping[str, Any]:
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     return load_contracts(PROJECT / "contracts")
 

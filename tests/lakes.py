@@ -26,7 +26,8 @@ import yaml
 from deltalake import DeltaTable, write_deltalake
 
 from spark_jobs.batch import audit, quarantine
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.engines.session import Engine
 from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.row import LedgerRow, rows_of

@@ -20,7 +20,7 @@ def run(
 
     Raises RuntimeError if a partition fails: a contender does all of the work, or none.
     """
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
     from spark_jobs.engines.session import Engine
     from spark_jobs.lake.storage import Lake
     from spark_jobs.report import RunSpec

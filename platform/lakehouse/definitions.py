@@ -26,7 +26,8 @@ from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.signals.alerts import build_alert_sensors
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.permissions import keep_files_private
 
 

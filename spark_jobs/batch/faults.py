@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 
 from spark_jobs import quoting
 from spark_jobs.batch.rules import broken, row_rules
-from spark_jobs.contract.model import Contract, place
+from spark_jobs.contract.document import place
+from spark_jobs.contract.model import Contract
 
 # A run looks for so many failing partitions one by one; more are no matter of single rows.
 _SOUGHT = 20

@@ -3,7 +3,7 @@
 Belongs here: the promise a contract makes to readers, its record in the lake, and what counts as
 breaking. The rule is semantic versioning of data: a removed or retyped column, or a new key, mode
 or partitioning needs a new major version; a new column is compatible.
-Does not belong here: whether a contract is valid (model.py).
+Does not belong here: whether a contract is valid (validity.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a run finds its contracts: in a folder, at a URI, or inside the installed package.
 
 Belongs here: fetching them, and knowing them for the ones that the specification was made for. Does not
-belong here: reading them (model.py).
+belong here: reading them (reader.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import ContractError
 from spark_jobs.lake.storage import Storage, describe
 from spark_jobs.report import INSTALLED

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source, place
+from spark_jobs.contract.document import place
+from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source
 from spark_jobs.contract.personal import looks_personal
 from spark_jobs.contract.rules import RULES
 from spark_jobs.contract.validity import Where, logical_type

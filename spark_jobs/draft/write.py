@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.draft import code, contracts
 from spark_jobs.draft.proposal import Proposal
 from spark_jobs.errors import InputError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.standins.data.delivery import DEFAULT_START, deliver
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.engines.session import Engine
 from spark_jobs.lake.delta import open_table
 from spark_jobs.lake.storage import ZONES

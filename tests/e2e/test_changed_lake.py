@@ -23,7 +23,8 @@ import yaml
 from deltalake import DeltaTable
 
 from spark_jobs.batch import quarantine
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.lake.storage import Lake
 
 pytestmark = pytest.mark.slow

@@ -164,7 +164,7 @@ def read_files(table, storage, paths, columns=None):
 delta.read_files = read_files
 from lakehouse.cli.lake_run import Request, materialize_lake
 from lakehouse.settings.load import load_settings
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 settings = load_settings()
 contracts = load_contracts(settings.contracts)
 first, last = sys.argv[1:]

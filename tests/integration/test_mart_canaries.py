@@ -18,7 +18,7 @@ from lakehouse.local.instance import open_instance
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.operations import RetrySettings
 from lakehouse.signals.alerts import alerts_of, finished_run
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake
 from tests.integration.test_canaries import CANARY
 

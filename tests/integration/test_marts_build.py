@@ -22,7 +22,7 @@ from lakehouse.marts.dbt import Dbt
 from lakehouse.marts.recompute import comparable, differences
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake, at
 
 PROJECT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from lakehouse.signals.alerts import (
     build_alert_sensors,
 )
 from lakehouse.signals.topics import Alert, AlertError, send
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 
 PROJECT = Path(__file__).parents[2]
 DAY = ("2026-10-07", "2026-10-07")

@@ -24,7 +24,8 @@ from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
 from spark_jobs.contract.checks import declared as declared_checks
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import ConflictError, ContractError, InputError
 from spark_jobs.report import Check
 from tests.fake_plane import AnyPlane, FakePlane

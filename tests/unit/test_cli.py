@@ -18,7 +18,8 @@ from lakehouse.cli.lake_run import Request, plan, select
 from lakehouse.local.execution import CheckResult, MartResult, RunOutcome, StepFailure
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import InputError
 from spark_jobs.report import Counts, PartitionReport, TableReport
 from tests.fake_plane import FakePlane

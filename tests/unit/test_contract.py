@@ -14,7 +14,9 @@ import yaml
 
 from spark_jobs.contract import standard
 from spark_jobs.contract.checks import KINDS
-from spark_jobs.contract.model import Rule, load_contract, load_contracts, supply_logical_types
+from spark_jobs.contract.document import supply_logical_types
+from spark_jobs.contract.model import Rule
+from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES, Reference, Unique
 from spark_jobs.errors import ContractError
 from tests.lakes import bronze, column, contract, rule

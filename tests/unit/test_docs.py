@@ -25,14 +25,8 @@ from lakehouse.settings.load import load_settings
 from lakehouse.standins.data.delivery import deliver
 from spark_jobs.batch import audit, quarantine
 from spark_jobs.contract.checks import KINDS, declared
-from spark_jobs.contract.model import (
-    Gates,
-    Input,
-    Publish,
-    Source,
-    load_contract,
-    load_contracts,
-)
+from spark_jobs.contract.model import Gates, Input, Publish, Source
+from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES
 from spark_jobs.lake import ledger
 from spark_jobs.report import STORAGE_OPTIONS, Status

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_jobs import columns as read_by
-from spark_jobs.contract.model import load_contract
+from spark_jobs.contract.reader import load_contract
 from spark_jobs.draft import code, inference, sample
 from spark_jobs.draft.proposal import Said, doubts, propose, table_name
 from spark_jobs.draft.sample import look

@@ -15,7 +15,8 @@ import yaml
 from spark_jobs.batch import gate
 from spark_jobs.batch.audit import Staged
 from spark_jobs.contract import checks as registry
-from spark_jobs.contract.model import Contract, load_contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.lake.delta import ActiveFile
 from spark_jobs.report import Check, Counts
 from tests.lakes import MONDAY, TUESDAY, bronze, column, contract, rule

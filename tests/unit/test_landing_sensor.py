@@ -16,7 +16,8 @@ from lakehouse.definitions import build_definitions
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 
 PROJECT = Path(__file__).parents[2]
 SCHEMES: dict[str, Any] = {"orders": "daily", "fx_rates": "daily", "sensor_readings": "hourly"}

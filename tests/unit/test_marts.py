@@ -41,7 +41,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
 from lakehouse.settings.references import Secret, SettingsError
 from lakehouse.settings.warehouse import RedshiftWarehouse
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import InputError
 from spark_jobs.lake.storage import Storage
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lakehouse.governance.masking import MASK, Masking
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from tests.lakes import bronze, column, contract
 
 INTERNAL = {"classification": "internal"}

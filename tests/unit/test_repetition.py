@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from lakehouse.cli import check, main
 from lakehouse.settings.load import load_settings
-from spark_jobs.contract.model import Contract, load_contract, load_contracts
+from spark_jobs.contract.model import Contract
 from spark_jobs.contract.personal import looks_personal
+from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.contract.repetition import repetitions
 
 PROJECT = Path(__file__).parents[2]

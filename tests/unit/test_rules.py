@@ -16,7 +16,8 @@ import pytest
 
 from spark_jobs.batch import audit
 from spark_jobs.batch.uniqueness import clashes
-from spark_jobs.contract.model import Column, Contract, Rule, load_contract, load_contracts
+from spark_jobs.contract.model import Column, Contract, Rule
+from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES
 from spark_jobs.errors import ContractError
 from spark_jobs.lake import delta

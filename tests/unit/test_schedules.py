@@ -17,7 +17,8 @@ from lakehouse.definitions import build_definitions
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import PartitionSettings
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.window import ranges
 from tests.fake_plane import AnyPlane, FakePlane
 from tests.fake_plane import recorded as done

@@ -77,7 +77,7 @@ def test_a_table_without_transform_and_one_that_is_no_python_are_named(feed):
 def test_no_transform_is_imported_for_it():
     code = """
 import sys
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.contract.versions import transform_version
 versions = [transform_version(c) for c in load_contracts("contracts").values()]
 assert len(set(versions)) == len(versions)

@@ -22,7 +22,7 @@ def backfill(first: datetime, last: datetime, tables: str, force: bool) -> None:
     if last < first:
         raise click.BadParameter("--to lies before --from")
     from lakehouse.cli.selection import ensure_exist
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

@@ -16,7 +16,7 @@ def check() -> None:
     their tables were last published, and that the marts declare their personal columns. A contract
     that says what is so anyway is refused here, and nowhere else."""
     from spark_jobs.contract.compatibility import ensure_compatible, published
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
     from spark_jobs.contract.repetition import repetitions
     from spark_jobs.contract.versions import transform_version
     from spark_jobs.lake.storage import Lake

@@ -12,7 +12,8 @@ import click
 
 from lakehouse.settings.load import load_settings
 from spark_jobs import quoting
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 
 if TYPE_CHECKING:
     from spark_jobs.draft.proposal import Proposal

@@ -30,7 +30,7 @@ def gaps(tables: str, fill: bool) -> None:
     """
     from lakehouse.cli.selection import select
     from lakehouse.engines.shared import engine_kept_running
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

@@ -16,7 +16,7 @@ from lakehouse.settings.load import load_settings
 def materialize(tables: tuple[str, ...], partition: str | None, force: bool) -> None:
     """Materialize TABLES: names (silver.orders), layers (silver), domains (crm), or marts."""
     from lakehouse.cli.selection import ensure_exist
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     settings = load_settings()
     contracts = load_contracts(settings.contracts)

@@ -11,7 +11,8 @@ import click
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from spark_jobs import quoting
-from spark_jobs.contract.model import Contract, load_contracts
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import InputError
 from spark_jobs.lake.storage import Lake
 

@@ -9,7 +9,8 @@ import click
 
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
-from spark_jobs.contract.model import LAYERS, Contract, load_contracts
+from spark_jobs.contract.model import LAYERS, Contract
+from spark_jobs.contract.reader import load_contracts
 from spark_jobs.lake.storage import Lake
 
 

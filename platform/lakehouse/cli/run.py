@@ -24,7 +24,7 @@ def run(scale: float | None, days: int | None, force: bool) -> None:
 
         deliver_sample(settings, scale, days)
     from lakehouse.cli.lake_run import Request, delivered_days, materialize_lake
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     contracts = load_contracts(settings.contracts)
     first, last = delivered_days(settings, contracts)

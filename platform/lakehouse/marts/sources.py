@@ -122,7 +122,7 @@ def _yaml(document: dict[str, Any]) -> str:
 def main() -> None:
     """Brings the current project's generated files up to date."""
     from lakehouse.settings.load import project_root
-    from spark_jobs.contract.model import load_contracts
+    from spark_jobs.contract.reader import load_contracts
 
     root = project_root()
     for path in write(load_contracts(root / "contracts"), root / "dbt_project"):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from spark_jobs.contract.model import load_contracts
+from spark_jobs.contract.reader import load_contracts
 from tests.e2e.conftest import ProjectCopy, copy_project
 
 pytestmark = pytest.mark.slow
