@@ -65,7 +65,7 @@ STEPS: dict[str, Callable[[], None]] = {
     ),
     "after the quarantine": lambda: wrapped(quarantine, "write", before=False),
     "before the superseded records": lambda: wrapped(superseded, "keep", before=True),
-    "while they are copied": lambda: wrapped(storage, "copy", before=False),
+    "while they are copied": lambda: wrapped(storage.Storage, "copy", before=False),
     "after the superseded records": lambda: wrapped(superseded, "keep", before=False),
     "while files are rewritten": lambda: wrapped(publish.Target, "write", before=False),
     "before the data commit": lambda: wrapped(delta, "commit", before=True, when=of_table),

@@ -18,7 +18,12 @@ from spark_jobs.report import ZONES
 
 PROJECT = Path(__file__).parents[2]
 VALUE = 'hunter2 \'is: {a} "value"'
-NOWHERE = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+NOWHERE = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ALLOW_HTTP": "true",
+    "AWS_REGION": "eu-west-1",
+}
 
 
 def spec(root: Path, **changed: object) -> dict:

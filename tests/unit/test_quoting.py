@@ -90,7 +90,7 @@ def test_a_span_of_code_cannot_be_left() -> None:
 def test_what_a_check_says_of_names_is_text_on_its_page() -> None:
     hostile = "a | <img src=x> [b](http://evil.example)"
     stale = {"2026-10-05": hostile}
-    contract = SimpleNamespace(layer="silver", name="orders")
+    contract = SimpleNamespace(layer="silver", name="orders", table="silver.orders")
     metadata = lookups_evaluation(contract, stale).metadata  # type: ignore[arg-type]
     sampled = [{"partition": hostile, "rules": [hostile], "record": "{}", "source_file": hostile}]
     for table in (metadata["stale"].value, _sample(sampled)):
