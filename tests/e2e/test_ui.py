@@ -172,4 +172,4 @@ def test_a_backfill_launched_from_the_page_completes(ui: Ui, browser: Browser) -
     for day in GAP:
         assert done[day].status == "published"
         assert rows(ui, table, day) == done[day].inserted > 0
-    assert len({done[day]["run_id"] for day in GAP}) == 1  # one run for the range
+    assert len({done[day].run_id for day in GAP}) == 1  # one run for the range
