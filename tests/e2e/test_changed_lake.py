@@ -93,9 +93,15 @@ class Project:
 
 
 def all_tables(project: Project) -> dict[str, Contract]:
-    """All but those by the hour, which have nothing to do with orders and take long."""
+    """All but those by the hour and what is made of them, which have nothing to do with orders and
+    take long."""
     contracts = load_contracts(project.folder / "contracts")
-    return {t: c for t, c in contracts.items() if c.partitioning != "hourly"}
+    hours = {t for t, c in contracts.items() if c.partitioning == "hourly"}
+    return {
+        t: c
+        for t, c in contracts.items()
+        if t not in hours and hours.isdisjoint(i.table for i in c.inputs)
+    }
 
 
 def contents(home: Path, contracts: dict[str, Contract]) -> dict[str, list[str]]:
