@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.recompute import differences, reconciled
 from tests.integration.test_publish_properties import change, delivered, feed_lake
-from tests.integration.test_recomputed_rows import chain
+from tests.integration.test_recomputed_rows import chain, define_sums_over_sums
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake, column, contract, copied
 
 __all__ = ["chain", "feed_lake"]
@@ -32,26 +32,7 @@ FEED = [
 @pytest.fixture
 def built(chain: TinyLake) -> TinyLake:
     """With sums over sums, and a table without partitions."""
-    chain.define(
-        contract(
-            "gold.sizes",
-            [column("n", "bigint", key=1), column("groups", "bigint")],
-            inputs=[{"table": "gold.sums", "read": "touched", "by": "n"}],
-            publish={"mode": "replace_partition", "column": "n"},
-            physicalPartition="none",
-            grain="aggregate",
-        ),
-        """
-        from pyspark.sql import functions as F
-
-        def transform(sums):
-            return sums.groupBy("n").agg(
-                F.max("_partition").alias("_partition"),
-                F.count("*").cast("bigint").alias("_rows"),
-                F.count("*").cast("bigint").alias("groups"),
-            )
-        """,
-    )
+    define_sums_over_sums(chain)
     chain.define(
         contract(
             "gold.all",

@@ -136,6 +136,30 @@ def chain(feed_lake: TinyLake) -> TinyLake:
 CHAIN = ("silver.latest", "gold.facts", "gold.sums")
 
 
+def define_sums_over_sums(chain: TinyLake) -> None:
+    """Adds gold.sizes: how many sums of gold.sums there are of each size."""
+    chain.define(
+        contract(
+            "gold.sizes",
+            [column("n", "bigint", key=1), column("groups", "bigint")],
+            inputs=[{"table": "gold.sums", "read": "touched", "by": "n"}],
+            publish={"mode": "replace_partition", "column": "n"},
+            physicalPartition="none",
+            grain="aggregate",
+        ),
+        """
+        from pyspark.sql import functions as F
+
+        def transform(sums):
+            return sums.groupBy("n").agg(
+                F.max("_partition").alias("_partition"),
+                F.count("*").cast("bigint").alias("_rows"),
+                F.count("*").cast("bigint").alias("groups"),
+            )
+        """,
+    )
+
+
 @pytest.mark.slow
 @examples(10)
 @given(
@@ -362,26 +386,7 @@ def test_superseded_records_that_count_no_more_are_left_out_when_files_pile_up(
 
 def test_a_sum_over_sums_forgets_those_that_are_gone(chain):
     """The slice that vanished was of Monday; Tuesday took its rows away."""
-    chain.define(
-        contract(
-            "gold.sizes",
-            [column("n", "bigint", key=1), column("groups", "bigint")],
-            inputs=[{"table": "gold.sums", "read": "touched", "by": "n"}],
-            publish={"mode": "replace_partition", "column": "n"},
-            physicalPartition="none",
-            grain="aggregate",
-        ),
-        """
-        from pyspark.sql import functions as F
-
-        def transform(sums):
-            return sums.groupBy("n").agg(
-                F.max("_partition").alias("_partition"),
-                F.count("*").cast("bigint").alias("_rows"),
-                F.count("*").cast("bigint").alias("groups"),
-            )
-        """,
-    )
+    define_sums_over_sums(chain)
     tables = [*CHAIN, "gold.sizes"]
     feed = [change(1, 8, "a", y="u"), change(2, 8, "a", y="u"), change(3, 8, "a", y="v")]
     chain.given("bronze.feed", delivered(feed))

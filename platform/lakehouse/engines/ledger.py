@@ -19,6 +19,7 @@ from spark_jobs.lake.row import LedgerRow, PartitionState
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
+    from spark_jobs.lake.storage import Lake
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,25 @@ class LakeLedger:
 
     def history(self, table: str) -> list[LedgerRow]:
         from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake, Storage
 
-        return ledger.history(Lake(self.zones, Storage(self.storage_options)), table)
+        return ledger.history(self._lake, table)
 
     def newest(self) -> list[PartitionState]:
         from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake, Storage
 
-        return ledger.newest(Lake(self.zones, Storage(self.storage_options)))
+        return ledger.newest(self._lake)
 
     def stale(
         self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: EngineName
     ) -> dict[str, dict[str, str]]:
         from spark_jobs.batch import stale
-        from spark_jobs.lake import ledger
-        from spark_jobs.lake.storage import Lake, Storage
 
-        lake = Lake(self.zones, Storage(self.storage_options))
-        newest = ledger.newest(lake)
         with engine_kept_running():
             on_demand = EngineOnDemand(engine, self.cores, self.memory)
-            return stale.stale_partitions(contracts, lake, newest, on_demand, tables)
+            return stale.stale_partitions(contracts, self._lake, self.newest(), on_demand, tables)
+
+    @property
+    def _lake(self) -> Lake:
+        from spark_jobs.lake.storage import Lake, Storage
+
+        return Lake(self.zones, Storage(self.storage_options))
