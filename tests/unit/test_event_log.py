@@ -146,6 +146,40 @@ def test_a_batch_takes_one_statement_per_database_and_not_one_per_event(
     assert len(statements) <= 2 * len(alone) + 2 * 2, "two batches: the plan, the partitions"
 
 
+def test_evaluations_are_read_as_soon_as_they_are_said_and_in_order(
+    instance: dg.DagsterInstance,
+) -> None:
+    seen: list[list[bool]] = []
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec(name, asset="one") for name in ("a", "b")])
+    def one(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield dg.MaterializeResult()
+        for name in ("a", "b"):
+            yield dg.AssetCheckResult(check_name=name, passed=name == "a")
+            evaluated = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            entries = context.instance.all_logs(context.run.run_id, of_type=evaluated)
+            seen.append([e.asset_check_evaluation.passed for e in entries if e.dagster_event])
+
+    run = dg.materialize([one], instance=instance)
+    assert seen == [[True], [True, False]]
+    logged = [e.dagster_event_type for e in instance.all_logs(run.run_id) if e.is_dagster_event]
+    happened = [e.event_type for e in run.all_events]
+    of_the_step = [t for t in logged if t in happened and t.value.startswith(("STEP", "ASSET"))]
+    assert [t for t in of_the_step if "PLANNED" not in t.value] == [
+        t for t in happened if t.value.startswith(("STEP", "ASSET")) and "PLANNED" not in t.value
+    ]
+
+
+def test_an_evaluation_outside_of_a_run_is_stored_at_once(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(check_name="sound", passed=True, asset_key=KEY)
+    )
+    stock = DagsterSqliteStorage(str(settings.dagster_home)).event_log_storage
+    assert len(stock.get_latest_asset_check_execution_by_key([dg.AssetCheckKey(KEY, "sound")])) == 1
+
+
 def test_a_run_plans_one_evaluation_of_a_check(instance: dg.DagsterInstance) -> None:
     materialize(instance)
     history = instance.event_log_storage.get_asset_check_execution_history(

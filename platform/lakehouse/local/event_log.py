@@ -41,6 +41,9 @@ from lakehouse.dagster_private import (
 )
 from spark_jobs.permissions import keep_files_private
 
+# What a step says one by one at its end. They are stored with what the step says next, at the latest
+# that it succeeded or failed, or when anybody reads: one transaction instead of some 40.
+_DEFERRED = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.STEP_OUTPUT}
 _INDEXED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 _ANY_PARTITION = "a8d1a6f8-any-partition"
 _BUSY_SECONDS = 30
@@ -57,6 +60,7 @@ class BatchingEventLog(SqliteEventLogStorage):
         self._present: set[str] = set()
         self._batch: ExitStack | None = None
         self._in_batch: dict[str, Connection] = {}
+        self._deferred: list[EventLogEntry] = []
         super().__init__(base_dir, inst_data)
         # A batch holds it while it stores each event. Dagster declares a lock, and uses it in `with`.
         self._db_lock = threading.RLock()  # type: ignore[assignment]
@@ -71,6 +75,8 @@ class BatchingEventLog(SqliteEventLogStorage):
             if shard in self._in_batch:
                 yield self._in_batch[shard]
                 return
+            if self._batch is None and self._deferred:
+                self.store_event_batch([])
             engine = self._engine(shard)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
@@ -110,11 +116,16 @@ class BatchingEventLog(SqliteEventLogStorage):
         return True
 
     def store_event(self, event: EventLogEntry) -> None:
-        self.store_event_batch([event])
+        if event.step_key is None or _kind(event) not in _DEFERRED:
+            self.store_event_batch([event])
+            return
+        with self._db_lock:
+            self._deferred.append(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores all events or, if one fails, none of them."""
         with self._db_lock:
+            events, self._deferred = [*self._deferred, *events], []
             try:
                 with ExitStack() as batch:
                     self._batch = batch
@@ -187,6 +198,9 @@ class BatchingEventLog(SqliteEventLogStorage):
         return name in self._present
 
     def dispose(self) -> None:
+        with self._db_lock:
+            if self._deferred:
+                self.store_event_batch([])
         super().dispose()
         with self._db_lock:
             while self._engines:
