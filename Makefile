@@ -40,12 +40,15 @@ docs: .venv/.installed ## build the documentation into site/
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
-lock: .venv/.installed ## resolve the dependencies anew into requirements.lock and requirements-spark40.lock
+lock: .venv/.installed ## resolve the dependencies anew into the requirements*.lock files
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--python-version 3.11 --generate-hashes --all-extras pyproject.toml -o requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--python-version 3.11 --generate-hashes spark_jobs/pyproject.toml requirements-spark40.in \
 		-o requirements-spark40.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes --constraint requirements.lock \
+		spark_jobs/pyproject.toml -o requirements-jobs.lock
 
 clean: ## remove the environment, caches and builds; the lake in .lakehouse/ stays
 	@rm -rf .venv .venv-spark40 .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site \

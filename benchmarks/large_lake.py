@@ -126,6 +126,7 @@ class LargeLake:
                     revived_in=(),
                     inputs=inputs,
                     checks=checks,
+                    artifact="",
                     error="",
                     **counts.model_dump(),
                 )

@@ -49,7 +49,8 @@ class RunSpec(_Record):
     """One table, for one or more partitions of it. The only argument of the data plane.
 
     `contracts` is where the contracts are: a folder, a URI, or `installed:` for those of the package
-    that runs; `contracts_sha256` is their digest, which a URI needs. `zones` are the lake's zones;
+    that runs; `contracts_sha256` is their digest, which a URI needs. `artifact` is the version of what
+    was shipped to run it, if anything was. `zones` are the lake's zones;
     `force` runs partitions whose input and code have not changed since they last succeeded. `cores`
     and `memory` are what the engine may use, if it is started for this.
     """
@@ -58,6 +59,7 @@ class RunSpec(_Record):
     partitions: list[str] = Field(default_factory=list)
     contracts: str
     contracts_sha256: str | None = None
+    artifact: str = ""
     zones: dict[str, str]
     storage_options: dict[str, str] = Field(default_factory=dict)
     engine: Literal["sail", "spark", "ambient"] = "sail"
@@ -167,6 +169,7 @@ class TableReport(_Record):
     engine: str
     contract_version: str
     transform_version: str
+    artifact: str = ""
     partitions: list[PartitionReport]
     delta_version: int | None = None
     files: int = 0

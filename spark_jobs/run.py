@@ -289,6 +289,7 @@ class _Run:
             engine=self.engine.name,
             contract_version=self.contract.version,
             transform_version=plan.version,
+            artifact=self.spec.artifact,
             partitions=[self.done[p] for p in plan.partitions],
             delta_version=to.table.version() if to else None,
             files=result.files,

@@ -131,6 +131,7 @@ def recorded(table: str, partition: str, status: Any = "published", **more: Any)
             "inputs": "{}",
             "checks": "[]",
             "error": "",
+            "artifact": "",
             **Counts().model_dump(),
             **more,
         }

@@ -45,7 +45,7 @@ class PartitionState:
 class LedgerRow(PartitionState):
     """All of a row. `seconds` is how long the run's steps took, `revived_in` are other partitions of
     the table into which records came back, `checks` those that failed, as JSON; the counts are those
-    of report.Counts."""
+    of report.Counts; `artifact` is the version of the code that was shipped to run it, if any was."""
 
     run_id: str
     started_at: datetime
@@ -67,6 +67,7 @@ class LedgerRow(PartitionState):
     withdrawn: int
     revived: int
     checks: str
+    artifact: str
 
     @property
     def done_at(self) -> datetime:
@@ -109,6 +110,7 @@ def rows_of(report: TableReport, started_at: datetime) -> list[LedgerRow]:
             inputs=json.dumps(report.inputs),
             **p.counts.model_dump(),
             checks=json.dumps([c.model_dump() for c in p.checks if not c.passed]),
+            artifact=report.artifact,
             error=p.error,
         )
         for p in report.partitions

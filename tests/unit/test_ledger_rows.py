@@ -32,6 +32,7 @@ REPORT = TableReport(
     engine="sail",
     contract_version="1.2.0",
     transform_version="code",
+    artifact="0123456789abcdef",
     delta_version=7,
     seconds={"read": 0.5, "publish": 1.25},
     inputs={"silver.rates": "4@id"},
@@ -60,6 +61,7 @@ def test_a_report_has_a_row_for_each_partition_with_which_something_was_done() -
     assert row.looked_up == {"silver.rates": "4@id"}
     assert row.done_at == AT + dt.timedelta(seconds=1.75)
     assert failed.error == "nothing delivered"
+    assert row.artifact == "0123456789abcdef"
     assert newest_batches([replace(row, batch_id="older"), row, failed]) == {"2026-10-05": "batch"}
 
 

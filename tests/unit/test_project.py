@@ -106,8 +106,20 @@ def test_the_lock_for_another_spark_differs_in_spark_and_delta_alone():
     assert others == {"delta-spark==4.0.0", "pyspark==4.0.2"}
 
 
-def test_the_lock_names_no_registry():
-    text = (PROJECT / "requirements.lock").read_text()
+def test_what_is_shipped_is_locked_to_the_same_versions():
+    def pins(lock: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9.-]+==[^ ]+", (PROJECT / lock).read_text(), re.M))
+
+    shipped = (PROJECT / "spark_jobs/pyproject.toml").read_text()
+    wanted = tomllib.loads(shipped)["project"]["dependencies"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", each)[0] for each in wanted}
+    assert pins("requirements-jobs.lock") <= pins("requirements.lock")
+    assert names <= {pin.partition("==")[0] for pin in pins("requirements-jobs.lock")}
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-jobs.lock"])
+def test_the_lock_names_no_registry(lock):
+    text = (PROJECT / lock).read_text()
     assert not re.search(r"://|index-url|find-links|trusted-host", text)
 
 

@@ -84,6 +84,8 @@ def table_metadata(
         "contract_version": report.contract_version,
         "transform_version": report.transform_version,
     }
+    if report.artifact:
+        metadata["artifact"] = report.artifact
     lineage = column_lineage(contract)
     if lineage is not None:
         metadata["dagster/column_lineage"] = lineage

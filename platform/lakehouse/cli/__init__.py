@@ -28,6 +28,7 @@ COMMANDS = {
     "reconcile": "lakehouse.cli.reconcile:reconcile",
     "quarantine": "lakehouse.cli.quarantine:quarantine",
     "deliver": "lakehouse.cli.deliver:deliver",
+    "deploy": "lakehouse.cli.deploy:deploy",
     "ui": "lakehouse.cli.ui:ui",
 }
 

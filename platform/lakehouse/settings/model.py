@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from lakehouse.settings.alerts import AlertSettings
+from lakehouse.settings.artifacts import ArtifactSettings
 from lakehouse.settings.engines import EngineSettings, RunnerSettings
 from lakehouse.settings.lake import LakeSettings
 from lakehouse.settings.operations import (
@@ -40,6 +41,7 @@ class Settings(Part):
     warehouse: Annotated[DuckDBWarehouse | RedshiftWarehouse, Field(discriminator="target")]
     engine: EngineSettings
     runner: RunnerSettings = RunnerSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
     landing: LandingSettings = LandingSettings()
