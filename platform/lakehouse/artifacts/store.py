@@ -6,7 +6,7 @@ here: what is in the files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -51,7 +51,7 @@ class FolderStore:
     """A folder on any file system that the lake knows: local, or `s3://bucket/path`."""
 
     root: str
-    storage: Storage = Storage()
+    storage: Storage = field(default_factory=Storage)
 
     def uri(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
