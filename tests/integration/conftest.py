@@ -1,4 +1,4 @@
-"""Fixtures of integration tests: a tiny lake under Dagster."""
+"""Fixtures of integration tests: a tiny lake under Dagster, and the services of production."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from lakehouse.engines.shared import engine_kept_running
 from tests.integration.dagster_lake import DagsterLake, people_lake
+from tests.warehouse import Cloud, cloud
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +27,18 @@ def dagster(
         monkeypatch.delenv(name)
     with people_lake(tmp_path) as lake:
         yield lake
+
+
+@pytest.fixture(scope="session")
+def running_cloud() -> Iterator[Cloud]:
+    with cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def warehouse(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """The store and the warehouse, the latter without any table."""
+    for name, value in running_cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    running_cloud.redshift.reset()
+    return running_cloud
