@@ -2,6 +2,7 @@
 
     python -m spark_jobs run --spec '{"table": "silver.orders", ...}'
     python -m spark_jobs run --spec s3://bucket/path/spec.json
+    python -m spark_jobs stream --spec s3://bucket/path/stream.json
 
 Belongs here: what comes in from outside, and how the outcome gets out. Does not belong here: what a
 run does.
@@ -23,7 +24,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -38,6 +39,8 @@ from spark_jobs.run import run_table
 
 if TYPE_CHECKING:
     from dagster_pipes import PipesContext
+
+Spec = TypeVar("Spec", bound=RunSpec)
 
 DONE, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -73,11 +76,42 @@ def run(spec: str, context: str | None, messages: str | None) -> None:
     sys.exit(code if pipes is None else DONE)
 
 
+@main.command()
+@click.option("--spec", required=True, help="A StreamSpec as JSON, or the path or URI of one.")
+def stream(spec: str) -> None:
+    """Runs the continuous pipeline in SPEC, until it is stopped or fails."""
+    from spark_jobs.streaming import pipeline
+    from spark_jobs.streaming.spec import StreamSpec
+
+    _end_on_signals()
+    try:
+        keep_files_private()
+        wanted = read_spec(spec, StreamSpec)
+        with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
+            pipeline.run(engine.spark, wanted)
+    except KeyboardInterrupt:
+        click.echo("error: interrupted; the pipeline goes on where it was once it runs", err=True)
+        sys.exit(INTERRUPTED)
+    except (LakehouseError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(COULD_NOT_RUN)
+
+
+def job() -> None:
+    """The entry point of a wheel task, which the service calls in a Python of its own: any
+    SystemExit would be a failure there."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code not in (None, DONE):
+            raise
+
+
 def outcome_of(spec: str) -> Outcome:
     """Runs what a specification says; an error comes back as a record of it."""
     try:
         keep_files_private()
-        wanted = read_spec(spec)
+        wanted = read_spec(spec, RunSpec)
         with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
             return Outcome(report=run_table(wanted, engine))
     except (LakehouseError, OSError) as error:
@@ -100,8 +134,8 @@ def _told(outcome: Outcome) -> int:
     return SOME_FAILED if report.failed else DONE
 
 
-def read_spec(text: str) -> RunSpec:
-    """A RunSpec from JSON text, or from the file or object that `text` names."""
+def read_spec(text: str, kind: type[Spec]) -> Spec:
+    """A specification from JSON text, or from the file or object that `text` names."""
     if not text.lstrip().startswith("{"):
         # What the options of the store are stands in the specification: here is the environment.
         where, (fs, path) = quoting.name(text), Storage().filesystem(text)
@@ -113,7 +147,7 @@ def read_spec(text: str) -> RunSpec:
                 f" ({quoting.said(error)})"
             ) from error
     try:
-        return RunSpec.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise LakehouseError(f"--spec is not a valid run specification: {problems}") from None

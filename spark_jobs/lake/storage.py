@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -136,6 +136,25 @@ class Storage:
             with _described(f"{destination}/{name}"):
                 fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
+
+    def exists(self, file: str) -> bool:
+        """Whether there is such a file."""
+        fs, path = self.filesystem(file)
+        with _described(file):
+            return fs.get_file_info(path).type == pafs.FileType.File
+
+    def write(self, file: str, blocks: Iterable[bytes]) -> None:
+        """Writes a file, which is there as a whole or not at all: a stream that is given up is
+        closed too, and closing it would make what it has so far an object."""
+        fs, path = self.filesystem(file)
+        folder, _, name = path.rpartition("/")
+        unfinished = f"{folder}/.{name}-{uuid.uuid4().hex}"
+        with _described(file):
+            fs.create_dir(folder, recursive=True)
+            with fs.open_output_stream(unfinished) as stream:
+                for block in blocks:
+                    stream.write(block)
+            fs.move(unfinished, path)
 
     def remove(self, folder: str) -> None:
         """Removes a folder and everything in it; no error if it is not there."""
