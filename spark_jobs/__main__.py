@@ -17,28 +17,22 @@ A person gets the report as JSON on stdout.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 from pydantic import ValidationError
 
-from spark_jobs import quoting
+from spark_jobs import pipes, quoting
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake.storage import Storage
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import ErrorRecord, Outcome, RunSpec
 from spark_jobs.run import run_table
-
-if TYPE_CHECKING:
-    from dagster_pipes import PipesContext
 
 Spec = TypeVar("Spec", bound=RunSpec)
 
@@ -56,24 +50,24 @@ def main() -> None:
 @click.option("--dagster-pipes-messages", "messages", help="Given by Dagster Pipes.")
 def run(spec: str, context: str | None, messages: str | None) -> None:
     """Runs one table for the partitions in SPEC."""
+    if (context is None) != (messages is None):
+        raise click.UsageError("--dagster-pipes-context and --dagster-pipes-messages go together")
     _end_on_signals()
     try:
-        with _pipes(context, messages) as pipes:
+        with pipes.session(context, messages) as session:
             outcome = outcome_of(spec)
-            if pipes is not None:
-                pipes.report_custom_message(outcome.model_dump(mode="json"))
+            if session is not None:
+                session.report_custom_message(outcome.model_dump(mode="json"))
     except KeyboardInterrupt:
         click.echo("error: interrupted; the run can simply be repeated", err=True)
         sys.exit(INTERRUPTED)
-    except click.ClickException:
-        raise
     except Exception as error:  # of Pipes, since an outcome has all others in it
         click.echo(f"error: nothing could be sent to Dagster: {quoting.said(error)}", err=True)
         sys.exit(COULD_NOT_RUN)
-    if pipes is None and outcome.report is not None:
+    if session is None and outcome.report is not None:
         click.echo(outcome.report.model_dump_json())
     code = _told(outcome)
-    sys.exit(code if pipes is None else DONE)
+    sys.exit(code if session is None else DONE)
 
 
 @main.command()
@@ -151,30 +145,6 @@ def read_spec(text: str, kind: type[Spec]) -> Spec:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise LakehouseError(f"--spec is not a valid run specification: {problems}") from None
-
-
-@contextlib.contextmanager
-def _pipes(context: str | None, messages: str | None) -> Iterator[PipesContext | None]:
-    """The Pipes session if Dagster launched this process, else None. Arguments go before the
-    environment, which a job may have from the process that submitted it."""
-    import dagster_pipes
-
-    if (context is None) != (messages is None):
-        raise click.UsageError("--dagster-pipes-context and --dagster-pipes-messages go together")
-    # Its own __init__ has no types.
-    params: dagster_pipes.PipesMappingParamsLoader
-    params = dagster_pipes.PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
-    if context is not None and messages is not None:
-        given = {
-            dagster_pipes.DAGSTER_PIPES_CONTEXT_ENV_VAR: context,
-            dagster_pipes.DAGSTER_PIPES_MESSAGES_ENV_VAR: messages,
-        }
-        params = dagster_pipes.PipesMappingParamsLoader({**os.environ, **given})
-    if not params.is_dagster_pipes_process():
-        yield None
-        return
-    with dagster_pipes.open_dagster_pipes(params_loader=params) as pipes:
-        yield pipes
 
 
 def _end_on_signals() -> None:
