@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from spark_jobs import pipes, quoting
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
-from spark_jobs.lake.storage import Storage
+from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import ErrorRecord, Outcome, RunSpec
 from spark_jobs.run import run_table
@@ -106,8 +106,11 @@ def outcome_of(spec: str) -> Outcome:
     try:
         keep_files_private()
         wanted = read_spec(spec, RunSpec)
-        with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
-            return Outcome(report=run_table(wanted, engine))
+        lake = Lake(wanted.zones, Storage(wanted.storage_options))
+        with Engine.start(
+            wanted.engine, cores=wanted.cores, memory=wanted.memory, store=lake.store
+        ) as engine:
+            return Outcome(report=run_table(wanted, engine, lake=lake))
     except (LakehouseError, OSError) as error:
         return Outcome(error=ErrorRecord.of(error))
     except Exception as error:

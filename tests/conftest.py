@@ -1,4 +1,5 @@
-"""Fixtures that tests of every kind share: one embedded engine per session, a lake per test."""
+"""Fixtures that tests of every kind share: one embedded engine and one stand-in for AWS per session, a
+lake per test."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.standins.servers import aws as stand_in
 from spark_jobs.engines.session import Engine
 from tests.lakes import TinyLake, transforms_in
 
@@ -16,6 +18,23 @@ def sail() -> Iterator[Engine]:
     """The embedded engine; starting it costs seconds, sharing it nothing."""
     with Engine.start("sail") as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[stand_in.Aws]:
+    with stand_in.aws() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(aws_server: stand_in.Aws, monkeypatch: pytest.MonkeyPatch) -> stand_in.Aws:
+    """AWS with nothing in it, of which the environment knows credentials and no address."""
+    for name in ("ENDPOINT_URL", "ENDPOINT_URL_S3", "REGION", "DEFAULT_REGION", "ALLOW_HTTP"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name, value in stand_in.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    aws_server.forget()
+    return aws_server
 
 
 @pytest.fixture

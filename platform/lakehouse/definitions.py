@@ -131,7 +131,7 @@ def _sessions(settings: Settings) -> dict[str, Any]:
         return {}
     from lakehouse.engines.session import engine_session
 
-    return {"pyspark": engine_session(settings.engine)}
+    return {"pyspark": engine_session(settings)}
 
 
 @dg.definitions

@@ -1,7 +1,7 @@
-"""The JVM behind the `spark` engine: find Java, fetch the Delta jars, run a Spark Connect server.
+"""The JVM behind the `spark` engine: a Spark Connect server.
 
-Belongs here: processes, jars and the settings a server takes at its start. Does not belong here:
-sessions and their order of shutdown (`session.py`, the only caller).
+Belongs here: its process, and the settings that it takes at its start. Does not belong here: Java and
+jars (`java.py`, `jars.py`), or sessions and their order of shutdown (`session.py`, the only caller).
 
 The server is a process of its own, so that its memory, its log and its end are too. It listens on
 localhost, asks for a token that only this process knows, and ends with this process, however that
@@ -10,32 +10,27 @@ ends.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from spark_jobs.engines import jars, s3a
+from spark_jobs.engines.java import spark_submit, submit_environment, tail
 from spark_jobs.errors import EngineUnavailable
 
-PINNED = Path(__file__).with_name("delta-jars.sha256")
-MINIMUM_JAVA = 17
+if TYPE_CHECKING:
+    from spark_jobs.lake.storage import Storage
+
 START_SECONDS = 120
 STOP_SECONDS = 10
-
-# Delta needs the two jars of its own and what Spark ships already. Left alone, Ivy also brings a
-# second Hadoop client and an older Parquet, which then shadow Spark's.
-EXCLUDED = (
-    "com.*:*,commons-*:*,io.airlift:*,io.delta:delta-kernel*,io.unitycatalog:*,javax.*:*,org.*:*"
-)
 
 # What makes Spark a Delta one; it takes them at its start alone.
 DELTA_PROPERTIES = {
@@ -73,71 +68,24 @@ class ConnectServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def find_java() -> Path:
-    """The first Java of 17 or later, of `JAVA_HOME` and `PATH`."""
-    home = os.environ.get("JAVA_HOME")
-    found = []
-    for java in (Path(home, "bin", "java") if home else None, shutil.which("java")):
-        if java is None or not os.access(java, os.X_OK):
-            continue
-        said = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL
-        ).stderr
-        release = re.search(r'version "(?:1\.)?(\d+)', said)
-        if release and int(release[1]) >= MINIMUM_JAVA:
-            return Path(java)
-        found.append(f"{java} is {release[1] if release else 'not a Java'}")
-    raise EngineUnavailable(
-        f"the spark engine needs Java {MINIMUM_JAVA} or later, on PATH or under JAVA_HOME "
-        f"({'; '.join(found) or 'found none'}). "
-        "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless"
-    )
-
-
-def delta_jars(folder: Path | None = None) -> list[Path]:
-    """The Delta jars of the installed `delta-spark` and `pyspark`, fetched once and verified.
-
-    Raises `EngineUnavailable` naming the jar when one cannot be had or is not the pinned one.
-    """
-    folder = folder or default_jars_dir()
-    delta = version("delta-spark")
-    spark = ".".join(version("pyspark").split(".")[:2])
-    # Delta 4.0 is for one Spark, and later ones name theirs.
-    artifact = "delta-spark_2.13" if delta.startswith("4.0.") else f"delta-spark_{spark}_2.13"
-    coordinates = f"io.delta:{artifact}:{delta}"
-    # The names under which Ivy puts them: <group>_<artifact>-<version>.jar
-    names = [
-        f"io.delta_{artifact}-{delta}.jar",
-        f"io.delta_delta-storage-{delta}.jar",
-    ]
-    pinned = _pinned_sums(names)
-    if not all((folder / name).exists() for name in names):
-        _fetch(coordinates, names, folder)
-    for name in names:
-        if (got := _sha256(folder / name)) != pinned[name]:
-            raise EngineUnavailable(
-                f"{folder / name} has SHA-256 {got}, and {PINNED.name} pins {pinned[name]}. "
-                "Remove the file to have it fetched again; if it stays different, do not use it."
-            )
-    return [folder / name for name in names]
-
-
-def default_jars_dir() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "lakehouse", "jars")
-
-
 def start_server(
-    *, cores: int, memory: str, jars_dir: Path | None, options: tuple[str, ...]
+    *,
+    cores: int,
+    memory: str,
+    store: Storage | None = None,
+    jars_dir: Path | None = None,
+    options: tuple[str, ...] = (),
 ) -> ConnectServer:
-    """Start a Connect server on a free port of localhost and wait until it listens."""
-    java = find_java()
-    jars = delta_jars(jars_dir)
+    """Start a Connect server on a free port of localhost and wait until it listens. `store` says how
+    an object store is reached, if there is one."""
+    environment = submit_environment()
+    needed = [jars.delta()] if store is None else [jars.delta(), jars.s3()]
+    class_path = [str(jar) for wanted in needed for jar in jars.fetched(wanted, jars_dir)]
     folder = Path(tempfile.mkdtemp(prefix="lakehouse-spark-"))
     (folder / "log4j2.properties").write_text(LOG4J)
     log = folder / "server.log"
     token = secrets.token_urlsafe(24)
-    environment = _environment(java) | {
+    environment |= {
         "SPARK_CONF_DIR": str(folder),  # this log4j2.properties, and nobody's spark-defaults.conf
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
@@ -154,10 +102,11 @@ def start_server(
         **DELTA_PROPERTIES,
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.ui.enabled": "false",
+        **({} if store is None else s3a.conf(store)),
     }
     command = [
-        *_spark_submit("--master", f"local[{cores}]", "--driver-memory", memory),
-        *("--driver-class-path", os.pathsep.join(map(str, jars))),
+        *spark_submit("--master", f"local[{cores}]", "--driver-memory", memory),
+        *("--driver-class-path", os.pathsep.join(class_path)),
         *("--driver-java-options", " ".join(options)),
         *(part for key, value in conf.items() for part in ("--conf", f"{key}={value}")),
         *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"),
@@ -191,10 +140,10 @@ def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> int:
             return int(listening[1])
         if ended:
             raise EngineUnavailable(
-                f"Spark's server ended at its start with code {process.returncode}:\n{_tail(text)}"
+                f"Spark's server ended at its start with code {process.returncode}:\n{tail(text)}"
             )
         time.sleep(0.05)
-    raise EngineUnavailable(f"Spark's server did not start in {START_SECONDS} s:\n{_tail(text)}")
+    raise EngineUnavailable(f"Spark's server did not start in {START_SECONDS} s:\n{tail(text)}")
 
 
 def _end_with_this_process(
@@ -218,79 +167,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _fetch(coordinates: str, names: list[str], folder: Path) -> None:
-    """Have Spark's own Ivy resolve the jars, with the settings of the user's Spark if any."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".ivy-", dir=folder) as ivy:
-        nothing = Path(ivy, "nothing.py")
-        nothing.touch()  # spark-submit resolves packages on the way to running something
-        said = subprocess.run(
-            [
-                *_spark_submit("--master", "local[1]", "--packages", coordinates),
-                *("--exclude-packages", EXCLUDED, "--conf", f"spark.jars.ivy={ivy}"),
-                str(nothing),
-            ],
-            env=_environment(find_java()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for name in names:
-            jar = Path(ivy, "jars", name)
-            if not jar.exists():
-                raise EngineUnavailable(
-                    f"could not fetch {name} ({coordinates}); offline, put it into {folder} "
-                    f"yourself. Ivy said:\n{_tail(said.stdout)}"
-                )
-            os.replace(jar, folder / name)
-
-
-def _pinned_sums(names: list[str]) -> dict[str, str]:
-    sums = {name: sum_ for sum_, name in map(str.split, PINNED.read_text().splitlines())}
-    if missing := [name for name in names if name not in sums]:
-        raise EngineUnavailable(
-            f"{PINNED.name} pins no {', '.join(missing)}: pyspark or delta-spark has changed; "
-            "pin the sums of the new jars"
-        )
-    return sums
-
-
-def _spark_submit(*arguments: str) -> list[str]:
-    return ["bash", str(_spark_home() / "bin" / "spark-submit"), *arguments]
-
-
-def _spark_home() -> Path:
-    import pyspark
-
-    home = Path(pyspark.__file__).parent
-    if not (home / "jars").is_dir():
-        raise EngineUnavailable(
-            "the installed pyspark has no jars (is it pyspark-client?): "
-            "install pyspark[connect], or set SPARK_REMOTE to a running server"
-        )
-    return home
-
-
-def _environment(java: Path) -> dict[str, str]:
-    """What a JVM of Spark inherits: this Java, this Python, and this Python's path."""
-    client_only = {"SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE"}
-    inherited = {name: value for name, value in os.environ.items() if name not in client_only}
-    return inherited | {
-        "JAVA_HOME": str(java.resolve().parent.parent),
-        "PYSPARK_PYTHON": sys.executable,
-        # Functions travel to Spark's Python workers by name: they import what this process can.
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        "SPARK_HOME": str(_spark_home()),
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tail(text: str, lines: int = 15) -> str:
-    return "\n".join(text.splitlines()[-lines:])

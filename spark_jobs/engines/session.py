@@ -13,12 +13,12 @@ import atexit
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from spark_jobs.engines import variables
 from spark_jobs.engines.jvm import start_server
 from spark_jobs.engines.listener import only_client
 from spark_jobs.errors import EngineUnavailable
@@ -26,6 +26,8 @@ from spark_jobs.errors import EngineUnavailable
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.connect.client import DefaultChannelBuilder
+
+    from spark_jobs.lake.storage import Storage
 
 __all__ = ["Engine", "EngineName", "EngineUnavailable"]
 
@@ -102,6 +104,7 @@ class Engine:
         *,
         cores: int | None = None,
         memory: str | None = None,
+        store: Storage | None = None,
         jars_dir: Path | None = None,
         jvm_options: tuple[str, ...] = (),
     ) -> Engine:
@@ -110,7 +113,8 @@ class Engine:
         `cores`: how many to use, all of the machine's by default.
         `memory`: "2g", "512m". Sail's operators spill to disk beyond it (no limit by default);
         it is the JVM's heap (default "2g").
-        `jars_dir`, `jvm_options`: `spark` only; where the Delta jars are kept, and more options.
+        `store`: how the lake's object store is reached, if it is in one (`Lake.store`).
+        `jars_dir`, `jvm_options`: `spark` only; where jars are kept, and more options.
 
         With SPARK_REMOTE set, `spark` is that server, and it is not this process's to tune or stop.
         Raises `EngineUnavailable`, saying what to install, when the engine cannot be had here.
@@ -132,10 +136,14 @@ class Engine:
             stop_server = _leave_running
             client: str | DefaultChannelBuilder = remote
         elif name == "sail":
-            client, stop_server = _start_sail(cores, memory)
+            client, stop_server = _start_sail(cores, memory, store)
         else:
             server = start_server(
-                cores=cores, memory=memory or "2g", jars_dir=jars_dir, options=jvm_options
+                cores=cores,
+                memory=memory or "2g",
+                store=store,
+                jars_dir=jars_dir,
+                options=jvm_options,
             )
             client, stop_server = server.url, server.stop
         try:
@@ -174,18 +182,20 @@ def _stop_forgotten() -> None:
         engine.stop()
 
 
-def _start_sail(cores: int, memory: str | None) -> tuple[DefaultChannelBuilder, Callable[[], None]]:
+def _start_sail(
+    cores: int, memory: str | None, store: Storage | None
+) -> tuple[DefaultChannelBuilder, Callable[[], None]]:
     # The client first: nobody shall have the time that its import takes to connect.
     import pyspark.sql.connect.session  # noqa: F401
 
-    variables = {
+    given = {
         "RUST_LOG": "error",  # Sail reports every session on stderr otherwise
         "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
     } | SAIL_PROCESS
     if memory is not None:
-        variables["SAIL_RUNTIME__MEMORY_POOL__TYPE"] = "fair"
-        variables["SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE"] = str(_bytes(memory))
-    with _environment(variables):
+        given["SAIL_RUNTIME__MEMORY_POOL__TYPE"] = "fair"
+        given["SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE"] = str(_bytes(memory))
+    with variables.defaults(given):
         # Within, since Sail reads its log level when it is imported and the rest when it starts.
         try:
             from pysail.spark import SparkConnectServer
@@ -193,12 +203,20 @@ def _start_sail(cores: int, memory: str | None) -> tuple[DefaultChannelBuilder, 
             raise EngineUnavailable(
                 f"the sail engine needs `pip install pysail`: {error}"
             ) from error
-        server = SparkConnectServer("127.0.0.1", 0)
-        server.start(background=True)
+        release = variables.held({} if store is None else variables.of_store(store))
+        try:
+            server = SparkConnectServer("127.0.0.1", 0)
+            server.start(background=True)
+        except BaseException:
+            release()
+            raise
 
     def stop() -> None:
-        if server.running:
-            server.stop()
+        try:
+            if server.running:
+                server.stop()
+        finally:
+            release()
 
     try:
         return only_client(server.listening_address), stop
@@ -262,15 +280,3 @@ def _bytes(size: str) -> int:
     if match is None:
         raise ValueError(f"memory {size!r}: a number and k, m or g, such as 2g")
     return int(match[1]) * 1024 ** ("kmg".index(match[2]) + 1)
-
-
-@contextmanager
-def _environment(defaults: dict[str, str]) -> Iterator[None]:
-    """Set variables that are not set already, and take them back."""
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

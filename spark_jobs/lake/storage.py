@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from spark_jobs.errors import StorageError
 from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
 _RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
+_SCHEME = re.compile(r"s3a?://")
 _OF_THE_ENVIRONMENT = [name for name in STORAGE_OPTIONS if name.startswith("AWS_")]
 
 
@@ -51,10 +53,41 @@ class Storage:
     not known, or that is a credential.
     """
 
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", storage_options(self.options))
+
+    @property
+    def options_in_force(self) -> dict[str, str]:
+        """The options, and what the environment says for those that are left out."""
+        found = {n: os.environ[n] for n in _OF_THE_ENVIRONMENT if n in os.environ}
+        return {"max_retries": _RETRIES, **found, **self.options}
+
+    @property
+    def region(self) -> str | None:
+        """None leaves it to each client to find out."""
+        found = self.options_in_force.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return found or None
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where the store is, if it is not AWS's. Raises ValueError if requests would go there
+        unencrypted, and nobody has said that they may."""
+        endpoint = self.options_in_force.get("AWS_ENDPOINT_URL", "").rstrip("/")
+        if endpoint.startswith("http://") and not self._is_true("AWS_ALLOW_HTTP"):
+            raise ValueError(
+                "AWS_ENDPOINT_URL is not encrypted (http). Set AWS_ALLOW_HTTP to true if it may be so"
+            )
+        return endpoint or None
+
+    @property
+    def virtual_hosted(self) -> bool:
+        """Whether requests name a bucket in their host, and not in their path."""
+        return self._is_true("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
+
+    def _is_true(self, name: str) -> bool:
+        return self.options_in_force.get(name, "").lower() in ("1", "true", "on", "yes", "y")
 
     def delta_options(self, uri: str) -> dict[str, str]:
         """What a client of the store at `uri` is given: delta-rs as it is, Arrow by `filesystem`.
@@ -72,9 +105,9 @@ class Storage:
         store, _, key = path.partition("/")
         with _described(uri):
             if scheme in ("s3", "s3a"):
-                given = {n: os.environ[n] for n in _OF_THE_ENVIRONMENT if n in os.environ}
-                given |= self.delta_options(uri)
-                fs, root = _s3(store, tuple(sorted(given.items()))), store
+                retries = int(self.options_in_force["max_retries"])
+                given = (self.region, self.endpoint, self.virtual_hosted, retries)
+                fs, root = _s3(store, *given), store
             else:
                 fs, root = pafs.FileSystem.from_uri(f"{scheme}://{store}")
         return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
@@ -185,6 +218,12 @@ class Lake:
     # Tables that are elsewhere than in the zone of their layer.
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def store(self) -> Storage | None:
+        """How the object store is reached, if the lake is in one: what an engine has to know."""
+        places = (*self.zones.values(), *self.elsewhere.values())
+        return self.storage if any(_SCHEME.match(place) for place in places) else None
+
     @classmethod
     def at(cls, root: str) -> Lake:
         """A lake with every zone below one root."""
@@ -219,17 +258,12 @@ class Lake:
 
 
 @lru_cache
-def _s3(bucket: str, given: tuple[tuple[str, str], ...]) -> pafs.S3FileSystem:
+def _s3(
+    bucket: str, region: str | None, endpoint: str | None, virtual: bool, retries: int
+) -> pafs.S3FileSystem:
     """Arrow's client of a bucket, as delta-rs reads the same options; one for all of a process,
     with the connections that it keeps."""
-    options = dict(given)
-    region = options.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
-    scheme, separator, host = options.get("AWS_ENDPOINT_URL", "").rpartition("://")
-    if scheme == "http" and not _is_true(options, "AWS_ALLOW_HTTP"):
-        raise ValueError(
-            "AWS_ENDPOINT_URL is not encrypted (http). Set AWS_ALLOW_HTTP to true if it may be so"
-        )
-    virtual = _is_true(options, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
+    scheme, separator, host = (endpoint or "").rpartition("://")
     if virtual:
         host = host.removeprefix(f"{bucket}.")  # delta-rs wants the bucket there, Arrow adds it
     if region is None and not host:
@@ -237,15 +271,11 @@ def _s3(bucket: str, given: tuple[tuple[str, str], ...]) -> pafs.S3FileSystem:
     return pafs.S3FileSystem(
         region=region,
         scheme=scheme if separator else "https",
-        endpoint_override=host.rstrip("/") or None,
+        endpoint_override=host or None,
         force_virtual_addressing=virtual,
         # Its number is of retries; that of the standard one is of attempts, some of them minutes apart.
-        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=int(options["max_retries"])),
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=retries),
     )
-
-
-def _is_true(options: Mapping[str, str], name: str) -> bool:
-    return options.get(name, "").lower() in ("1", "true", "on", "yes", "y")
 
 
 @contextmanager

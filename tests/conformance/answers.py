@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spark_jobs.engines import ambient, jvm
+from spark_jobs.engines import ambient, jars, jvm
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineUnavailable
 from spark_jobs.lake.storage import ZONES
@@ -102,7 +102,7 @@ def job_session(kind: str) -> Iterator[Any]:
     """A session as a job finds it: somebody else's, with settings of their own. Yields it if it is
     there before anybody asks."""
     if kind == "connect":
-        server = jvm.start_server(cores=2, memory="1g", jars_dir=None, options=jvm_options())
+        server = jvm.start_server(cores=2, memory="1g", options=jvm_options())
         os.environ["SPARK_REMOTE"] = server.url
         try:
             yield None
@@ -114,7 +114,7 @@ def job_session(kind: str) -> Iterator[Any]:
 
     builder = SparkSession.builder.master("local[2]")  # noqa: TID251
     settings = SMALL | {
-        "spark.driver.extraClassPath": os.pathsep.join(map(str, jvm.delta_jars())),
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars.fetched(jars.delta()))),
         "spark.driver.extraJavaOptions": " ".join(jvm_options()),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",

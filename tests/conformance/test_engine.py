@@ -20,8 +20,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from spark_jobs.engines import jvm
+from spark_jobs.engines import jars
 from spark_jobs.engines import session as engines
+from spark_jobs.engines.java import find_java
 from spark_jobs.engines.session import Engine, EngineUnavailable
 
 ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.jvm)]
@@ -265,17 +266,25 @@ def test_a_java_that_is_too_old_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineUnavailable, match=f"Java 17 or later.*{java} is 11"):
-        jvm.find_java()
+        find_java()
 
 
-def test_a_delta_jar_that_is_not_the_pinned_one_is_refused_by_name(tmp_path):
-    names = [line.split()[1] for line in jvm.PINNED.read_text().splitlines()]
+@pytest.mark.parametrize("of", [jars.delta, jars.s3])
+def test_a_jar_that_is_not_the_pinned_one_is_refused_by_name(tmp_path, of):
+    wanted = of()
+    names = list(wanted.pinned())
     for name in names:
         (tmp_path / name).write_bytes(b"not the jar")
     with pytest.raises(EngineUnavailable) as refused:
-        jvm.delta_jars(tmp_path)
+        jars.fetched(wanted, tmp_path)
     assert names[0] in str(refused.value)
     assert hashlib.sha256(b"not the jar").hexdigest() in str(refused.value)
+
+
+def test_jars_of_a_release_that_nobody_has_pinned_are_not_fetched(tmp_path):
+    unknown = jars.Jars("delta-99", ("io.delta:delta-spark_2.13:99",), ())
+    with pytest.raises(EngineUnavailable, match=r"delta-spark_2\.13:99 are not pinned"):
+        jars.fetched(unknown, tmp_path)
 
 
 def test_an_unknown_engine_is_an_error():

@@ -251,9 +251,9 @@ def test_runs_share_one_engine_that_stops_at_the_end(
     monkeypatch.setattr(engines.Engine, "start", start)
     alone = shared._Engines()
     with alone.held():
-        first = alone.get(("sail", 1, None))
+        first = alone.get(("sail", 1, None, None))
         alone.release()  # what the end of a run does
-        assert alone.get(("sail", 1, None)) is first
+        assert alone.get(("sail", 1, None, None)) is first
     assert len(started) == 1
     assert first not in engines._running, "stopped when nobody holds it any more"
 

@@ -11,8 +11,6 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import requests
-from moto.server import ThreadedMotoServer
 
 from lakehouse.sources.landing import snapshot
 from spark_jobs.batch import landing
@@ -125,23 +123,10 @@ def test_ten_thousand_files_are_one_partition(lake, kind):
 
 
 @pytest.fixture
-def store(monkeypatch):
+def store(aws):
     """A bucket `lake`, and the storage that reaches it: nothing in the environment says where."""
-    for name in ("ENDPOINT_URL", "ENDPOINT_URL_S3", "REGION", "DEFAULT_REGION", "ALLOW_HTTP"):
-        monkeypatch.delenv(f"AWS_{name}", raising=False)
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(f"AWS_{name}", "x")
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        # All servers of a process share what is stored.
-        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=9).raise_for_status()
-        requests.put(f"http://{host}:{port}/lake", timeout=9).raise_for_status()
-        options = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true"}
-        yield Storage({**options, "AWS_REGION": "us-east-1"})
-    finally:
-        server.stop()
+    aws.create_buckets("lake")
+    return Storage(aws.storage_options)
 
 
 def put(storage, uri, content):

@@ -68,7 +68,8 @@ def _find(
         return None, []
     lake = Lake(settings.zones, settings.storage)
     newest = ledger.newest(lake)
-    engine = EngineOnDemand(settings.engine.name, settings.engine.cores, settings.engine.memory)
+    given = settings.engine
+    engine = EngineOnDemand(given.name, given.cores, given.memory, lake.store)
     stale = stale_partitions(contracts, lake, newest, engine, list(contracts))
     every = find_gaps(contracts, newest, delivered, days, stale)
     return days, [g for g in every if g.table in wanted]

@@ -39,7 +39,7 @@ def reconcile(tables: str, quick: bool) -> None:
     of_tables = [name for name in wanted if name in known or name not in schemas]
     chosen = select(contracts, of_tables) if wanted else list(contracts)
     lake = Lake(settings.zones, settings.storage)
-    with Engine.start(settings.engine.name) as engine:
+    with Engine.start(settings.engine.name, store=lake.store) as engine:
         findings = []
         for table in chosen:
             if quick:

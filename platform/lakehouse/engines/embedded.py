@@ -31,7 +31,9 @@ class EmbeddedRunner:
     contracts: Mapping[str, Contract]
 
     def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
+        from spark_jobs.lake.storage import Lake, Storage
         from spark_jobs.run import run_table
 
-        engine = EngineOnDemand(spec.engine, spec.cores, spec.memory)
-        return run_table(spec, engine, dict(self.contracts))
+        lake = Lake(spec.zones, Storage(spec.storage_options))
+        engine = EngineOnDemand(spec.engine, spec.cores, spec.memory, lake.store)
+        return run_table(spec, engine, dict(self.contracts), lake)

@@ -56,8 +56,9 @@ class LakeLedger:
         from spark_jobs.batch import stale
 
         with engine_kept_running():
-            on_demand = EngineOnDemand(engine, self.cores, self.memory)
-            return stale.stale_partitions(contracts, self._lake, self.newest(), on_demand, tables)
+            lake = self._lake
+            on_demand = EngineOnDemand(engine, self.cores, self.memory, lake.store)
+            return stale.stale_partitions(contracts, lake, self.newest(), on_demand, tables)
 
     @property
     def _lake(self) -> Lake:

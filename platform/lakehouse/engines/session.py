@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 
 from lakehouse.engines.shared import release_engines, shared_engine
-from lakehouse.settings.engines import EngineSettings
+from lakehouse.settings.model import Settings
 
 
 class EngineSession(LazyPySparkResource):
@@ -19,8 +19,12 @@ class EngineSession(LazyPySparkResource):
 
     def _init_session(self) -> None:
         if self._spark_session is None:
+            from spark_jobs.lake.storage import Storage
+
             config = self.spark_config
-            engine = shared_engine("spark", config.get("cores"), config.get("memory"))
+            options = config.get("store")
+            store = None if options is None else Storage(options)
+            engine = shared_engine("spark", config.get("cores"), config.get("memory"), store)
             # The resource declares None, and holds a session.
             self._spark_session = engine.spark  # type: ignore[assignment]
 
@@ -29,6 +33,13 @@ class EngineSession(LazyPySparkResource):
         release_engines()
 
 
-def engine_session(settings: EngineSettings) -> EngineSession:
-    given = {"cores": settings.cores, "memory": settings.memory}
+def engine_session(settings: Settings) -> EngineSession:
+    from spark_jobs.lake.storage import Lake
+
+    store = Lake(settings.zones, settings.storage).store
+    given = {
+        "cores": settings.engine.cores,
+        "memory": settings.engine.memory,
+        "store": None if store is None else dict(store.options),
+    }
     return EngineSession(spark_config={k: v for k, v in given.items() if v is not None})

@@ -18,22 +18,24 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from spark_jobs.engines.session import Engine, EngineName
+    from spark_jobs.lake.storage import Storage
 
-    EngineKey = tuple[EngineName, int | None, str | None]
+    EngineKey = tuple[EngineName, int | None, str | None, Storage | None]
 
 
 @dataclass(frozen=True)
 class EngineOnDemand:
     """What `run_table` needs of an engine. A table with nothing to do asks for no session, and a
-    run with nothing to do then takes no engine."""
+    run with nothing to do then takes no engine. `store` is that of the lake, if it is in one."""
 
     name: EngineName
     cores: int | None
     memory: str | None
+    store: Storage | None = None
 
     @property
     def spark(self) -> SparkSession:
-        return shared_engine(self.name, self.cores, self.memory).spark
+        return shared_engine(self.name, self.cores, self.memory, self.store).spark
 
 
 class _Engines:
@@ -49,8 +51,8 @@ class _Engines:
             if key not in self._running:
                 from spark_jobs.engines.session import Engine
 
-                name, cores, memory = key
-                self._running[key] = Engine.start(name, cores=cores, memory=memory)
+                name, cores, memory, store = key
+                self._running[key] = Engine.start(name, cores=cores, memory=memory, store=store)
             return self._running[key]
 
     def release(self) -> None:
@@ -75,9 +77,14 @@ class _Engines:
 _engines = _Engines()
 
 
-def shared_engine(name: EngineName, cores: int | None = None, memory: str | None = None) -> Engine:
+def shared_engine(
+    name: EngineName,
+    cores: int | None = None,
+    memory: str | None = None,
+    store: Storage | None = None,
+) -> Engine:
     """The engine of this process; it starts if it does not run yet."""
-    return _engines.get((name, cores, memory))
+    return _engines.get((name, cores, memory, store))
 
 
 def release_engines() -> None:

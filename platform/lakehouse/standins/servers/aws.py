@@ -1,0 +1,114 @@
+"""AWS on this machine: S3 and the other services that moto plays.
+
+Belongs here: that server, and what its clients have to be told. Does not belong here: services that
+really have to run something, or a line that fails (`line.py`).
+
+It is a process of its own, so that nothing of it runs in the one that it serves. moto looks whether an
+object is there, and then writes it; here nobody writes in between, as S3 promises for a write that
+names a condition.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+REGION = "eu-central-1"
+# Any will do; clients ask for some.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "standin", "AWS_SECRET_ACCESS_KEY": "standin"}
+_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
+
+
+@dataclass(frozen=True)
+class Aws:
+    """A server that is running, at `url`."""
+
+    url: str
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """What a lake in its S3 has as `lake.storage_options`."""
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": REGION}
+
+    def create_buckets(self, *names: str) -> None:
+        for name in names:
+            self._ask("PUT", f"/{name}")
+
+    def forget(self) -> None:
+        """Removes all that it holds, of every service."""
+        self._ask("POST", "/moto-api/reset")
+
+    def _ask(self, method: str, path: str) -> None:
+        with urllib.request.urlopen(
+            urllib.request.Request(self.url + path, method=method), timeout=30
+        ):
+            pass
+
+
+@contextmanager
+def aws() -> Iterator[Aws]:
+    """A server with nothing in it yet."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C must not end it before its clients
+    )
+    assert server.stdin is not None and server.stdout is not None
+    try:
+        port = server.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"the server ended with code {server.wait()}: pip install 'moto'")
+        yield Aws(f"http://127.0.0.1:{int(port)}")
+    finally:
+        server.stdin.close()  # which ends it
+        server.stdout.close()
+        server.wait()
+
+
+class _OneWriterAtATime:
+    """Requests to write under a condition one after another."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("PUT", "POST") and any(c in environ for c in _CONDITIONS):
+            with self._lock:
+                return self._app(environ, start)
+        return self._app(environ, start)
+
+
+def _serve() -> None:
+    """Serves until standard input ends: with the process that started this one, however that ends."""
+    import logging
+
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    app = _OneWriterAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    print(server.server_port, flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+    os._exit(0)  # whatever requests are open
+
+
+if __name__ == "__main__":
+    _serve()
