@@ -284,7 +284,7 @@ def test_the_jvm_engine_lends_its_session_as_dagster_pyspark_does(
         assert isinstance(given.pyspark, LazyPySparkResource)
         assert asked == [], "nothing starts before somebody wants it"
         assert given.pyspark.spark_session == "the engine's session"
-    assert asked == [("spark", None, "1g")]
+    assert asked == [("spark", None, "1g", None)]
 
 
 # -- what a run does -------------------------------------------------------------------------
