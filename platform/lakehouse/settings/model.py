@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lakehouse.settings.alerts import AlertSettings
 from lakehouse.settings.artifacts import ArtifactSettings
+from lakehouse.settings.databricks import DatabricksSettings
 from lakehouse.settings.engines import EngineSettings, RunnerSettings
 from lakehouse.settings.lake import LakeSettings
 from lakehouse.settings.operations import (
@@ -41,6 +42,7 @@ class Settings(Part):
     warehouse: Annotated[DuckDBWarehouse | RedshiftWarehouse, Field(discriminator="target")]
     engine: EngineSettings
     runner: RunnerSettings = RunnerSettings()
+    databricks: DatabricksSettings | None = None
     artifacts: ArtifactSettings = ArtifactSettings()
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
