@@ -16,6 +16,9 @@ RUNBOOK = PROJECT / "docs/runbook.md"
 # Sections of the runbook that are rehearsed step by step, with a look at the lake in between.
 DRILLS = ("A bad day", "Restore a version")
 
+# The title of a block whose lines are servers (test_deployment.py).
+A_PROCESS_EACH = "a process each"
+
 _FENCE = re.compile(r"^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]*)\")?$")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

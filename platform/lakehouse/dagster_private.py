@@ -9,7 +9,7 @@ when the step runs.
 
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.errors import DagsterExecutionInterruptedError, DagsterPipesExecutionError
+from dagster._core.errors import DagsterPipesExecutionError, DagsterUserCodeUnreachableError
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
@@ -17,6 +17,7 @@ from dagster._core.events import (
 )
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -30,15 +31,18 @@ from dagster._core.storage.local_compute_log_manager import (
     LocalComputeLogManager,
 )
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 
 # Marks an output of which Dagster makes no materialization. Dagster sets it for observable source
 # assets alone; a step of tables has no public way to say that nothing is new.
 __all__ = ["SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION"]
 
-# What a Pipes client, which is public, raises when its process or job ends badly, and what ends a step.
-__all__ += ["DagsterExecutionInterruptedError", "DagsterPipesExecutionError"]
+# What PipesSubprocessClient, which is public, raises when its process ends badly.
+__all__ += ["DagsterPipesExecutionError"]
 
 # The run history: the stock storage with writes in batches. `dagster.yaml` takes any class as a
 # storage, but neither the stock ones nor what one has to do to index an event is public.
@@ -72,4 +76,15 @@ __all__ += [
     "ProxyServerManager",
     "WorkspaceFileTarget",
     "WorkspaceProcessContext",
+]
+
+# Whether a run is in progress, which its code server knows and nothing public asks.
+__all__ += [
+    "GRPC_INFO_TAG",
+    "CanCancelExecutionRequest",
+    "CanCancelExecutionResult",
+    "CheckRunHealthResult",
+    "DagsterGrpcClient",
+    "DagsterUserCodeUnreachableError",
+    "WorkerStatus",
 ]

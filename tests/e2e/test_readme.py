@@ -27,6 +27,7 @@ def runnable(page):
         for b in documents.blocks(page)
         if b.language == "sh"
         and b not in REHEARSED
+        and b.title != documents.A_PROCESS_EACH
         and not set(b.text.splitlines()) <= RUN_ELSEWHERE
     ]
 

@@ -25,6 +25,10 @@ PRODUCTION = {
     "LAKEHOUSE_REDSHIFT_DATABASE": "lake",
     "LAKEHOUSE_REDSHIFT_USER": "dbt",
     "LAKEHOUSE_REDSHIFT_PASSWORD": "hunter2",
+    "LAKEHOUSE_DAGSTER_HOST": "history.internal",
+    "LAKEHOUSE_DAGSTER_DATABASE": "dagster",
+    "LAKEHOUSE_DAGSTER_USER": "dagster",
+    "LAKEHOUSE_DAGSTER_PASSWORD": "correct horse",
     "LAKEHOUSE_ENGINE": "sail",
     "LAKEHOUSE_FIRST_DAY": "2026-01-01",
     "LAKEHOUSE_CRITICAL_TOPIC": "arn:aws:sns:eu-central-1:123456789012:critical",
@@ -163,7 +167,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("runner", ["emr"])
+@pytest.mark.parametrize("runner", ["emr", "databricks"])
 def test_a_remote_runner_is_refused_when_it_is_chosen(tmp_path: Path, runner: str) -> None:
     with pytest.raises(SettingsError, match=rf"runner\.name: runner {runner} is not built in yet"):
         load_settings("local", folder=written(tmp_path, runner={"name": runner}))

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lakehouse.artifacts.volume import VOLUMES, VolumeStore, workspace
 from spark_jobs.lake.storage import Storage, describe
 
 if TYPE_CHECKING:
@@ -106,7 +105,4 @@ class FolderStore:
 
 def store_of(settings: Settings) -> ArtifactStore:
     """The store at the location of the settings."""
-    root = settings.artifacts.root(settings.home)
-    if root.startswith(VOLUMES):
-        return VolumeStore(root, workspace(settings))
-    return FolderStore(root, settings.storage)
+    return FolderStore(settings.artifacts.root(settings.home), settings.storage)

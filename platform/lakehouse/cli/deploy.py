@@ -80,6 +80,22 @@ def status() -> None:
         raise click.exceptions.Exit(1)
 
 
+@deploy.command()
+@click.option("--code", default="127.0.0.1:4000", show_default=True, metavar="HOST:PORT",
+              help="Where the code location answers.")  # fmt: skip
+def instance(code: str) -> None:
+    """Write what Dagster's processes read, dagster.yaml and workspace.yaml, into the folder that
+    DAGSTER_HOME is to name, and print its path. They name secrets, and hold none."""
+    from lakehouse.local.instance import prepare_home, write_workspace
+
+    host, separator, port = code.rpartition(":")
+    if not separator or not host or not port.isdecimal():
+        raise click.BadParameter(f"{code} is no HOST:PORT", param_hint="--code")
+    home = prepare_home(load_settings())
+    write_workspace(home, host, int(port))
+    click.echo(str(home))
+
+
 def _built(settings: Settings) -> Built:
     from lakehouse.artifacts.build import build as built
 

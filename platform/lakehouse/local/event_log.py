@@ -14,14 +14,16 @@ intends to materialize only to a storage that asks for that.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate, chain
 from typing import Any
 
+import dagster as dg
 import sqlalchemy as db
 from dagster import DagsterEventType, EventLogEntry
 from dagster_shared.serdes import serialize_value
@@ -210,18 +212,30 @@ class BatchingEventLog(SqliteEventLogStorage):
 class LocalStorage(DagsterSqliteStorage):
     """Runs, events and schedules below `base_dir`, laid out as the stock SQLite storage does."""
 
-    def __init__(self, base_dir: str, inst_data: Any = None) -> None:
-        keep_files_private()  # the daemon opens the history, and never loads the definitions
-        if "dagster_webserver.app" in sys.modules:  # and so does whatever webserver is started
-            from lakehouse.local.webserver import guard_this_process
-
-            guard_this_process()
+    def __init__(self, base_dir: str, inst_data: Any = None, names: Collection[str] = ()) -> None:
+        opened_with(names)
         super().__init__(base_dir, inst_data)
         self._event_log_storage = BatchingEventLog(self._event_log_storage._base_dir)
 
     @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {"base_dir": dg.StringSource, "names": dg.Field([str], is_required=False)}
+
+    @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> LocalStorage:
-        return cls.from_local(inst_data=inst_data, **config_value)
+        return cls(inst_data=inst_data, **config_value)
+
+
+def opened_with(names: Collection[str]) -> None:
+    """What comes with opening this lake's history. The daemon and whatever webserver is started open
+    it, and never load the definitions. `names` are those under which a proxy serves the UI."""
+    keep_files_private()
+    # The daemon gives a backfill up for good that it looks at while a code location restarts.
+    os.environ.setdefault("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "1")
+    if "dagster_webserver.app" in sys.modules:
+        from lakehouse.local.webserver import guard_this_process
+
+        guard_this_process(names)
 
 
 def _kind(event: EventLogEntry) -> DagsterEventType | None:

@@ -24,6 +24,7 @@ from lakehouse.dagster_private import (
     redirect_to_file,
 )
 from lakehouse.keys import LANE_TAG, PROCESS_TAG
+from lakehouse.settings.instance import PostgresInstance
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 
@@ -39,13 +40,7 @@ _IN_PROGRESS = [
 def instance_config(settings: Settings) -> dict[str, Any]:
     """The content of `dagster.yaml`."""
     return {
-        "storage": {
-            "custom": {
-                "module": "lakehouse.local.event_log",
-                "class": "LocalStorage",
-                "config": {"base_dir": {"env": "DAGSTER_HOME"}},
-            }
-        },
+        "storage": {"custom": _storage(settings)},
         "concurrency": {
             # A run waits in the queue until every table it writes is free.
             "pools": {"default_limit": 1, "granularity": "run"},
@@ -56,8 +51,14 @@ def instance_config(settings: Settings) -> dict[str, Any]:
                 ],
             },
         },
+        "run_launcher": {
+            "module": "lakehouse.local.launcher",
+            "class": "WatchedRunLauncher",
+            "config": {"grace_seconds": settings.instance.watch_seconds},
+        },
         "run_monitoring": {
             "enabled": True,
+            "poll_interval_seconds": settings.instance.watch_seconds,
             "start_timeout_seconds": 180,
             "free_slots_after_run_end_seconds": 60,
         },
@@ -73,19 +74,30 @@ def instance_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _storage(settings: Settings) -> dict[str, Any]:
+    if isinstance(settings.instance, PostgresInstance):
+        from lakehouse.local.postgres import storage_config
+
+        return {
+            "module": "lakehouse.local.postgres",
+            "class": "PostgresStorage",
+            "config": storage_config(settings.instance),
+        }
+    config: dict[str, Any] = {"base_dir": {"env": "DAGSTER_HOME"}}
+    if settings.instance.names:
+        config["names"] = settings.instance.names
+    return {"module": "lakehouse.local.event_log", "class": "LocalStorage", "config": config}
+
+
 def prepare_home(settings: Settings) -> Path:
     """Writes `dagster.yaml` and points this process, and those that it starts, to it.
 
     Raises SettingsError if the folder cannot be written.
     """
     home = settings.dagster_home
-    text = "# Written by `lakehouse` from the settings; changes here are overwritten.\n"
-    text += yaml.safe_dump(instance_config(settings), sort_keys=False)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        path = home / "dagster.yaml"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        _write(home / "dagster.yaml", instance_config(settings))
     except OSError as error:
         raise SettingsError(
             f"{home}: not writable ({error.strerror}). Give this user write access, or set"
@@ -94,6 +106,19 @@ def prepare_home(settings: Settings) -> Path:
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENT_BATCH)
     return home
+
+
+def write_workspace(home: Path, host: str, port: int) -> None:
+    """Writes the `workspace.yaml` that leads the daemon and the webserver to the code location."""
+    server = {"host": host, "port": port, "location_name": "lakehouse"}
+    _write(home / "workspace.yaml", {"load_from": [{"grpc_server": server}]})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    text = "# Written by `lakehouse` from the settings; changes here are overwritten.\n"
+    text += yaml.safe_dump(dict(content), sort_keys=False)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 @contextmanager

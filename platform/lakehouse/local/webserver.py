@@ -127,12 +127,13 @@ class Webserver(DagsterWebserver[Any, Any]):
         return await super().graphql_http_endpoint(request)
 
 
-def guard_this_process() -> None:
+def guard_this_process(names: Collection[str] = ()) -> None:
     """From here on, Dagster's own commands (`dagster-webserver`, and `dagster dev` and `dg dev`, which
     start it) serve behind the guard too. None of them loads code of a code location, but all open
     the run history, which is how they come by here."""
     from dagster_webserver import app
 
+    Webserver.names = Names("localhost", frozenset(name.lower() for name in names))
     vars(app)["DagsterWebserver"] = Webserver
 
 

@@ -21,7 +21,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.references import Secret, SettingsError, resolve
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-_TARGETS = ("duckdb", "redshift", "sns", "file")
+_TARGETS = ("duckdb", "redshift", "sns", "file", "sqlite", "postgres")
 
 
 def project_root() -> Path:
@@ -98,7 +98,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         elif isinstance(e.get("input"), Secret):
             yield f"{key}: a secret does not belong here"
         elif e["type"] == "union_tag_invalid":  # its own text repeats the value
-            yield f"{key}: target is one of {e['ctx']['expected_tags']}"
+            chosen = e["ctx"]["discriminator"].strip("'")
+            yield f"{key}: {chosen} is one of {e['ctx']['expected_tags']}"
         elif key.endswith("password"):
             yield f"{key}: write a reference such as {{secret: NAME}}, never the value itself"
         else:

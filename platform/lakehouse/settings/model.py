@@ -14,8 +14,8 @@ from pydantic import Field
 
 from lakehouse.settings.alerts import AlertSettings
 from lakehouse.settings.artifacts import ArtifactSettings
-from lakehouse.settings.databricks import DatabricksSettings
 from lakehouse.settings.engines import EngineSettings, RunnerSettings
+from lakehouse.settings.instance import PostgresInstance, SqliteInstance
 from lakehouse.settings.lake import LakeSettings
 from lakehouse.settings.operations import (
     LandingSettings,
@@ -42,8 +42,10 @@ class Settings(Part):
     warehouse: Annotated[DuckDBWarehouse | RedshiftWarehouse, Field(discriminator="target")]
     engine: EngineSettings
     runner: RunnerSettings = RunnerSettings()
-    databricks: DatabricksSettings | None = None
     artifacts: ArtifactSettings = ArtifactSettings()
+    instance: Annotated[SqliteInstance | PostgresInstance, Field(discriminator="storage")] = (
+        SqliteInstance()
+    )
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
     landing: LandingSettings = LandingSettings()
