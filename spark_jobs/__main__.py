@@ -3,6 +3,8 @@
     python -m spark_jobs run --spec '{"table": "silver.orders", ...}'
     python -m spark_jobs run --spec s3://bucket/path/spec.json
     python -m spark_jobs stream --spec s3://bucket/path/stream.json
+    python -m spark_jobs day --spec lake.json --day 2026-10-05 --layer bronze
+    python -m spark_jobs judge --spec lake.json --day 2026-10-05
 
 Belongs here: what comes in from outside, and how the outcome gets out. Does not belong here: what a
 run does.
@@ -17,10 +19,13 @@ A person gets the report as JSON on stdout.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -31,10 +36,10 @@ from spark_jobs.engines.session import Engine
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.permissions import keep_files_private
-from spark_jobs.report import ErrorRecord, Outcome, RunSpec
+from spark_jobs.report import ErrorRecord, LakeSpec, Outcome, RunSpec
 from spark_jobs.run import run_table
 
-Spec = TypeVar("Spec", bound=RunSpec)
+Spec = TypeVar("Spec", bound=LakeSpec)
 
 DONE, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -77,18 +82,63 @@ def stream(spec: str) -> None:
     from spark_jobs.streaming import pipeline
     from spark_jobs.streaming.spec import StreamSpec
 
-    _end_on_signals()
-    try:
-        keep_files_private()
+    with _for_a_person():
         wanted = read_spec(spec, StreamSpec)
         with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
             pipeline.run(engine.spark, wanted)
+
+
+@main.command()
+@click.option("--spec", required=True, help="A LakeSpec as JSON, or the path or URI of one.")
+@click.option("--day", required=True, help="The day, such as 2026-10-05.")
+@click.option("--layer", "layers", multiple=True, type=click.Choice(["bronze", "silver", "gold"]))
+def day(spec: str, day: str, layers: tuple[str, ...]) -> None:
+    """Runs what is due of some layers of a day, without an orchestrator."""
+    from spark_jobs import workflow
+
+    with _for_a_person():
+        wanted = read_spec(spec, LakeSpec)
+        with (
+            workflow.day_of(wanted, day) as due,
+            Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine,
+        ):
+            outcome = due.run(layers, engine)
+        for table, rows in outcome.published.items():
+            click.echo(f"{table}: {rows} rows published")
+        _ended(outcome.failed)
+
+
+@main.command()
+@click.option("--spec", required=True, help="A LakeSpec as JSON, or the path or URI of one.")
+@click.option("--day", required=True, help="The day, such as 2026-10-05.")
+def judge(spec: str, day: str) -> None:
+    """Fails unless everything that is due of a day is published."""
+    from spark_jobs import workflow
+
+    with _for_a_person(), workflow.day_of(read_spec(spec, LakeSpec), day) as due:
+        _ended(due.judged())
+
+
+@contextlib.contextmanager
+def _for_a_person() -> Iterator[None]:
+    """What commands without Pipes have in common: who may read their files, and how they end."""
+    _end_on_signals()
+    try:
+        keep_files_private()
+        yield
     except KeyboardInterrupt:
-        click.echo("error: interrupted; the pipeline goes on where it was once it runs", err=True)
+        click.echo("error: interrupted; it can simply be run again", err=True)
         sys.exit(INTERRUPTED)
     except (LakehouseError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(COULD_NOT_RUN)
+
+
+def _ended(failed: list[str]) -> None:
+    for what in failed:
+        click.echo(what, err=True)
+    if failed:
+        sys.exit(SOME_FAILED)
 
 
 def job() -> None:
@@ -131,13 +181,23 @@ def _told(outcome: Outcome) -> int:
     return SOME_FAILED if report.failed else DONE
 
 
+def _read(location: str) -> str:
+    """The text at a path or URI. What the options of a store are stands in the specification: here it
+    is the environment."""
+    if (
+        "://" not in location
+    ):  # a volume of Databricks is a folder of Python's, not of every library
+        return Path(location).read_text(encoding="utf-8")
+    fs, path = Storage().filesystem(location)
+    return str(fs.open_input_stream(path).read(), "utf-8")
+
+
 def read_spec(text: str, kind: type[Spec]) -> Spec:
     """A specification from JSON text, or from the file or object that `text` names."""
     if not text.lstrip().startswith("{"):
-        # What the options of the store are stands in the specification: here is the environment.
-        where, (fs, path) = quoting.name(text), Storage().filesystem(text)
+        where = quoting.name(text)
         try:
-            text = fs.open_input_stream(path).read().decode()
+            text = _read(text)
         except (OSError, ValueError) as error:
             raise LakehouseError(
                 f"--spec {where}: no JSON object, and no file that can be read"

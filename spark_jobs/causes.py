@@ -70,8 +70,16 @@ _ARROW_CODES = {
 }
 _GRPC_CODES = {"ABORTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 
-# Classes of a connection that was lost, of libraries that may not be loaded.
+# Classes of a connection that was lost, or of a service that is not well, of libraries that may not be
+# loaded.
 _CLASSES = {
+    "databricks.sdk.errors": (
+        "Aborted",
+        "DeadlineExceeded",
+        "InternalError",
+        "TemporarilyUnavailable",
+        "TooManyRequests",
+    ),
     "botocore.exceptions": ("ConnectionError", "HTTPClientError", "IncompleteReadError"),
     "httpx": ("TransportError",),
     "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),

@@ -2,8 +2,9 @@
 
 Belongs here: Dagster Pipes. Does not belong here: what is sent (report.py).
 
-Messages go where the launcher says: to a file or a stream, as Pipes has it by itself, or as numbered
-objects to a bucket, by the client that reads and writes the lake there: a job has no other one.
+Messages go where the launcher says: to a file or a stream, as Pipes has it by itself, as numbered files
+to a volume, or as numbered objects to a bucket, by the client that reads and writes the lake there: a
+job has no other one.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ def session(context: str | None, messages: str | None) -> Iterator[PipesContext 
 
 
 def _writer(params: PipesParamsLoader) -> PipesMessageWriter[Any]:
-    if "bucket" in params.load_messages_params():
+    where = params.load_messages_params()
+    if "bucket" in where:
         return _BucketWriter()
+    if str(where.get("path", "")).startswith("/Volumes/"):  # a folder, unlike any other path
+        return dagster_pipes.PipesUnityCatalogVolumesMessageWriter()
     return dagster_pipes.PipesDefaultMessageWriter()
 
 

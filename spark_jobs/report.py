@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -45,8 +45,8 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class RunSpec(_Record):
-    """One table, for one or more partitions of it. The only argument of the data plane.
+class LakeSpec(_Record):
+    """A lake, and who runs something there.
 
     `contracts` is where the contracts are: a folder, a URI, or `installed:` for those of the package
     that runs; `contracts_sha256` is their digest, which a URI needs. `artifact` is the version of what
@@ -55,8 +55,6 @@ class RunSpec(_Record):
     and `memory` are what the engine may use, if it is started for this.
     """
 
-    table: str
-    partitions: list[str] = Field(default_factory=list)
     contracts: str
     contracts_sha256: str | None = None
     artifact: str = ""
@@ -80,7 +78,7 @@ class RunSpec(_Record):
         return dict(credentials.refused(zones))
 
     @model_validator(mode="after")
-    def _known_contracts(self) -> RunSpec:
+    def _known_contracts(self) -> Self:
         if "://" in self.contracts and self.contracts_sha256 is None:
             raise ValueError(
                 "contracts at a URI need contracts_sha256, which tells them from others"
@@ -91,6 +89,13 @@ class RunSpec(_Record):
     @classmethod
     def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
         return storage_options(options)
+
+
+class RunSpec(LakeSpec):
+    """One table of a lake, for one or more partitions of it."""
+
+    table: str
+    partitions: list[str] = Field(default_factory=list)
 
 
 class Counts(_Record):

@@ -9,7 +9,11 @@ when the step runs.
 
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.errors import DagsterPipesExecutionError, DagsterUserCodeUnreachableError
+from dagster._core.errors import (
+    DagsterExecutionInterruptedError,
+    DagsterPipesExecutionError,
+    DagsterUserCodeUnreachableError,
+)
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
@@ -41,8 +45,8 @@ from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionRes
 # assets alone; a step of tables has no public way to say that nothing is new.
 __all__ = ["SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION"]
 
-# What PipesSubprocessClient, which is public, raises when its process ends badly.
-__all__ += ["DagsterPipesExecutionError"]
+# What a Pipes client, which is public, raises when its process or job ends badly, and what ends a step.
+__all__ += ["DagsterExecutionInterruptedError", "DagsterPipesExecutionError"]
 
 # The run history: the stock storage with writes in batches. `dagster.yaml` takes any class as a
 # storage, but neither the stock ones nor what one has to do to index an event is public.

@@ -13,6 +13,7 @@ import sys
 import urllib.error
 
 import botocore.exceptions
+import databricks.sdk.errors
 import grpc
 import pytest
 import requests
@@ -62,6 +63,8 @@ TRANSIENT = [
     http(429),
     http(502),
     requests.ConnectionError("refused"),
+    databricks.sdk.errors.InternalError("not well"),
+    databricks.sdk.errors.RequestLimitExceeded("too many"),
     requests.ReadTimeout("slow"),
     urllib.error.HTTPError("https://store", 503, "unavailable", None, None),
     urllib3.exceptions.ProtocolError("cut"),
@@ -87,6 +90,8 @@ FINAL = [
     aws("ValidationException", 400),
     aws("ExpiredToken", 400),
     botocore.exceptions.NoCredentialsError(),
+    databricks.sdk.errors.PermissionDenied("no"),
+    databricks.sdk.errors.InvalidParameterValue("no"),
     botocore.exceptions.SSLError(endpoint_url="https://store", error="bad certificate"),
     http(400),
     http(401),

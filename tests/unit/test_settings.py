@@ -167,7 +167,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("runner", ["emr", "databricks"])
+@pytest.mark.parametrize("runner", ["emr"])
 def test_a_remote_runner_is_refused_when_it_is_chosen(tmp_path: Path, runner: str) -> None:
     with pytest.raises(SettingsError, match=rf"runner\.name: runner {runner} is not built in yet"):
         load_settings("local", folder=written(tmp_path, runner={"name": runner}))

@@ -31,6 +31,7 @@ class ArtifactError(LakehouseError):
 class Artifact(BaseModel):
     """What was built of one state of the project. Names are those of files in a store: `wheel` for
     who installs, `code` (the same as a zip) and `packages` (all dependencies) for who unpacks,
+    `requirements` is a list of the same dependencies for who installs;
     `entry_point` is the script that a job starts with, `contracts` the folder of contracts. `spark`
     are the properties of Spark that it was made for."""
 
@@ -41,6 +42,7 @@ class Artifact(BaseModel):
     wheel: str
     code: str
     packages: str
+    requirements: str = ""
     entry_point: str
     contracts: str
     contracts_sha256: str

@@ -84,6 +84,7 @@ def build(project: Path, target: Target, folder: Path) -> Built:
         wheel=f"dist/{version}/{wheel_name}",
         code=f"dist/{version}/spark_jobs.zip",
         packages=f"dist/packages/{packages}.tar.gz",
+        requirements=f"config/{version}/requirements.txt",
         entry_point=f"jobs/{version}/run.py",
         contracts=f"dq/{version}",
         contracts_sha256=digest(project / "contracts"),
@@ -93,11 +94,18 @@ def build(project: Path, target: Target, folder: Path) -> Built:
         artifact.wheel: wheel,
         artifact.code: wheel,
         artifact.entry_point: ENTRY_POINT,
+        artifact.requirements: "".join(f"{pin}\n" for pin in pins(lock.decode())).encode(),
     }
     for path in sorted((project / "contracts").glob("*/*.yaml")):
         name = path.relative_to(project / "contracts").as_posix()
         files[f"{artifact.contracts}/{name}"] = path
     return Built(artifact, files, project, folder)
+
+
+def pins(lock: str) -> list[str]:
+    """The requirements of a lock without their sums, which not every service takes."""
+    lines = (line.rstrip("\\ ") for line in lock.splitlines())
+    return [line for line in lines if line and not line.startswith((" ", "#"))]
 
 
 def _wheel(project: Path) -> tuple[str, bytes]:

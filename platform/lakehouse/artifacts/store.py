@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from lakehouse.artifacts.volume import VOLUMES, VolumeStore, workspace
 from spark_jobs.lake.storage import Storage, describe
 
 if TYPE_CHECKING:
@@ -105,4 +106,7 @@ class FolderStore:
 
 def store_of(settings: Settings) -> ArtifactStore:
     """The store at the location of the settings."""
-    return FolderStore(settings.artifacts.root(settings.home), settings.storage)
+    root = settings.artifacts.root(settings.home)
+    if root.startswith(VOLUMES):
+        return VolumeStore(root, workspace(settings))
+    return FolderStore(root, settings.storage)

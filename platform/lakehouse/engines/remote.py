@@ -44,7 +44,9 @@ class Attempt:
 
     @classmethod
     def of(cls, context: dg.AssetExecutionContext) -> Attempt:
-        return cls(context.run.run_id, context.op_handle.to_string(), context.retry_number)
+        return cls(
+            context.run.run_id, str(context.op_execution_context.op_handle), context.retry_number
+        )
 
     @property
     def folder(self) -> str:

@@ -6,11 +6,12 @@ sent back. Does not belong here: any of the runners (embedded.py, process.py), o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from pydantic import ValidationError
 
+from lakehouse.settings.references import SettingsError
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import ContractError, LakehouseError, ReportMissing
 from spark_jobs.lake.row import LedgerRow, PartitionState
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from lakehouse.settings.model import Settings
 
-RunnerName = Literal["embedded", "process"]
+RunnerName = Literal["embedded", "process", "databricks"]
 EngineName = Literal["sail", "spark"]
 
 
@@ -64,7 +65,7 @@ def engine_of(contract: Contract, settings: Settings) -> EngineName:
 def runner_of(contract: Contract, settings: Settings) -> RunnerName:
     """The runner of a table: its contract's, else the environment's."""
     runner = contract.runner or settings.runner.name
-    if runner == "embedded" or runner == "process":
+    if runner == "embedded" or runner == "process" or runner == "databricks":
         return runner
     raise ContractError(
         f"{contract.path}:1: runner {runner} is not built in yet; choose"
@@ -78,11 +79,32 @@ def build_runners(settings: Settings, contracts: Mapping[str, Contract]) -> dict
     from lakehouse.engines.process import ProcessRunner
 
     used = {runner_of(c, settings) for c in contracts.values()}
-    runners: dict[str, Runner] = {
-        "embedded": EmbeddedRunner(contracts),
-        "process": ProcessRunner(),
+    makers: dict[RunnerName, Callable[[], Runner]] = {
+        "embedded": lambda: EmbeddedRunner(contracts),
+        "process": ProcessRunner,
+        "databricks": lambda: _databricks(settings),
     }
-    return {name: runner for name, runner in runners.items() if name in used}
+    return {name: make() for name, make in makers.items() if name in used}
+
+
+def _databricks(settings: Settings) -> Runner:
+    from lakehouse.artifacts.store import store_of
+    from lakehouse.artifacts.volume import VOLUMES, workspace
+    from lakehouse.engines.databricks import DatabricksRunner
+    from lakehouse.engines.remote import Shipping
+
+    missing = [] if settings.databricks else ["databricks: missing; add it"]
+    if not settings.artifacts.location.startswith(VOLUMES):
+        missing.append(
+            f"artifacts.location: must be in a volume ({VOLUMES}...), where jobs read it"
+        )
+    if missing or settings.databricks is None:
+        raise SettingsError("tables run on databricks. " + "; ".join(missing))
+
+    def shipping() -> Shipping:
+        return Shipping(store_of(settings), settings.contracts, settings.artifacts.version)
+
+    return DatabricksRunner(settings.databricks, shipping, lambda: workspace(settings))
 
 
 def received(messages: Sequence[Any], spec: RunSpec) -> TableReport:

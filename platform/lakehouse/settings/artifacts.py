@@ -22,7 +22,8 @@ class Target(Part):
 
 
 class ArtifactSettings(Part):
-    """`location` is a folder below `home`, or a URI such as `s3://bucket`. Runs use the current
+    """`location` is a folder below `home`, or a URI such as `s3://bucket`, or a folder of
+    a volume of Unity Catalog, `/Volumes/<catalog>/<schema>/<volume>`. Runs use the current
     artifact of it, or always `version`."""
 
     location: str = "artifacts"

@@ -22,13 +22,13 @@ class EngineSettings(Part):
 
 class RunnerSettings(Part):
     """Where tables run: `embedded` in the process of their step, which share an engine, or each in
-    a `process` of its own."""
+    a `process` of its own, or each as a job of `databricks`."""
 
     name: Literal["embedded", "process", "emr", "databricks"] = "embedded"
 
     @field_validator("name")
     @classmethod
     def _is_built_in(cls, name: str) -> str:
-        if name in ("emr", "databricks"):
-            raise ValueError(f"runner {name} is not built in yet: choose embedded or process")
+        if name == "emr":
+            raise ValueError(f"runner {name} is not built in yet: choose another")
         return name

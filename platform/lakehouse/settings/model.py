@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lakehouse.settings.alerts import AlertSettings
 from lakehouse.settings.artifacts import ArtifactSettings
+from lakehouse.settings.databricks import DatabricksSettings
 from lakehouse.settings.engines import EngineSettings, RunnerSettings
 from lakehouse.settings.instance import PostgresInstance, SqliteInstance
 from lakehouse.settings.lake import LakeSettings
@@ -42,6 +43,7 @@ class Settings(Part):
     warehouse: Annotated[DuckDBWarehouse | RedshiftWarehouse, Field(discriminator="target")]
     engine: EngineSettings
     runner: RunnerSettings = RunnerSettings()
+    databricks: DatabricksSettings | None = None
     artifacts: ArtifactSettings = ArtifactSettings()
     instance: Annotated[SqliteInstance | PostgresInstance, Field(discriminator="storage")] = (
         SqliteInstance()

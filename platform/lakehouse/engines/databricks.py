@@ -1,0 +1,195 @@
+"""Running tables as jobs of Databricks, on serverless compute or on a cluster of their own.
+
+Belongs here: what a job is made of, and what its end means. Does not belong here: how it is started and
+heard (databricks_pipes.py), what travels (remote.py), or what it does (spark_jobs/__main__.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from lakehouse.artifacts.artifact import ArtifactError
+from lakehouse.engines.remote import Shipment, Shipping, patiently
+from lakehouse.engines.runner import received
+from lakehouse.settings.databricks import DatabricksJob, DatabricksSettings
+from spark_jobs import quoting
+from spark_jobs.errors import EngineError
+from spark_jobs.report import RunSpec, TableReport
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.service.jobs import Run, SubmitTask
+
+_ENVIRONMENT, _TASK = "spark_jobs", "table"
+_TRACE_LINES = 20
+MINUTE = 60.0  # in seconds, which is what the service counts in
+# Ends that the same job would come to again.
+_FINAL = {
+    "CANCELED",
+    "FEATURE_DISABLED",
+    "INVALID_CLUSTER_REQUEST",
+    "INVALID_RUN_CONFIGURATION",
+    "RESOURCE_NOT_FOUND",
+    "UNAUTHORIZED_ERROR",
+    "USER_CANCELED",
+}
+
+
+@dataclass(frozen=True)
+class DatabricksRunner:
+    """`connect` gives a client of the workspace, when a step needs one."""
+
+    settings: DatabricksSettings
+    shipping: Callable[[], Shipping]
+    connect: Callable[[], WorkspaceClient]
+
+    def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
+        from lakehouse.dagster_private import (
+            DagsterExecutionInterruptedError,
+            DagsterPipesExecutionError,
+        )
+        from lakehouse.engines import databricks_pipes as pipes
+
+        shipment = patiently(lambda: self.shipping().ship(context, spec))
+        job, workspace = self.settings.job(spec.table), self.connect()
+        serverless = job.compute == "serverless"
+        folder = shipment.store.uri(shipment.attempt.folder)
+        client = pipes.client(workspace, folder, self.settings.poll_seconds, serverless=serverless)
+        task, submission = self._task(job, shipment), self._submission(job, shipment)
+        try:
+            # The token makes it one job, however often it is submitted.
+            done = patiently(lambda: client.run(context=context, task=task, submit_args=submission))
+        except DagsterPipesExecutionError:
+            assert client.run_id is not None
+            raise self._failure(context, workspace, client.run_id, spec) from None
+        assert client.run_id is not None
+        self._observe(context, job, patiently(lambda: workspace.jobs.get_run(client.run_id or 0)))
+        if client.interrupted:
+            raise DagsterExecutionInterruptedError()
+        return received(done.get_custom_messages(), shipment.spec)
+
+    # -- the job -------------------------------------------------------------------------------
+
+    def _task(self, job: DatabricksJob, shipment: Shipment) -> SubmitTask:
+        from databricks.sdk.service import compute, jobs
+
+        wheel = jobs.PythonWheelTask(
+            package_name="spark_jobs",
+            entry_point="spark-jobs",
+            parameters=["run", "--spec", shipment.spec_uri],
+        )
+        task = jobs.SubmitTask(task_key=_TASK, python_wheel_task=wheel)
+        if job.compute == "serverless":
+            task.environment_key = _ENVIRONMENT
+            return task
+        assert job.cluster is not None
+        task.new_cluster = compute.ClusterSpec(
+            policy_id=job.cluster.policy,
+            spark_version=job.cluster.runtime,
+            node_type_id=job.cluster.node_type,
+            num_workers=job.cluster.workers,
+            spark_conf=dict(job.cluster.spark) or None,
+            data_security_mode=compute.DataSecurityMode.DATA_SECURITY_MODE_DEDICATED,
+        )
+        task.libraries = [
+            compute.Library(whl=shipment.uri(shipment.artifact.wheel)),
+            compute.Library(requirements=shipment.uri(shipment.artifact.requirements)),
+        ]
+        return task
+
+    def _submission(self, job: DatabricksJob, shipment: Shipment) -> dict[str, Any]:
+        from databricks.sdk.service import compute, jobs
+
+        partitions = shipment.spec.partitions
+        span = f" {partitions[0]}" + (f"..{partitions[-1]}" if partitions[1:] else "")
+        submission: dict[str, Any] = {
+            "run_name": f"{shipment.spec.table}{span if partitions else ''}",
+            "idempotency_token": shipment.attempt.token,
+            "timeout_seconds": round(job.timeout_minutes * MINUTE),
+            "queue": jobs.QueueSettings(enabled=True),
+        }
+        if job.compute == "serverless":
+            spec = compute.Environment(
+                environment_version=self.settings.environment_version,
+                dependencies=[shipment.uri(shipment.artifact.wheel), *_requirements(shipment)],
+            )
+            submission["environments"] = [jobs.JobEnvironment(_ENVIRONMENT, spec)]
+        return submission
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def _failure(
+        self,
+        context: dg.AssetExecutionContext,
+        workspace: WorkspaceClient,
+        run_id: int,
+        spec: RunSpec,
+    ) -> EngineError:
+        """What became of a job that did not end well, for people."""
+        run = patiently(lambda: workspace.jobs.get_run(run_id))
+        self._observe(context, self.settings.job(spec.table), run)
+        details = run.status.termination_details if run.status else None
+        code = details.code.value if details and details.code else "UNKNOWN"
+        said = (run.state.state_message if run.state else "") or ""
+        error, trace = self._output(workspace, run)
+        if trace:
+            context.log.error(f"The end of what run {run_id} said:\n{trace}")
+        result = run.state.result_state.value if run.state and run.state.result_state else ""
+        timed_out = result == "TIMEDOUT"
+        advice = (
+            "Raise databricks.timeout_minutes for it, or run fewer partitions at once."
+            if timed_out
+            else "What it had published is found by the next run, and nothing is published twice."
+        )
+        return EngineError(
+            f"{spec.table}: run {run_id} of Databricks ended as {result or code} ({code}):"
+            f" {quoting.said(Exception(said))}{f' {error}' if error else ''} See {run.run_page_url}."
+            f" {advice}",
+            permanent=timed_out or code in _FINAL,
+        )
+
+    def _output(self, workspace: WorkspaceClient, run: Run) -> tuple[str, str]:
+        """The error of a run's task and the end of its trace, as far as there are any."""
+        from databricks.sdk.errors.base import DatabricksError
+
+        task_id = next((t.run_id for t in run.tasks or [] if t.run_id), None)
+        if task_id is None:
+            return "", ""
+        try:
+            output = workspace.jobs.get_run_output(task_id)
+        except DatabricksError:  # one that never came to run has none
+            return "", ""
+        trace = (output.error_trace or "").splitlines()[-_TRACE_LINES:]
+        return quoting.plain(output.error or ""), quoting.plain("\n".join(trace), lines=True)
+
+    def _observe(self, context: dg.AssetExecutionContext, job: DatabricksJob, run: Run) -> None:
+        """Leaves on the asset where its job was, and about what it cost."""
+        seconds = ((run.setup_duration or 0) + (run.execution_duration or 0)) / 1000
+        metadata: dict[str, Any] = {
+            "databricks_run": dg.MetadataValue.url(run.run_page_url or ""),
+            "compute": job.compute,
+            "compute_seconds": seconds,
+        }
+        if job.dbus_per_hour is not None:
+            dbus = job.dbus_per_hour * seconds / 3600
+            metadata["estimated_dbus"] = round(dbus, 4)
+            if self.settings.price_per_dbu is not None:
+                metadata["estimated_cost_usd"] = round(dbus * self.settings.price_per_dbu, 4)
+        for key in context.selected_asset_keys:
+            context.log_event(dg.AssetObservation(key, metadata=metadata))
+
+
+def _requirements(shipment: Shipment) -> list[str]:
+    """What the wheel needs, as it is pinned."""
+    name = shipment.artifact.requirements
+    content = shipment.store.read(name) if name else None
+    if content is None:
+        raise ArtifactError(
+            f"the artifact {shipment.artifact.version} does not say what its wheel needs. Run"
+            " `lakehouse deploy push`."
+        )
+    return content.decode().splitlines()

@@ -1,0 +1,216 @@
+"""Tables as jobs of Databricks, under the real definitions and the real SDK: what a job published is
+recorded, what it did not is not, however it ends.
+
+Here: serverless compute and a cluster, with what was shipped and the workspace's own Spark. Not
+here: what a run does to rows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse.keys import asset_key
+from lakehouse.local.execution import RunOutcome
+from lakehouse.settings.databricks import Cluster
+from lakehouse.settings.operations import RetrySettings
+from lakehouse.standins.servers.databricks.server import Workspace
+from tests import processes
+from tests import workspace as workspaces
+from tests.integration.dagster_lake import DAYS, DagsterLake, opened, people_lake
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY
+
+pytestmark = [pytest.mark.jvm, pytest.mark.slow]
+TABLE = "bronze.people"
+BAD = b"id,email,updated\n1,\xff\xfe,2026\n"
+CLUSTER = Cluster(policy="0123456789ABCDEF", node_type="m7gd.large", workers=0)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    home = tmp_path_factory.mktemp("workspace")
+    with pytest.MonkeyPatch.context() as patch, workspaces.started(home) as found:
+        for name, value in workspaces.environment(found).items():
+            patch.setenv(name, value)
+        with people_lake(tmp_path_factory.mktemp("shipped")) as lake:
+            settings = workspaces.settings_for(lake.settings, found.volume)
+            workspaces.ship(settings, lake.lake.contracts, home)
+        yield found
+
+
+@pytest.fixture
+def lake(dagster: DagsterLake, running: Workspace) -> Iterator[DagsterLake]:
+    """Its tables run as jobs, and a step that fails is not tried again."""
+    dagster.settings = workspaces.settings_for(dagster.settings, running.volume)
+    dagster.settings = dagster.settings.model_copy(update={"retries": RetrySettings(max=0)})
+    running.requests.clear()
+    yield dagster
+    assert running.faults.planned == [], "a fault that was planned did not happen"
+
+
+def run(lake: DagsterLake, *days: str) -> RunOutcome:
+    days = days or DAYS
+    return lake.run(days[0], days[-1], [asset_key(TABLE)])
+
+
+def observed(lake: DagsterLake) -> dict[str, Any]:
+    """What the newest job left on the asset."""
+    found = lake.instance.fetch_observations(asset_key(TABLE), limit=1).records
+    return {k: v.value for k, v in found[0].asset_observation.metadata.items()}
+
+
+def submitted(running: Workspace) -> int:
+    return sum(r.endswith("/runs/submit") for r in running.requests)
+
+
+def newest(running: Workspace) -> Any:
+    return running.runs.all[max(running.runs.all)]
+
+
+# -- what is published -------------------------------------------------------------------------
+
+
+def test_the_good_days_of_a_partly_failed_range_are_recorded_and_the_run_is_linked(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    lake.lake.land("people", TUESDAY, "people.csv", BAD)
+    outcome = run(lake)
+    (failure,) = outcome.failures
+    assert "1 of 3 partitions failed" in failure.reason and f"{TUESDAY}: " in failure.reason
+    assert lake.materialized(TABLE) == {MONDAY, WEDNESDAY}
+    metadata, (row, *_) = lake.metadata(TABLE, WEDNESDAY), lake.lake.ledger(TABLE)
+    assert metadata["inserted"] == row.inserted == 2 and metadata["engine"] == "ambient"
+    assert metadata["artifact"] == row.artifact != ""
+    job, left = newest(running), observed(lake)
+    assert left["databricks_run"] == f"{running.host}/?o=0#job/0/run/{job.id}"
+    assert left["compute"] == "serverless" and left["compute_seconds"] > 1
+    assert left["estimated_cost_usd"] == pytest.approx(left["estimated_dbus"] * 0.35, abs=1e-4)
+    assert job.task["environment_key"] and "new_cluster" not in job.task
+    assert job.task["python_wheel_task"]["parameters"][:2] == ["run", "--spec"]
+
+
+def test_a_cluster_of_a_policy_hears_of_pipes_by_its_environment(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    lake.settings = workspaces.settings_for(
+        lake.settings, running.volume, compute="cluster", cluster=CLUSTER
+    )
+    assert run(lake, MONDAY).success
+    assert lake.materialized(TABLE) == {MONDAY}
+    task = newest(running).task
+    assert task["new_cluster"]["policy_id"] == CLUSTER.policy
+    assert task["new_cluster"]["spark_version"].startswith("17.3")
+    assert "DAGSTER_PIPES_CONTEXT" in task["new_cluster"]["spark_env_vars"]
+    assert len(task["python_wheel_task"]["parameters"]) == 3
+    assert observed(lake)["compute"] == "cluster"
+
+
+# -- what goes wrong between here and there ----------------------------------------------------
+
+
+def test_throttling_an_outage_and_a_lost_reply_cost_no_second_job(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    jobs = len(running.runs.all)
+    running.faults.add("throttle", "runs/submit")
+    running.faults.add("lose_reply", "runs/submit")
+    running.faults.add("error", "runs/get$", times=2)
+    running.faults.add("unavailable", "fs/files")
+    assert run(lake, MONDAY).success
+    assert submitted(running) == 3 and len(running.runs.all) == jobs + 1
+    assert lake.materialized(TABLE) == {MONDAY}
+
+
+def test_a_killed_driver_fails_its_step_with_its_page_and_its_cost(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    running.faults.add("kill")
+    (failure,) = run(lake, MONDAY).failures
+    assert "ended as FAILED (DRIVER_ERROR)" in failure.reason
+    assert "out of memory" in failure.reason
+    assert f"{running.host}/?o=0#job/0/run/{newest(running).id}" in failure.reason
+    assert lake.materialized(TABLE) == set()
+    assert observed(lake)["databricks_run"] and "estimated_cost_usd" in observed(lake)
+
+
+def test_a_retry_is_another_job(lake: DagsterLake, running: Workspace) -> None:
+    lake.settings = lake.settings.model_copy(
+        update={"retries": RetrySettings(max=1, delay_seconds=0)}
+    )
+    jobs = len(running.runs.all)
+    running.faults.add("kill")
+    assert run(lake, MONDAY).success
+    assert len(running.runs.all) == jobs + 2
+    tokens = [r.request["idempotency_token"] for r in list(running.runs.all.values())[-2:]]
+    assert tokens[0] != tokens[1]
+    assert lake.materialized(TABLE) == {MONDAY}
+
+
+def test_a_job_that_hangs_is_ended_by_its_timeout_and_not_tried_again(
+    lake: DagsterLake, running: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.engines.databricks.MINUTE", 0.05)
+    lake.settings = lake.settings.model_copy(update={"retries": RetrySettings(delay_seconds=0)})
+    running.faults.add("hang")
+    jobs = len(running.runs.all)
+    (failure,) = run(lake, MONDAY).failures
+    assert "TIMEDOUT" in failure.reason and "timeout_minutes" in failure.reason
+    assert len(running.runs.all) == jobs + 1
+    assert newest(running).process.poll() is not None, "its driver is still there"
+    assert lake.materialized(TABLE) == set()
+
+
+def test_an_environment_that_cannot_be_installed_is_named(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    running.faults.add("no_environment")
+    (failure,) = run(lake, MONDAY).failures
+    assert "LIBRARY_INSTALLATION_ERROR" in failure.reason
+    assert "the index of packages does not answer" in failure.reason
+    assert newest(running).process is None
+
+
+# -- cancellation and restarts -----------------------------------------------------------------
+
+
+def in_another_process(root: Path, location: tuple[str, str, str]) -> None:
+    """A run of Dagster whose job does nothing, until somebody ends it from outside."""
+    host, token, volume = location
+    os.environ |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
+    with opened(root) as lake:
+        lake.settings = workspaces.settings_for(lake.settings, volume)
+        assert run(lake, MONDAY).interrupted
+
+
+def waited_for(running: Workspace, jobs: int) -> Any:
+    for _ in range(600):
+        if len(running.runs.all) > jobs and newest(running).state == "RUNNING":
+            return newest(running)
+        time.sleep(0.1)
+    raise AssertionError("no job was running within a minute")
+
+
+def test_a_cancelled_run_ends_its_job_and_marks_nothing(
+    lake: DagsterLake, running: Workspace, tmp_path: Path
+) -> None:
+    running.faults.add("hang")
+    jobs = len(running.runs.all)
+    where = (running.host, running.token, running.volume)
+    child = processes.start(in_another_process, tmp_path, where)
+    job = waited_for(running, jobs)
+    os.kill(child.pid, signal.SIGTERM)
+    assert processes.finish(child) == 0
+    assert job.result == "CANCELED" and job.process.poll() is not None
+    assert lake.materialized(TABLE) == set() and lake.lake.rows(TABLE) == []
+    (record,) = lake.instance.get_run_records()
+    assert record.dagster_run.status in (
+        dg.DagsterRunStatus.CANCELED,
+        dg.DagsterRunStatus.FAILURE,
+    )
