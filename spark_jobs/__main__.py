@@ -92,12 +92,14 @@ def stream(spec: str) -> None:
 @click.option("--spec", required=True, help="A LakeSpec as JSON, or the path or URI of one.")
 @click.option("--day", required=True, help="The day, such as 2026-10-05.")
 @click.option("--layer", "layers", multiple=True, type=click.Choice(["bronze", "silver", "gold"]))
-def day(spec: str, day: str, layers: tuple[str, ...]) -> None:
+@click.option("--run-id", help="In place of that of SPEC.")
+def day(spec: str, day: str, layers: tuple[str, ...], run_id: str | None) -> None:
     """Runs what is due of some layers of a day, without an orchestrator."""
     from spark_jobs import workflow
 
     with _for_a_person():
         wanted = read_spec(spec, LakeSpec)
+        wanted = wanted.model_copy(update={"run_id": run_id or wanted.run_id})
         with (
             workflow.day_of(wanted, day) as due,
             Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine,
@@ -117,6 +119,20 @@ def judge(spec: str, day: str) -> None:
 
     with _for_a_person(), workflow.day_of(read_spec(spec, LakeSpec), day) as due:
         _ended(due.judged())
+
+
+@main.command()
+@click.option("--spec", required=True, help="A LakeSpec as JSON, or the path or URI of one.")
+@click.option("--catalog", required=True, help="The catalog of Unity Catalog.")
+def register(spec: str, catalog: str) -> None:
+    """Registers every table that is there as an external one of a catalog."""
+    from spark_jobs import catalog as unity
+
+    with _for_a_person():
+        wanted = read_spec(spec, LakeSpec)
+        with Engine.start(wanted.engine, cores=wanted.cores, memory=wanted.memory) as engine:
+            for name in unity.register(engine.spark, wanted, catalog):
+                click.echo(name)
 
 
 @contextlib.contextmanager

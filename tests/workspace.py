@@ -23,6 +23,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
 from spark_jobs.engines import jars, jvm
 from tests.documents import PROJECT
+from tests.lakes import TinyLake
 
 # Plans that are compiled, and states in many parts, cost more than they give where rows are few.
 SMALL = {
@@ -58,12 +59,14 @@ def settings_for(settings: Settings, volume: str, **more: Any) -> Settings:
     )
 
 
-def ship(settings: Settings, contracts: Path, folder: Path) -> Built:
-    """Ships the data plane with the contracts of a test, and makes it the current artifact."""
+def ship(settings: Settings, lake: TinyLake, folder: Path) -> Built:
+    """Ships the data plane with contracts and transforms of a test, and makes it the current
+    artifact."""
     tree = folder / "tree"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / "spark_jobs", tree / "spark_jobs", symlinks=True, ignore=ignored)
-    shutil.copytree(contracts, tree / "contracts")
+    shutil.copytree(lake.contracts, tree / "contracts")
+    shutil.copytree(lake.transforms, tree / "spark_jobs" / "tables", dirs_exist_ok=True)
     shutil.copy(PROJECT / LOCK, tree / LOCK)
     built = build(tree, settings.artifacts.target, folder / "build")
     # A job of Databricks installs, and nobody there unpacks.

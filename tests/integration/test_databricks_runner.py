@@ -10,13 +10,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.jobs import JobSettings, SubmitTask
 
+from lakehouse.artifacts.artifact import artifact_in
+from lakehouse.artifacts.bundle import files
+from lakehouse.artifacts.store import store_of
 from lakehouse.keys import asset_key
 from lakehouse.local.execution import RunOutcome
 from lakehouse.settings.databricks import Cluster
@@ -41,7 +47,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
             patch.setenv(name, value)
         with people_lake(tmp_path_factory.mktemp("shipped")) as lake:
             settings = workspaces.settings_for(lake.settings, found.volume)
-            workspaces.ship(settings, lake.lake.contracts, home)
+            workspaces.ship(settings, lake.lake, home)
         yield found
 
 
@@ -72,6 +78,14 @@ def submitted(running: Workspace) -> int:
 
 def newest(running: Workspace) -> Any:
     return running.runs.all[max(running.runs.all)]
+
+
+def waited_for(running: Workspace, found: Callable[[], Any]) -> Any:
+    for _ in range(1_800):
+        if there := found():
+            return there
+        time.sleep(0.1)
+    raise AssertionError(f"not within three minutes: {newest(running)}")
 
 
 # -- what is published -------------------------------------------------------------------------
@@ -110,6 +124,34 @@ def test_a_cluster_of_a_policy_hears_of_pipes_by_its_environment(
     assert "DAGSTER_PIPES_CONTEXT" in task["new_cluster"]["spark_env_vars"]
     assert len(task["python_wheel_task"]["parameters"]) == 3
     assert observed(lake)["compute"] == "cluster"
+
+
+def test_the_workflow_of_the_bundle_runs_a_day_task_by_task(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    store = store_of(lake.settings)
+    made = files(lake.settings, artifact_in(store), store)
+    store.write("bundle/lake.json", made["lake.json"].encode())
+    job = JobSettings.from_dict(
+        yaml.safe_load(made["databricks.yml"])["resources"]["jobs"]["data_engineering_pipeline"]
+    )
+    filled = {
+        "${workspace.file_path}": store.uri("bundle"),
+        "{{job.parameters.day}}": MONDAY,
+        "{{job.run_id}}": "7",
+    }
+    for task in job.tasks:
+        wheel = task.python_wheel_task
+        for name, value in filled.items():
+            wheel.parameters = [p.replace(name, value) for p in wheel.parameters]
+        submitted = SubmitTask(
+            task.task_key, environment_key=task.environment_key, python_wheel_task=wheel
+        )
+        WorkspaceClient().jobs.submit(tasks=[submitted], environments=job.environments)
+        ended = waited_for(running, lambda: newest(running).ended and newest(running))
+        assert ended.result == "SUCCESS", ended.said[-3000:]
+    assert len(lake.lake.rows(TABLE)) == len(lake.lake.rows("silver.people")) == 2
+    assert {(r.partition, r.run_id) for r in lake.lake.ledger(TABLE)} == {(MONDAY, "7")}
 
 
 # -- what goes wrong between here and there ----------------------------------------------------
@@ -189,14 +231,6 @@ def in_another_process(root: Path, location: tuple[str, str, str]) -> None:
         assert run(lake, MONDAY).interrupted
 
 
-def waited_for(running: Workspace, jobs: int) -> Any:
-    for _ in range(600):
-        if len(running.runs.all) > jobs and newest(running).state == "RUNNING":
-            return newest(running)
-        time.sleep(0.1)
-    raise AssertionError("no job was running within a minute")
-
-
 def test_a_cancelled_run_ends_its_job_and_marks_nothing(
     lake: DagsterLake, running: Workspace, tmp_path: Path
 ) -> None:
@@ -204,7 +238,12 @@ def test_a_cancelled_run_ends_its_job_and_marks_nothing(
     jobs = len(running.runs.all)
     where = (running.host, running.token, running.volume)
     child = processes.start(in_another_process, tmp_path, where)
-    job = waited_for(running, jobs)
+    job = waited_for(
+        running,
+        lambda: (
+            len(running.runs.all) > jobs and newest(running).state == "RUNNING" and newest(running)
+        ),
+    )
     os.kill(child.pid, signal.SIGTERM)
     assert processes.finish(child) == 0
     assert job.result == "CANCELED" and job.process.poll() is not None

@@ -88,6 +88,17 @@ def artifact_in(store: ArtifactStore, version: str | None = None) -> Artifact:
     return _parsed(Artifact, content, store.uri(manifest(wanted)))
 
 
+def requirements(artifact: Artifact, store: ArtifactStore) -> list[str]:
+    """What the wheel of an artifact needs, as it is pinned, for a service that installs."""
+    content = store.read(artifact.requirements) if artifact.requirements else None
+    if content is None:
+        raise ArtifactError(
+            f"the artifact {artifact.version} does not say what its wheel needs. Run `lakehouse"
+            " deploy push`."
+        )
+    return content.decode().splitlines()
+
+
 def _parsed(model: type[M], content: bytes, where: str) -> M:
     try:
         return model.model_validate_json(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -94,6 +95,24 @@ def instance(code: str) -> None:
     home = prepare_home(load_settings())
     write_workspace(home, host, int(port))
     click.echo(str(home))
+
+
+@deploy.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def bundle(folder: Path) -> None:
+    """Write a Databricks Asset Bundle of the current artifact into FOLDER: the workflow of the lake
+    for teams without Dagster, its streams, and its tables in Unity Catalog."""
+    from lakehouse.artifacts.artifact import artifact_in
+    from lakehouse.artifacts.bundle import files
+    from lakehouse.artifacts.store import store_of
+
+    settings = load_settings()
+    store = store_of(settings)
+    made = files(settings, artifact_in(store, settings.artifacts.version), store)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in made.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    click.echo(f"{', '.join(made)} in {folder}: `databricks bundle deploy` there")
 
 
 def _built(settings: Settings) -> Built:

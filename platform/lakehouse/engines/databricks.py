@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.artifacts.artifact import ArtifactError
+from lakehouse.artifacts import compute
 from lakehouse.engines.remote import Shipment, Shipping, patiently
 from lakehouse.engines.runner import received
 from lakehouse.settings.databricks import DatabricksJob, DatabricksSettings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.jobs import Run, SubmitTask
 
-_ENVIRONMENT, _TASK = "spark_jobs", "table"
+_TASK = "table"
 _TRACE_LINES = 20
 MINUTE = 60.0  # in seconds, which is what the service counts in
 # Ends that the same job would come to again.
@@ -75,7 +75,7 @@ class DatabricksRunner:
     # -- the job -------------------------------------------------------------------------------
 
     def _task(self, job: DatabricksJob, shipment: Shipment) -> SubmitTask:
-        from databricks.sdk.service import compute, jobs
+        from databricks.sdk.service import jobs
 
         wheel = jobs.PythonWheelTask(
             package_name="spark_jobs",
@@ -84,25 +84,15 @@ class DatabricksRunner:
         )
         task = jobs.SubmitTask(task_key=_TASK, python_wheel_task=wheel)
         if job.compute == "serverless":
-            task.environment_key = _ENVIRONMENT
+            task.environment_key = compute.ENVIRONMENT
             return task
         assert job.cluster is not None
-        task.new_cluster = compute.ClusterSpec(
-            policy_id=job.cluster.policy,
-            spark_version=job.cluster.runtime,
-            node_type_id=job.cluster.node_type,
-            num_workers=job.cluster.workers,
-            spark_conf=dict(job.cluster.spark) or None,
-            data_security_mode=compute.DataSecurityMode.DATA_SECURITY_MODE_DEDICATED,
-        )
-        task.libraries = [
-            compute.Library(whl=shipment.uri(shipment.artifact.wheel)),
-            compute.Library(requirements=shipment.uri(shipment.artifact.requirements)),
-        ]
+        task.new_cluster = compute.cluster(job.cluster)
+        task.libraries = compute.libraries(shipment.artifact, shipment.store)
         return task
 
     def _submission(self, job: DatabricksJob, shipment: Shipment) -> dict[str, Any]:
-        from databricks.sdk.service import compute, jobs
+        from databricks.sdk.service import jobs
 
         partitions = shipment.spec.partitions
         span = f" {partitions[0]}" + (f"..{partitions[-1]}" if partitions[1:] else "")
@@ -113,11 +103,9 @@ class DatabricksRunner:
             "queue": jobs.QueueSettings(enabled=True),
         }
         if job.compute == "serverless":
-            spec = compute.Environment(
-                environment_version=self.settings.environment_version,
-                dependencies=[shipment.uri(shipment.artifact.wheel), *_requirements(shipment)],
-            )
-            submission["environments"] = [jobs.JobEnvironment(_ENVIRONMENT, spec)]
+            version = self.settings.environment_version
+            given = compute.environment(version, shipment.artifact, shipment.store)
+            submission["environments"] = [given]
         return submission
 
     # -- its end -------------------------------------------------------------------------------
@@ -181,15 +169,3 @@ class DatabricksRunner:
                 metadata["estimated_cost_usd"] = round(dbus * self.settings.price_per_dbu, 4)
         for key in context.selected_asset_keys:
             context.log_event(dg.AssetObservation(key, metadata=metadata))
-
-
-def _requirements(shipment: Shipment) -> list[str]:
-    """What the wheel needs, as it is pinned."""
-    name = shipment.artifact.requirements
-    content = shipment.store.read(name) if name else None
-    if content is None:
-        raise ArtifactError(
-            f"the artifact {shipment.artifact.version} does not say what its wheel needs. Run"
-            " `lakehouse deploy push`."
-        )
-    return content.decode().splitlines()

@@ -20,12 +20,14 @@ _RUNTIME = r"^\d+\.\d+\.x(-[a-z0-9.-]+)?-scala2\.13$"
 
 class Cluster(Part):
     """A cluster that lives as long as a job, by a policy of the workspace, which may fix and limit
-    everything about it. `runtime` is one with Spark 4.0 or later; `workers` the most there may be."""
+    everything about it. `runtime` is one with Spark 4.0 or later. There are `workers`, or as many as
+    the work needs from `min_workers` up to that."""
 
     policy: str = Field(min_length=1)
     runtime: str = Field(default="17.3.x-scala2.13", pattern=_RUNTIME)
     node_type: str | None = None
     workers: int = Field(default=2, ge=0)
+    min_workers: int | None = Field(default=None, ge=1)
     spark: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -62,14 +64,42 @@ class DatabricksTable(Part):
     dbus_per_hour: float | None = Field(default=None, gt=0)
 
 
+class Workflow(Part):
+    """The workflow for teams without Dagster: every so many minutes it runs the day that has begun, in
+    UTC; `time_zone` is that of its schedule."""
+
+    every_minutes: Literal[5, 10, 15, 20, 30, 60] = 15
+    time_zone: str = "America/Los_Angeles"
+    active: bool = True
+
+
+class Stream(Part):
+    """A stream of Kinesis that a bronze table follows continuously, and the tables `then` that follow
+    it; read on `cluster` by a service credential of Unity Catalog. `arrival` is the field that says
+    when a record arrived, if its producer does not."""
+
+    stream: str = Field(min_length=1)
+    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    service_credential: str = Field(min_length=1)
+    cluster: Cluster
+    table: str
+    then: tuple[str, ...] = ()
+    arrival: str | None = None
+    every_seconds: int = Field(default=60, ge=1)
+
+
 class DatabricksSettings(DatabricksJob):
-    """`environment_version` is that of serverless compute; `price_per_dbu` in US dollars. `host` is the
-    workspace, if the default chain is to be told."""
+    """`catalog` is the one of Unity Catalog in which tables are registered. `environment_version` is
+    that of serverless compute; `price_per_dbu` in US dollars. `host` is the workspace, if the default
+    chain is to be told."""
 
     host: str | None = Field(default=None, pattern=r"^https?://[^@/\s]+/?$")
     environment_version: str = Field(default="4", pattern=r"^\d+$")
     price_per_dbu: float | None = Field(default=None, gt=0)
     poll_seconds: float = Field(default=10, gt=0)
+    catalog: str = Field(default="data_engineering", pattern=r"^[a-z][a-z0-9_]*$")
+    workflow: Workflow = Workflow()
+    streams: dict[str, Stream] = Field(default_factory=dict)
     tables: dict[str, DatabricksTable] = Field(default_factory=dict)
 
     def job(self, table: str) -> DatabricksJob:
