@@ -8,15 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import boto3
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+from lakehouse.settings.references import Secret
+from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.standins.servers.redshift import RedshiftServer, serve
+from lakehouse.standins.servers.redshift.server import DATABASE, NAME, ROLE, USER
 from spark_jobs.lake.storage import Storage
 
 REGION = "eu-central-1"
 PASSWORD = "a password that does not change"
+PASSWORD_IN = "REDSHIFT_PASSWORD"
+
+
+def settings_of(cloud: Cloud, **changes: Any) -> RedshiftWarehouse:
+    """The settings of the warehouse; with a password, which is quicker than to ask for one."""
+    given = {
+        "target": "redshift", "host": "127.0.0.1", "port": cloud.redshift.port, "database": DATABASE,
+        "user": USER, "region": REGION, "cluster": NAME, "role": ROLE,
+        "password": Secret(PASSWORD_IN),
+    }  # fmt: skip
+    return RedshiftWarehouse(**{**given, **changes})
 
 
 @dataclass(frozen=True)
@@ -52,9 +67,10 @@ def cloud() -> Iterator[Cloud]:
             "AWS_ACCESS_KEY_ID": "somebody",
             "AWS_SECRET_ACCESS_KEY": "not a secret",
             "AWS_DEFAULT_REGION": REGION,
+            PASSWORD_IN: PASSWORD,
         }
         storage = Storage(options)
-        with serve(storage, {"loader": PASSWORD}) as redshift:
+        with serve(storage, {"loader": PASSWORD, USER: PASSWORD}) as redshift:
             yield Cloud(redshift, storage, environment | dict(redshift.environment))
     finally:
         store.stop()

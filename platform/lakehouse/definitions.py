@@ -25,6 +25,7 @@ from lakehouse.keys import LEDGER
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
+from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.signals.alerts import build_alert_sensors
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
@@ -47,7 +48,7 @@ def build_definitions(
     settings = settings or load_settings()
     contracts = load_contracts(settings.contracts) if contracts is None else contracts
     assets = build_assets(settings, contracts)
-    mart_assets, mart_resources = _marts(settings) if marts else ([], {})
+    mart_assets, mart_resources = _marts(settings, contracts) if marts else ([], {})
     mart_deps = {
         spec.key: [dep.asset_key for dep in spec.deps]
         for definition in mart_assets
@@ -118,12 +119,21 @@ def _closed(resource: Any) -> dg.ResourceDefinition:
     return dg.configured(resource, config_schema={})(lambda _: given)
 
 
-def _marts(settings: Settings) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
+def _marts(
+    settings: Settings, contracts: Mapping[str, Contract]
+) -> tuple[list[dg.AssetsDefinition], dict[str, Any]]:
     if not (settings.dbt_project / "dbt_project.yml").is_file():
         return [], {}
     from lakehouse.marts.assets import build_marts
 
-    return build_marts(settings)
+    assets, resources = build_marts(settings)
+    warehouse = settings.warehouse
+    if isinstance(warehouse, RedshiftWarehouse):
+        from lakehouse.marts.loads import build_loads
+        from lakehouse.marts.sources import STAGED
+
+        assets = [*build_loads(settings, warehouse, contracts, STAGED), *assets]
+    return assets, resources
 
 
 def _sessions(settings: Settings) -> dict[str, Any]:

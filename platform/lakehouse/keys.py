@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KIND_TAG = "lakehouse/kind"
 """Tag of every asset: what it is, one of the following."""
-TABLE, MART = "table", "mart"
+TABLE, LOAD, MART = "table", "load", "mart"
 
 
 def asset_key(name: str) -> dg.AssetKey:
@@ -32,6 +32,11 @@ def asset_key(name: str) -> dg.AssetKey:
 def name_of(key: dg.AssetKey) -> str:
     """What people call an asset: `layer.table`, or `schema.mart`."""
     return ".".join(key.path)
+
+
+def warehouse_key(table: str) -> dg.AssetKey:
+    """The asset of a lake table in the warehouse, where that is another place than the lake."""
+    return asset_key(f"warehouse.{table}")
 
 
 # -- tags of runs ----------------------------------------------------------------------------------

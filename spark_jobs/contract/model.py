@@ -103,6 +103,19 @@ class Publish(_Strict):
     delete_column: str | None = None
 
 
+class Warehouse(_Strict):
+    """Where the table's rows lie in a warehouse of several nodes: by a column, `all` on each, `even`
+    or `auto`; and the columns by which they are sorted, by default those of its layout or key."""
+
+    distribution: str = "auto"
+    sort: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        by = () if self.distribution in ("auto", "all", "even") else (self.distribution,)
+        return (*by, *self.sort)
+
+
 class Gates(_Strict):
     """Thresholds per partition. Fewer rows than min_rows or a quarantine rate beyond its bound
     publish nothing; the others warn. Rates are fractions of the rows read, ages are hours before
@@ -205,6 +218,7 @@ class Contract:
     physical_partition: str = "_arrival_date"
     grain: Literal["row", "aggregate"] = "row"
     gates: Gates = field(default_factory=Gates)
+    warehouse: Warehouse = field(default_factory=Warehouse)
     lookback_days: int = 30
     engine: Literal["sail", "spark"] | None = None
     runner: Literal["embedded", "process", "emr", "databricks"] | None = None

@@ -30,6 +30,7 @@ from spark_jobs.contract.model import (
     Publish,
     Rule,
     Source,
+    Warehouse,
 )
 from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, RuleSpec, TypeKept
 from spark_jobs.contract.validity import HISTORY_COLUMNS, Where
@@ -154,7 +155,11 @@ class _Reader:
         return tuple(p["name"] for p in sorted(keys, key=lambda p: p.get("primaryKeyPosition", 1)))
 
     def _custom(self) -> dict[str, Any]:
-        models: dict[str, type[BaseModel]] = {"source": Source, "publish": Publish}
+        models: dict[str, type[BaseModel]] = {
+            "source": Source,
+            "publish": Publish,
+            "warehouse": Warehouse,
+        }
         out: dict[str, Any] = {"partitioning": None, "gates": LAYER_GATES[self.layer]}
         for i, item in enumerate(self.data.get("customProperties") or ()):
             name, value, where = item["property"], item.get("value"), ("customProperties", i)
@@ -187,7 +192,7 @@ class _Reader:
                         f"customProperties: {name}: {value!r} is not known; there are {known}"
                         " hourly), grain (row, aggregate), engine (sail, spark), runner (embedded,"
                         " process, emr, databricks), physicalPartition,"
-                        " lookbackDays (a whole number of days)",
+                        " lookbackDays (a whole number of days), warehouse",
                     )
             except ValidationError as error:
                 at, what = _first(error)

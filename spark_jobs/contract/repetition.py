@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from spark_jobs.contract.document import place
-from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source
+from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source, Warehouse
 from spark_jobs.contract.personal import looks_personal
 from spark_jobs.contract.rules import RULES
 from spark_jobs.contract.validity import Where, logical_type
@@ -96,7 +96,11 @@ def _rules(rules: Iterable[dict[str, Any]], where: Where, column: str | None) ->
 
 def _property(contract: Contract, name: str, value: Any, index: int) -> Found:
     where = ("customProperties", index, "value")
-    parts: dict[str, type[BaseModel]] = {"source": Source, "publish": Publish}
+    parts: dict[str, type[BaseModel]] = {
+        "source": Source,
+        "publish": Publish,
+        "warehouse": Warehouse,
+    }
     if name in parts:
         yield from _given(parts[name], value, where, name)
     elif name == "inputs":

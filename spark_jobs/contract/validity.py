@@ -203,6 +203,9 @@ def _layout(c: Contract) -> Iterator[tuple[Where, str]]:
         column = c.column.get(by)
         if column is None or column.type != "date" or not column.required:
             yield where, f"physicalPartition {by} must be a required date column of the schema"
+    for column_name in c.warehouse.columns:
+        if column_name not in c.column:
+            yield ("customProperties", "warehouse"), f"warehouse: there is no column {column_name}"
     if (c.layer == "bronze") != (c.source is not None):
         yield ("customProperties",), "bronze tables, and only they, have a source"
     elif c.source and c.source.format != "parquet":

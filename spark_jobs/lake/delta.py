@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LONGEST_STAT = 64
 _LAST_CHARACTER = "\U0010ffff"
 _READ_AT_ONCE = 8
+# Features of readers under which a data file's rows are the table's rows.
+_PLAIN_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _ARROW = {
@@ -128,6 +130,17 @@ def create_table(
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
+
+
+def ensure_plain(table: DeltaTable) -> None:
+    """Raises StorageError unless the rows of the data files are the table's rows, as whoever reads the
+    files by themselves takes them for."""
+    beyond = set(table.protocol().reader_features or ()) - _PLAIN_FEATURES
+    if beyond:
+        raise StorageError(
+            f"{table.table_uri}: the table uses {', '.join(sorted(beyond))}, which the warehouse cannot"
+            " read. Turn the feature off."
+        )
 
 
 def fits(

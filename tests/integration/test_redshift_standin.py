@@ -102,8 +102,8 @@ def test_a_temporary_password_ends(warehouse) -> None:
     password, _ = warehouse.redshift.passwords.give(f"IAM:{USER}")
     with connected(warehouse, user=f"IAM:{USER}", password=password):
         pass
-    given = warehouse.redshift.passwords.given
-    given[f"IAM:{USER}"] = (password, given[f"IAM:{USER}"][1].replace(year=2020))
+    given = warehouse.redshift.passwords.given[f"IAM:{USER}"]
+    given[password] = given[password].replace(year=2020)
     with (
         pytest.raises(redshift_connector.Error, match="password authentication failed"),
         connected(warehouse, user=f"IAM:{USER}", password=password),

@@ -353,7 +353,7 @@ SPOILED = {
         "- property: gate", "customProperties: gate: {} is not known; there are source, publish,"
         " inputs, gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine"
         " (sail, spark), runner (embedded, process, emr, databricks), physicalPartition,"
-        " lookbackDays (a whole number of days)",
+        " lookbackDays (a whole number of days), warehouse",
     ),
     "a misspelt threshold": (
         spoil(lambda d: d["customProperties"].append({"property": "gates", "value": {"min_row": 1}})),
@@ -364,7 +364,7 @@ SPOILED = {
         "customProperties: partitioning: 'weekly' is not known; there are source, publish, inputs,"
         " gates, classification, partitioning (daily, hourly), grain (row, aggregate), engine"
         " (sail, spark), runner (embedded, process, emr, databricks), physicalPartition,"
-        " lookbackDays (a whole number of days)",
+        " lookbackDays (a whole number of days), warehouse",
     ),
     "no publish mode": (
         spoil(lambda d: d["customProperties"].pop(0)), "customProperties:",
@@ -463,6 +463,10 @@ SPOILED = {
     "a physical partition that is no date": (
         feed(physicalPartition="id"), "- property: physicalPartition",
         "physicalPartition id must be a required date column of the schema",
+    ),
+    "a place in the warehouse by no column": (
+        feed(warehouse={"distribution": "id", "sort": ["at_"]}), "- property: warehouse",
+        "warehouse: there is no column at_",
     ),
     "an arrival date without arrivals": (
         feed(partitioning=None), "customProperties:",

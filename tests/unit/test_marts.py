@@ -52,6 +52,16 @@ MARTS = {
     "finance": {"fx_week"},
 }
 
+REDSHIFT: dict[str, Any] = {
+    "target": "redshift",
+    "host": "h",
+    "database": "d",
+    "user": "u",
+    "region": "eu-central-1",
+    "cluster": "c",
+    "role": "arn:aws:iam::123456789012:role/redshift-s3-access",
+}
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
@@ -430,9 +440,7 @@ def test_dbt_does_not_start_where_the_warehouses_password_has_gone(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GONE", raising=False)
-    warehouse = RedshiftWarehouse(
-        target="redshift", host="h", database="d", user="u", password=Secret("GONE")
-    )
+    warehouse = RedshiftWarehouse(**REDSHIFT, password=Secret("GONE"))
     remote = settings.model_copy(update={"warehouse": warehouse})
     resource = dbt.dbt_resource(remote, prepared_project(settings))
     with pytest.raises(SettingsError, match="GONE"):
@@ -448,9 +456,7 @@ def redshift_sql(
     from dbt.adapters.redshift import RedshiftAdapter
     from dbt.cli.main import dbtRunner
 
-    warehouse = RedshiftWarehouse(
-        target="redshift", host="h", database="d", user="u", password=Secret("NONE")
-    )
+    warehouse = RedshiftWarehouse(**REDSHIFT, password=Secret("NONE"))
     remote = settings.model_copy(update={"warehouse": warehouse})
     target = tmp_path_factory.mktemp("redshift")
 

@@ -24,15 +24,27 @@ PRODUCTION = {
     "LAKEHOUSE_REDSHIFT_HOST": "warehouse.internal",
     "LAKEHOUSE_REDSHIFT_DATABASE": "lake",
     "LAKEHOUSE_REDSHIFT_USER": "dbt",
-    "LAKEHOUSE_REDSHIFT_PASSWORD": "hunter2",
     "LAKEHOUSE_DAGSTER_HOST": "history.internal",
     "LAKEHOUSE_DAGSTER_DATABASE": "dagster",
     "LAKEHOUSE_DAGSTER_USER": "dagster",
     "LAKEHOUSE_DAGSTER_PASSWORD": "correct horse",
+    "LAKEHOUSE_REDSHIFT_CLUSTER": "warehouse",
+    "LAKEHOUSE_REDSHIFT_ROLE": "arn:aws:iam::123456789012:role/redshift-s3-access",
     "LAKEHOUSE_ENGINE": "sail",
     "LAKEHOUSE_FIRST_DAY": "2026-01-01",
     "LAKEHOUSE_CRITICAL_TOPIC": "arn:aws:sns:eu-central-1:123456789012:critical",
     "LAKEHOUSE_ALERT_TOPIC": "arn:aws:sns:eu-central-1:123456789012:warning",
+}
+
+
+REDSHIFT = {
+    "target": "redshift",
+    "host": "h",
+    "database": "d",
+    "user": "u",
+    "region": "eu-central-1",
+    "cluster": "warehouse",
+    "role": PRODUCTION["LAKEHOUSE_REDSHIFT_ROLE"],
 }
 
 
@@ -93,7 +105,7 @@ def test_a_template_fails_until_every_value_is_given(environment: str) -> None:
     assert (
         f"{environment}.yaml: lake.buckets.raw: environment variable LAKEHOUSE_RAW_BUCKET" in said
     )
-    assert "warehouse.password: secret LAKEHOUSE_REDSHIFT_PASSWORD is not set" in said
+    assert "warehouse.role: environment variable LAKEHOUSE_REDSHIFT_ROLE is not set" in said
     assert "partitions.start" in said
 
 
@@ -110,25 +122,49 @@ def test_a_template_with_values_maps_zones_to_buckets(
 
 
 def test_a_secret_is_a_reference_whose_value_is_never_shown(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provide(monkeypatch)
-    settings = load_settings("prod")
-    assert settings.warehouse.password == Secret("LAKEHOUSE_REDSHIFT_PASSWORD")
+    warehouse = REDSHIFT | {"password": {"secret": "THE_PASSWORD"}}
+    folder = written(tmp_path, warehouse=warehouse)
+    with pytest.raises(SettingsError, match=r"warehouse\.password: secret THE_PASSWORD is not set"):
+        load_settings("local", folder=folder)
+    monkeypatch.setenv("THE_PASSWORD", "hunter2")
+    settings = load_settings("local", folder=folder)
+    assert settings.warehouse.password == Secret("THE_PASSWORD")
     assert settings.warehouse.password.reveal() == "hunter2"
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_who_runs_in_production_logs_in_to_the_warehouse_without_a_password(
+    environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide(monkeypatch)
+    warehouse = load_settings(environment).warehouse
+    assert warehouse.iam and warehouse.cluster == "warehouse"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cluster": None}, "give either cluster or workgroup"),
+        ({"workgroup": "w"}, "give either cluster or workgroup"),
+        ({"role": "redshift-s3-access"}, "not the ARN of a role"),
+        ({"secret_arn": "warehouse/password"}, "not the ARN of a secret"),
+        ({"database": "my lake!"}, "not a name"),
+    ],
+)
+def test_a_warehouse_that_cannot_be_reached_is_refused(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings("local", folder=written(tmp_path, warehouse=REDSHIFT | changes))
 
 
 def test_a_secret_written_in_the_file_is_refused_without_repeating_it(
     tmp_path: Path,
 ) -> None:
-    warehouse = {
-        "target": "redshift",
-        "host": "h",
-        "database": "d",
-        "user": "u",
-        "password": "hunter2",
-    }
+    warehouse = REDSHIFT | {"password": "hunter2"}
     with pytest.raises(SettingsError) as caught:
         load_settings("local", folder=written(tmp_path, warehouse=warehouse))
     assert "warehouse.password: write a reference such as {secret: NAME}" in str(caught.value)
@@ -347,8 +383,10 @@ def test_a_storage_option_whose_name_says_that_it_is_a_credential_is_refused(
         {"environment": HUNTER},
         {"lake": {"buckets": {"raw": HUNTER + "_!", "processed": "a" * 5, "curated": "b" * 5}}},
         {"warehouse": {"target": HUNTER}},
-        {"warehouse": {"target": "redshift", "host": "h", "database": "d", "user": "u"}
-         | {"password": {"secret": HUNTER}}},
+        {"warehouse": REDSHIFT | {"password": {"secret": HUNTER}}},
+        {"warehouse": REDSHIFT | {"role": HUNTER}},
+        {"warehouse": REDSHIFT | {"secret_arn": HUNTER}},
+        {"warehouse": REDSHIFT | {"database": HUNTER + "!"}},
         {"engine": {"name": HUNTER}},
         {"partitions": {"start": HUNTER}},
         {"schedules": {"daily": HUNTER, "active": HUNTER}},

@@ -14,7 +14,7 @@ from uuid import uuid4
 import dagster as dg
 
 from lakehouse.engines.runner import Runner
-from lakehouse.keys import KIND_TAG, MART, PROCESS_TAG, name_of, range_tags
+from lakehouse.keys import KIND_TAG, LOAD, MART, PROCESS_TAG, name_of, range_tags
 from spark_jobs.report import RunSpec, TableReport
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -118,7 +118,9 @@ def execute(
     outcome.success = result.success
     made: dict[str, tuple[str, ...]] = {}
     graph = definitions.resolve_job_def(job).asset_layer.asset_graph
-    marts = {k for k in graph.executable_asset_keys if graph.get(k).tags.get(KIND_TAG) == MART}
+    marts = {
+        k for k in graph.executable_asset_keys if graph.get(k).tags.get(KIND_TAG) in (LOAD, MART)
+    }
     for key, step in _steps(definitions, job).items():
         made[step] = (*made.get(step, ()), key)
     for event in result.all_events:

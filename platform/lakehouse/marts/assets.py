@@ -33,13 +33,13 @@ from lakehouse.marts.builds import (
 )
 from lakehouse.marts.dbt import Dbt, dbt_resource, failures, prepared_project
 from lakehouse.marts.lineage import column_lineage
-from lakehouse.marts.specs import asset_key, asset_specs, check_specs, relation
+from lakehouse.marts.specs import POOL, asset_key, asset_specs, check_specs, relation
+from lakehouse.settings.warehouse import RedshiftWarehouse
+from lakehouse.warehouse import rows as redshift
 from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
-
-POOL = "warehouse"
 
 
 class MartsConfig(dg.Config):
@@ -140,7 +140,11 @@ class _Builds:
         stored = {
             m: relation(nodes[m]) for m in models if nodes[m]["config"]["materialized"] != "view"
         }
-        rows = count_rows(self.settings.warehouse_path, stored.values()) if self._kept else {}
+        warehouse = self.settings.warehouse
+        if isinstance(warehouse, RedshiftWarehouse):
+            rows = redshift.count_rows(warehouse, stored.values())
+        else:
+            rows = count_rows(self.settings.warehouse_path, stored.values())
         checks: dict[tuple[str, ...], list[CheckOutcome]] = {}
         for e in events:
             if isinstance(e, dg.AssetCheckResult):

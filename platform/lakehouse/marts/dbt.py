@@ -22,6 +22,7 @@ from lakehouse.marts.builds import CHECKED, is_prepared, project_digest
 from lakehouse.marts.classification import undeclared
 from lakehouse.marts.messages import without_values
 from lakehouse.settings.references import Secret
+from lakehouse.warehouse.login import password
 from spark_jobs.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -48,10 +49,21 @@ def dbt_environment(settings: "Settings") -> dict[str, str]:
             )
         variables["LAKEHOUSE_WAREHOUSE"] = str(settings.warehouse_path)
     else:
-        variables["LAKEHOUSE_REDSHIFT_HOST"] = warehouse.host
-        variables["LAKEHOUSE_REDSHIFT_PORT"] = str(warehouse.port)
-        variables["LAKEHOUSE_REDSHIFT_DATABASE"] = warehouse.database
-        variables["LAKEHOUSE_REDSHIFT_USER"] = warehouse.user
+        redshift = {
+            "HOST": warehouse.host,
+            "PORT": warehouse.port,
+            "DATABASE": warehouse.database,
+            "USER": warehouse.user,
+            "METHOD": "iam" if warehouse.iam else "database",
+            "CLUSTER": warehouse.cluster or "",
+            "WORKGROUP": warehouse.workgroup or "",
+            "THREADS": warehouse.threads,
+            "QUERY_GROUP": warehouse.query_group,
+            "STATEMENT_TIMEOUT": warehouse.statement_timeout_seconds * 1000,
+            "READERS": " ".join(warehouse.readers),
+        }
+        variables |= {f"LAKEHOUSE_REDSHIFT_{name}": str(value) for name, value in redshift.items()}
+        variables["AWS_REGION"] = warehouse.region
     return variables
 
 
@@ -76,7 +88,8 @@ class Dbt(dg.ConfigurableResource[Any]):
     """The dbt command line with this project's settings in its environment.
 
     dbt's results are kept in a folder per run below `runs`; `prepared` is the folder of the
-    manifest, whose parse is reused. `password` names the variable of the warehouse's password.
+    manifest, whose parse is reused. `password` names the variable of the warehouse's password,
+    `secret_arn` the secret of Secrets Manager that it is in.
     """
 
     project: str
@@ -86,6 +99,7 @@ class Dbt(dg.ConfigurableResource[Any]):
     prepared: str
     runs: str
     password: str | None = None
+    secret_arn: str | None = None
 
     def cli(self, args: Sequence[str], **options: Any) -> Any:
         """Starts dbt; see dagster-dbt's DbtCliResource.cli."""
@@ -98,9 +112,10 @@ class Dbt(dg.ConfigurableResource[Any]):
             dbt_executable=self.executable,
         )
         variables = {**self.environment, "DBT_TARGET_PATH": self.prepared}
-        if self.password:
+        reference = Secret(self.password) if self.password else None
+        if (secret := password(reference, self.secret_arn)) is not None:
             # dbt never logs variables of this prefix.
-            variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = Secret(self.password).reveal()
+            variables["DBT_ENV_SECRET_REDSHIFT_PASSWORD"] = secret
         with _set(variables):
             return command.cli(args, **options)
 
@@ -129,6 +144,7 @@ def dbt_resource(settings: "Settings", project: Project) -> Dbt:
         prepared=str(project.prepared),
         runs=str(settings.home / "dbt"),
         password=secret.name if secret else None,
+        secret_arn=getattr(settings.warehouse, "secret_arn", None),
     )
 
 
@@ -176,8 +192,8 @@ def failures(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _executable() -> str:
-    beside_python = Path(sys.executable).with_name("dbt")
-    return str(beside_python) if beside_python.exists() else "dbt"
+    beside_python = Path(sys.executable).with_name(name := "lakehouse-dbt")
+    return str(beside_python) if beside_python.exists() else name
 
 
 def prepared_project(settings: "Settings") -> Project:

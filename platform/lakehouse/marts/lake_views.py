@@ -45,8 +45,6 @@ logger = AdapterLogger("Lake")
 ZONES = ("silver", "gold")
 FILE = "_lake_file"
 _LOCAL = Storage()  # DuckDB reads files of this machine only, see Plugin
-# Reader features under which a data file's rows are not simply the table's rows.
-READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 
 _TYPES = {
     "string": "varchar",
@@ -92,12 +90,7 @@ class LakeTable:
                 table = DeltaTable(root, version=version)
             except (DeltaError, OSError, ValueError) as error:
                 raise StorageError(f"{root}: version {version} cannot be read: {error}") from error
-        beyond = set(table.protocol().reader_features or ()) - READABLE_FEATURES
-        if beyond:
-            raise StorageError(
-                f"{root}: the table uses {', '.join(sorted(beyond))}, which the warehouse's views"
-                " cannot read. Turn the feature off, or build the marts on another target."
-            )
+        delta.ensure_plain(table)
         by = tuple(table.metadata().partition_columns)
         return cls(
             name=name,

@@ -18,9 +18,12 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.keys import KIND_TAG, MART
+from lakehouse.keys import KIND_TAG, MART, warehouse_key
+from lakehouse.keys import asset_key as lake_key
 
 UNIQUE_ID = "dagster_dbt/unique_id"
+POOL = "warehouse"
+"""Of every step that writes there."""
 
 
 def asset_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
@@ -124,9 +127,10 @@ def relation(node: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def asset_key(manifest: Mapping[str, Any], unique_id: str) -> dg.AssetKey:
+    """The asset of a model; of a source the lake's table, or what the warehouse has of it."""
     source = manifest["sources"].get(unique_id)
-    return dg.AssetKey(
-        [source["source_name"], source["name"]]
-        if source
-        else relation(manifest["nodes"][unique_id])
-    )
+    if source is None:
+        return dg.AssetKey(relation(manifest["nodes"][unique_id]))
+    table = f"{source['source_name']}.{source['name']}"
+    in_lake = manifest["metadata"]["adapter_type"] == "duckdb"
+    return lake_key(table) if in_lake else warehouse_key(table)

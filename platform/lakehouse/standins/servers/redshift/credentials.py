@@ -27,20 +27,19 @@ class Passwords:
 
     fixed: dict[str, str]
     lifetime: timedelta = timedelta(minutes=15)
-    given: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    given: dict[str, dict[str, datetime]] = field(default_factory=dict)
     logins: list[str] = field(default_factory=list)
 
     def give(self, login: str) -> tuple[str, datetime]:
-        self.given[login] = (secrets.token_urlsafe(24), datetime.now(UTC) + self.lifetime)
-        return self.given[login]
+        password, until = secrets.token_urlsafe(24), datetime.now(UTC) + self.lifetime
+        self.given.setdefault(login, {})[password] = until
+        return password, until
 
     def accepts(self, login: str, password: str) -> str | None:
         """The database user, if the password is the login's."""
-        expected, until = self.given.get(login, ("", datetime.min.replace(tzinfo=UTC)))
-        temporary = secrets.compare_digest(password, expected) and datetime.now(UTC) < until
-        if not temporary and not secrets.compare_digest(password, self.fixed.get(login, "")):
-            return None
-        if not password:
+        now = datetime.now(UTC)
+        temporary = self.given.get(login, {}).get(password, now) > now
+        if not temporary and (not password or password != self.fixed.get(login)):
             return None
         self.logins.append(login)
         return login.partition(":")[2] if login.startswith("IAM:") else login

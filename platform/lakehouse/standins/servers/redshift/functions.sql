@@ -6,6 +6,9 @@ create domain pg_catalog.super as jsonb;
 create function pg_catalog.getdate() returns timestamp language sql as
     $$ select localtimestamp $$;
 
+create function pg_catalog.dateadd(part text, number bigint, since timestamp) returns timestamp
+language sql immutable as $$ select since + number * ('1 ' || part)::interval $$;
+
 create function pg_catalog.json_parse(text) returns jsonb language sql immutable as
     $$ select $1::jsonb $$;
 
@@ -19,12 +22,12 @@ create table pg_catalog.svv_external_columns (
     schemaname text, tablename text, columnname text, external_type text, columnnum integer,
     part_key integer, is_nullable text
 );
+grant select on pg_catalog.svv_external_columns to public;
 
 create schema standin;
 
 -- Views that are bound when they are queried -------------------------------------------------------
 
-create table standin.late_binding (function name primary key, columns text not null);
 create sequence standin.late_binding_number;
 
 create function standin.create_late_binding_view(relation text, query text)
@@ -44,7 +47,6 @@ begin
         function, columns,
         format('#variable_conflict use_column%sbegin return query execute %L; end', chr(10), query));
     execute format('create view %s as select * from standin.%I()', relation, function);
-    insert into standin.late_binding values (function, columns);
 end $body$;
 
 create function pg_catalog.pg_get_late_binding_view_cols() returns setof record
@@ -54,7 +56,13 @@ language sql as $$
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
-    where c.relkind = 'v' and pg_get_viewdef(c.oid) like '%standin.late\_%'
+    where c.oid in (
+        select r.ev_class
+        from pg_depend d
+        join pg_rewrite r on r.oid = d.objid and d.classid = 'pg_rewrite'::regclass
+        join pg_proc p on p.oid = d.refobjid and d.refclassid = 'pg_proc'::regclass
+        where p.pronamespace = 'standin'::regnamespace
+    )
 $$;
 
 -- COPY ---------------------------------------------------------------------------------------------

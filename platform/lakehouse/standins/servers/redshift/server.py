@@ -106,7 +106,6 @@ def _create_database(database: Postgres) -> None:
         database.execute(f'grant create on database {DATABASE} to "{user}"', DATABASE)
     database.execute("grant usage on schema standin to public", DATABASE)
     database.execute("grant create on schema standin to public", DATABASE)
-    database.execute("grant insert on standin.late_binding to public", DATABASE)
     database.execute("grant usage on sequence standin.late_binding_number to public", DATABASE)
 
 

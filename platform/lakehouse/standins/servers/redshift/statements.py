@@ -44,6 +44,8 @@ _PLACEMENT = re.compile(
 )
 _UNSIZED = re.compile(r"(\bvarchar|\bcharacter\s+varying)\b(?!\s*\()", _FLAGS)
 _MAX = re.compile(r"\bvarchar\s*\(\s*max\s*\)", _FLAGS)
+# Functions whose first argument is a word and no value.
+_PART = re.compile(r"\b(dateadd)\s*\(\s*(\w+)\s*,", _FLAGS)
 _QUERY_GROUP = re.compile(r"\A(set|reset)\s+query_group\b", _FLAGS)
 
 
@@ -66,15 +68,16 @@ class Translator:
         except CopyError as error:
             detail = f"error: {error.detail}" if error.detail else ""
             return _done(f"standin.refuse({_text(str(error))}, {_text(detail)})")
+        body = _PART.sub(r"\1('\2',", _MAX.sub("varchar(65535)", body))
         if found := _LATE_VIEW.match(body):
             name, query = _text(found["name"]), _text(found["query"])
             return _done(f"standin.create_late_binding_view({name}, {query})")
         if _CREATE_TABLE.match(body):
-            body = _PLACEMENT.sub("", _MAX.sub("varchar(65535)", body))
+            body = _PLACEMENT.sub("", body)
             head, as_, query = _before_as(body)
             # Redshift gives a text without a length 256 bytes.
             return _UNSIZED.sub(r"\1(256)", head) + as_ + query
-        return _QUERY_GROUP.sub(r"\1 standin.query_group", _MAX.sub("varchar(65535)", body))
+        return _QUERY_GROUP.sub(r"\1 standin.query_group", body)
 
     def _copy(self, found: re.Match[str]) -> str:
         self._assume(found["role"])

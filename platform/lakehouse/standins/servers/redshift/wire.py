@@ -27,17 +27,21 @@ Accepts = Callable[[str, str], "str | None"]
 
 @dataclass
 class Fault:
-    """What happens to the next `times` statements that match `pattern`: the connection is `cut`
-    before they run, their `reply is lost` after they ran, they `hang` until the client leaves, or
-    they fail with `conflict`, Redshift's isolation error."""
+    """What happens to the next `times` statements that match `pattern`, after `skip` others: the
+    connection is `cut` before they run, their `reply is lost` after they ran, they `hang` until the
+    client leaves, or they fail with `conflict`, Redshift's isolation error."""
 
     pattern: str
     what: Literal["cut", "reply is lost", "hang", "conflict"]
     times: int = 1
+    skip: int = 0
     happened: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def strikes(self, sql: str) -> bool:
         if self.times < 1 or not re.search(self.pattern, sql, re.IGNORECASE | re.DOTALL):
+            return False
+        if self.skip:
+            self.skip -= 1
             return False
         self.times -= 1
         self.happened.set()
@@ -73,6 +77,8 @@ class _Session:
     database: str = ""
     user: str = ""
     _lose_reply: bool = False
+    _prepared: dict[bytes, str] = field(default_factory=dict)
+    _parsed: bytes | None = None
 
     async def run(self) -> None:
         parameters = await self._startup()
@@ -122,11 +128,29 @@ class _Session:
                 name, rest = body.split(b"\0", 1) if kind == b"P" else (b"", body)
                 sql, types = rest.split(b"\0", 1)
                 text = await self._translated(sql.decode())
+                self._prepared[name] = sql.decode()
+                self._parsed = name
                 body = (name + b"\0" if kind == b"P" else b"") + text.encode() + b"\0" + types
+            elif kind == b"B":  # drivers keep what they prepared, and run it again
+                name = body.split(b"\0", 2)[1]
+                if name != self._parsed and name in self._prepared:
+                    await self._noted(self._prepared[name])
+                self._parsed = None
             server.write(_message(kind, body))
             await server.drain()
 
     async def _translated(self, sql: str) -> str:
+        """A statement for PostgreSQL, or one that fails as a fault asks for."""
+        if await self._noted(sql) == "conflict":
+            return (
+                "do $standin$ begin raise serialization_failure using"
+                " message = 'could not serialize access'; end $standin$"
+            )
+        translate = self.shim.translator.translate
+        return await asyncio.to_thread(translate, sql, self.database, self.user)
+
+    async def _noted(self, sql: str) -> str | None:
+        """Notes a statement that is about to run; the fault that it meets, if it meets one."""
         self.shim.statements.append(sql)
         for fault in self.shim.faults:
             if fault.strikes(sql):
@@ -135,15 +159,9 @@ class _Session:
                 if fault.what == "hang":
                     await self.reader.read()
                     raise ConnectionResetError
-                if fault.what == "conflict":
-                    return (
-                        "do $standin$ begin raise serialization_failure using"
-                        " message = 'could not serialize access'; end $standin$"
-                    )
-                self._lose_reply = True
-        return await asyncio.to_thread(
-            self.shim.translator.translate, sql, self.database, self.user
-        )
+                self._lose_reply = fault.what == "reply is lost"
+                return fault.what
+        return None
 
     async def _to_client(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         executed = False

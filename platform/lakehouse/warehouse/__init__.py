@@ -1,0 +1,1 @@
+"""The lake's tables in Redshift: what marts select from there, as tables or as external ones."""

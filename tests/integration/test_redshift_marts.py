@@ -1,0 +1,204 @@
+"""The marts in Redshift are those in DuckDB, row by row, built by dbt through Dagster from one lake."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse.definitions import build_definitions
+from lakehouse.marts.dbt import dbt_environment
+from lakehouse.marts.sources import STAGED
+from lakehouse.settings.lake import LakeSettings
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.settings.operations import RetrySettings
+from spark_jobs.contract.reader import load_contracts
+from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake
+from tests.integration.test_marts_build import PROJECT, TABLES, Marts
+from tests.warehouse import PASSWORD, Cloud, settings_of
+
+pytestmark = pytest.mark.slow
+CONTRACTS = load_contracts(PROJECT / "contracts")
+
+
+class RedshiftMarts:
+    """The marts over a lake on S3, loaded and built through Dagster."""
+
+    def __init__(self, cloud: Cloud, home: Path, name: str, project: Path = PROJECT) -> None:
+        self.cloud = cloud
+        self.roles = {r: f"{name}-{r}" for r in ("raw", "processed", "curated")}
+        for bucket in self.roles.values():
+            cloud.bucket(bucket)
+        local = load_settings("local", home=home, project=project)
+        options = dict(cloud.storage.options)
+        self.settings: Settings = local.model_copy(
+            update={
+                "lake": LakeSettings(buckets=self.roles, storage_options=options),
+                "warehouse": settings_of(cloud, readers=("loader",)),
+                "retries": RetrySettings(max=0),
+            }
+        )
+        self.definitions = build_definitions(self.settings, contracts=CONTRACTS)
+
+    def deliver(self, lake: SyntheticLake) -> None:
+        """Brings the lake on S3 to what a local one is: logs name files by relative paths."""
+        for table in STAGED:
+            here = Path(lake.uri(table))
+            layer, _, name = table.partition(".")
+            for path in sorted(p for p in here.rglob("*") if p.is_file()):
+                uri = f"{self.settings.zones[layer]}/{name}/{path.relative_to(here)}"
+                fs, there = self.cloud.storage.filesystem(uri)
+                with fs.open_output_stream(there) as stream:
+                    stream.write(path.read_bytes())
+
+    def build(self, *keys: str, **config: Any) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def("all_marts")
+        return job.execute_in_process(
+            asset_selection=[dg.AssetKey(k.split(".")) for k in keys] or None,
+            run_config={"ops": {"marts": {"config": config}}} if config else None,
+            raise_on_error=False,
+        )
+
+    def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        found = {}
+        for table in TABLES:
+            rows = self.cloud.redshift.execute(f"select * from {table}")
+            found[table] = sorted(repr(tuple(map(_plain, r))) for r in rows)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    return value.replace(tzinfo=None) if hasattr(value, "tzinfo") else value
+
+
+class Both:
+    """One lake, the marts of it in DuckDB and in Redshift."""
+
+    def __init__(self, cloud: Cloud, home: Path) -> None:
+        self.duckdb = Marts(home / "duckdb")
+        self.redshift = RedshiftMarts(cloud, home / "redshift", "both")
+        self.duckdb.lake.create()
+        for day in range(4):
+            self.duckdb.lake.deliver(day)
+
+    def build(self) -> dg.ExecuteInProcessResult:
+        assert self.duckdb.build().success
+        self.redshift.deliver(self.duckdb.lake)
+        return self.redshift.build()
+
+    def equal(self) -> bool:
+        theirs = {
+            t: sorted(repr(tuple(map(_plain, r.values()))) for r in self.duckdb.rows(t))
+            for t in TABLES
+        }
+        return self.redshift.contents() == theirs
+
+
+@pytest.fixture(scope="module")
+def both(
+    running_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Both, dg.ExecuteInProcessResult]]:
+    running_cloud.redshift.reset()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running_cloud.environment.items():
+            patch.setenv(name, value)
+        both = Both(running_cloud, tmp_path_factory.mktemp("both"))
+        yield both, both.build()
+
+
+def test_every_mart_equals_that_of_duckdb_row_by_row(both) -> None:
+    marts, result = both
+    assert result.success
+    assert marts.equal()
+    assert all(rows for rows in marts.redshift.contents().values())
+
+
+def test_dagster_shows_tables_loads_and_marts_with_rows_and_checks(both) -> None:
+    marts, result = both
+    graph = marts.redshift.definitions.resolve_asset_graph()
+    load = dg.AssetKey(["warehouse", "gold", "fact_sales"])
+    assert graph.get(load).parent_keys == {dg.AssetKey(["gold", "fact_sales"])}
+    assert graph.get(load).child_keys == {dg.AssetKey(["staging", "stg_fact_sales"])}
+    made = {e.asset_key: e.materialization for e in result.get_asset_materialization_events()}
+    for table in STAGED:
+        rows = made[dg.AssetKey(["warehouse", *table.split(".")])].metadata["dagster/row_count"]
+        assert rows.value == len(marts.duckdb.lake.rows(table))
+    for table in TABLES:
+        rows = made[dg.AssetKey(table.split("."))].metadata["dagster/row_count"]
+        assert rows.value == len(marts.duckdb.rows(table))
+    checks = result.get_asset_check_evaluations()
+    assert all(c.passed for c in checks)
+    assert {c.check_name for c in checks} >= {"reconciled", "unique_customer_metrics_customer_id"}
+
+
+def test_rows_lie_where_contracts_and_models_say(both) -> None:
+    marts, _ = both
+    sent = [" ".join(s.split()) for s in marts.redshift.cloud.redshift.statements]
+    [sales] = {s for s in sent if s.startswith('create table if not exists gold."fact_sales"')}
+    assert sales.endswith("diststyle key distkey (customer_id) compound sortkey (order_date)")
+    metrics = next(s for s in sent if 'create table "analytics"."sales"."customer_metrics' in s)
+    assert (
+        "diststyle key distkey (customer_id)" in metrics
+        and "compound sortkey(customer_id)" in metrics
+    )
+
+
+def test_readers_may_select_from_marts_and_from_nothing_else(both) -> None:
+    marts, _ = both
+
+    def may(table: str, what: str) -> bool:
+        sql = f"select has_table_privilege('loader', '{table}', '{what}')"
+        return marts.redshift.cloud.redshift.execute(sql)[0][0]
+
+    for table in TABLES:
+        assert may(table, "SELECT") and not may(table, "INSERT")
+    for table in ("silver.orders", "gold.dim_customer", "lakehouse.loads"):
+        assert not may(table, "SELECT")
+
+
+def test_every_statement_has_a_time_limit_and_a_query_group(both) -> None:
+    marts, _ = both
+    sent = marts.redshift.cloud.redshift.statements
+    assert any("set statement_timeout to 1800000" in s for s in sent)
+    assert any(re.search("set query_group to 'lakehouse'", s, re.I) for s in sent)
+
+
+def test_unit_tests_of_models_pass(both) -> None:
+    marts, _ = both
+    settings = marts.redshift.settings
+    environment = {**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": PASSWORD}
+    command = [Path(sys.executable).with_name("lakehouse-dbt"), "test", "--target", "redshift"]
+    command += ["--select", "test_type:unit", "--project-dir", settings.dbt_project]
+    command += ["--profiles-dir", settings.dbt_project, "--target-path", settings.home / "unit"]
+    command += ["--log-path", settings.home / "unit"]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Done. PASS=11 WARN=0 ERROR=0" in done.stdout
+
+
+def test_an_incremental_build_equals_that_of_duckdb_whatever_happened(both) -> None:
+    marts, _ = both
+    lake = marts.duckdb.lake
+    lake.deliver(4)
+    lake.deliver(1)
+    lake.delete("silver.orders", "order_id in (4, 105)")
+    lake.delete("gold.dim_customer", "customer_id = 2")
+    lake.merge("silver.accounts", FIRST_DAY, [lake.account(5, FIRST_DAY, customer_id=8)])
+    result = marts.build()
+    assert result.success and marts.equal()
+    loads = [
+        e.materialization.metadata
+        for e in result.get_asset_materialization_events()
+        if e.asset_key.path[0] == "warehouse"
+    ]
+    assert not any(m["whole"].value for m in loads if "whole" in m)
