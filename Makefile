@@ -23,8 +23,8 @@ coverage: .venv/.installed ## run the same, and say which lines no test reached
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
 	@$(BIN)/lakehouse ui
 
-conformance-emr: .venv-spark40/.installed ## compare the engines on PySpark 4.0, as EMR Serverless has it
-	@$(BIN)/python -m pytest -q -m spark40 tests/conformance
+conformance-emr: .venv-spark40/.installed ## run what needs PySpark 4.0, as EMR Serverless has it
+	@$(BIN)/python -m pytest -q -m spark40 tests/conformance tests/integration/test_emr_runner.py
 
 bench: .venv/.installed ## measure the platform against its alternatives
 	@$(BIN)/python -m benchmarks

@@ -32,8 +32,10 @@ import click
 from pydantic import ValidationError
 
 from spark_jobs import pipes, quoting
+from spark_jobs.contract.location import contracts_at
+from spark_jobs.contract.model import Contract
 from spark_jobs.engines.session import Engine
-from spark_jobs.errors import LakehouseError
+from spark_jobs.errors import InputError, LakehouseError
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.permissions import keep_files_private
 from spark_jobs.report import ErrorRecord, LakeSpec, Outcome, RunSpec
@@ -54,24 +56,27 @@ def main() -> None:
 @click.option("--dagster-pipes-context", "context", help="Given by Dagster Pipes.")
 @click.option("--dagster-pipes-messages", "messages", help="Given by Dagster Pipes.")
 def run(spec: str, context: str | None, messages: str | None) -> None:
-    """Runs one table for the partitions in SPEC."""
+    """Runs the table in SPEC for its partitions, or several, one after another."""
     if (context is None) != (messages is None):
         raise click.UsageError("--dagster-pipes-context and --dagster-pipes-messages go together")
     _end_on_signals()
     try:
         with pipes.session(context, messages) as session:
-            outcome = outcome_of(spec)
-            if session is not None:
-                session.report_custom_message(outcome.model_dump(mode="json"))
+            outcomes = []
+            for outcome in outcomes_of(spec):
+                outcomes.append(outcome)
+                if session is not None:
+                    session.report_custom_message(outcome.model_dump(mode="json"))
     except KeyboardInterrupt:
         click.echo("error: interrupted; the run can simply be repeated", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:  # of Pipes, since an outcome has all others in it
         click.echo(f"error: nothing could be sent to Dagster: {quoting.said(error)}", err=True)
         sys.exit(COULD_NOT_RUN)
-    if session is None and outcome.report is not None:
-        click.echo(outcome.report.model_dump_json())
-    code = _told(outcome)
+    for outcome in outcomes:
+        if session is None and outcome.report is not None:
+            click.echo(outcome.report.model_dump_json())
+    code = max(_told(outcome) for outcome in outcomes)
     sys.exit(code if session is None else DONE)
 
 
@@ -167,8 +172,9 @@ def job() -> None:
             raise
 
 
-def outcome_of(spec: str) -> Outcome:
-    """Runs what a specification says; an error comes back as a record of it."""
+def outcomes_of(spec: str) -> Iterator[Outcome]:
+    """Runs what a specification says, table by table; an error comes back as a record of it. One that
+    keeps all tables from running names none."""
     try:
         keep_files_private()
         wanted = read_spec(spec, RunSpec)
@@ -176,12 +182,47 @@ def outcome_of(spec: str) -> Outcome:
         with Engine.start(
             wanted.engine, cores=wanted.cores, memory=wanted.memory, store=lake.store
         ) as engine:
-            return Outcome(report=run_table(wanted, engine, lake=lake))
+            if wanted.then:
+                yield from _one_after_another(wanted, engine, lake)
+            else:
+                yield _outcome(wanted, engine, lake)
     except (LakehouseError, OSError) as error:
-        return Outcome(error=ErrorRecord.of(error))
+        yield Outcome(error=ErrorRecord.of(error))
     except Exception as error:
         traceback.print_exc()  # a defect, whose place is worth more than its words
-        return Outcome(error=ErrorRecord.of(error))
+        yield Outcome(error=ErrorRecord.of(error))
+
+
+def _one_after_another(spec: RunSpec, engine: Engine, lake: Lake) -> Iterator[Outcome]:
+    """The tables of a specification; one of whose inputs one failed here is not run."""
+    failed: set[str] = set()
+    with contracts_at(spec.contracts, spec.contracts_sha256, lake.storage) as contracts:
+        for table in (spec.table, *spec.then):
+            one = spec.model_copy(update={"table": table, "then": []})
+            missing = failed.intersection(contracts[table].upstream if table in contracts else ())
+            if missing:
+                error = InputError(
+                    f"{table}: its input {', '.join(sorted(missing))} failed in the same job, so that"
+                    " it was not run. Mend that first."
+                )
+                outcome = Outcome(table=table, error=ErrorRecord.of(error))
+            else:
+                outcome = _outcome(one, engine, lake, contracts)
+            if outcome.report is None or outcome.report.failed:
+                failed.add(table)
+            yield outcome
+
+
+def _outcome(
+    spec: RunSpec, engine: Engine, lake: Lake, contracts: dict[str, Contract] | None = None
+) -> Outcome:
+    try:
+        return Outcome(table=spec.table, report=run_table(spec, engine, contracts, lake))
+    except (LakehouseError, OSError) as error:
+        return Outcome(table=spec.table, error=ErrorRecord.of(error))
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(table=spec.table, error=ErrorRecord.of(error))
 
 
 def _told(outcome: Outcome) -> int:

@@ -92,9 +92,11 @@ class LakeSpec(_Record):
 
 
 class RunSpec(LakeSpec):
-    """One table of a lake, for one or more partitions of it."""
+    """One table of a lake, for one or more partitions of it, and after it those of `then`, for the same
+    ones."""
 
     table: str
+    then: list[str] = Field(default_factory=list)
     partitions: list[str] = Field(default_factory=list)
 
 
@@ -165,8 +167,22 @@ class PartitionReport(_Record):
     revived_in: list[str] = Field(default_factory=list)
 
 
+class Job(_Record):
+    """The job of a service that ran a table, as who started it knows it: `url` for a person, where its
+    logs are, what it used as far as that is billed, and what that cost."""
+
+    service: str
+    id: str
+    url: str = ""
+    logs: str = ""
+    cost: float | None = None
+    currency: str = ""
+    billed: dict[str, float] = Field(default_factory=dict)
+
+
 class TableReport(_Record):
-    """Everything that one run of one table did; `seconds` per step, `bytes` and `files` added."""
+    """Everything that one run of one table did; `seconds` per step, `bytes` and `files` added. `job` is
+    what ran it, if a service did."""
 
     table: str
     run_id: str
@@ -187,6 +203,7 @@ class TableReport(_Record):
     inputs: dict[str, str] = Field(default_factory=dict)
     stale: dict[str, str] = Field(default_factory=dict)
     quarantine_sample: list[dict[str, Any]] = Field(default_factory=list)
+    job: Job | None = None
 
     @property
     def counts(self) -> Counts:
@@ -228,9 +245,11 @@ class ErrorRecord(_Record):
 
 
 class Outcome(_Record):
-    """What the data plane sends to whoever started it elsewhere: the report of the table, some of
-    whose partitions may have failed, or the error for which there is none."""
+    """What the data plane sends to whoever started it elsewhere: the report of a table, some of whose
+    partitions may have failed, or the error for which there is none. `table` is empty if not even that
+    is known."""
 
+    table: str = ""
     report: TableReport | None = None
     error: ErrorRecord | None = None
 

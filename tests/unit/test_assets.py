@@ -23,10 +23,11 @@ from lakehouse.settings.engines import EngineSettings
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
+from lakehouse.settings.references import SettingsError
 from spark_jobs.contract.checks import declared as declared_checks
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
-from spark_jobs.errors import ConflictError, ContractError, InputError
+from spark_jobs.errors import ConflictError, InputError
 from spark_jobs.report import Check
 from tests.fake_plane import AnyPlane, FakePlane
 
@@ -260,11 +261,11 @@ def test_run_retries_are_for_crashes_and_not_for_failed_steps(
         assert job.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
-def test_a_table_whose_runner_is_not_built_in_fails_when_definitions_load(
+def test_a_table_whose_runner_has_no_settings_fails_when_definitions_load(
     settings: Settings, contracts: Any
 ) -> None:
     orders = dataclasses.replace(contracts[ORDERS], runner="emr")
-    with pytest.raises(ContractError, match="runner emr is not built in yet"):
+    with pytest.raises(SettingsError, match="emr: missing; add it"):
         build_definitions(settings, contracts=contracts | {ORDERS: orders}, marts=False)
 
 

@@ -203,12 +203,6 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("runner", ["emr"])
-def test_a_remote_runner_is_refused_when_it_is_chosen(tmp_path: Path, runner: str) -> None:
-    with pytest.raises(SettingsError, match=rf"runner\.name: runner {runner} is not built in yet"):
-        load_settings("local", folder=written(tmp_path, runner={"name": runner}))
-
-
 def test_credentials_do_not_belong_in_storage_options(tmp_path: Path) -> None:
     lake = {"root": "lake", "storage_options": {"AWS_SECRET_ACCESS_KEY": "abc"}}
     with pytest.raises(SettingsError, match="AWS_SECRET_ACCESS_KEY is a credential"):

@@ -49,7 +49,8 @@ class ArtifactStore(Protocol):
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder on any file system that the lake knows: local, or `s3://bucket/path`."""
+    """A folder on any file system that the lake knows: local, or `s3://bucket/path`. Bytes are kept as
+    they are: Arrow would compress a file by its name."""
 
     root: str
     storage: Storage = field(default_factory=Storage)
@@ -71,7 +72,7 @@ class FolderStore:
     def read(self, name: str) -> bytes | None:
         fs, root = self._opened
         try:
-            with fs.open_input_stream(f"{root}/{name}") as stream:
+            with fs.open_input_stream(f"{root}/{name}", compression=None) as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
@@ -87,7 +88,7 @@ class FolderStore:
         try:
             if local:
                 fs.create_dir(path.rpartition("/")[0], recursive=True)
-            with fs.open_output_stream(to) as stream:
+            with fs.open_output_stream(to, compression=None) as stream:
                 if isinstance(content, bytes):
                     stream.write(content)
                 else:

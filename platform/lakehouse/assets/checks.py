@@ -28,13 +28,26 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import Check, PartitionReport, TableReport
 
+COST_WITHIN_BUDGET = "cost_within_budget"
+"""Of a table whose budget is set: what a partition cost, in the mean of a run."""
+
 NEVER = "could not be evaluated: the partition failed before, and no other has passed yet"
 SHOWN = 20
 """Failing partitions that an evaluation lists."""
 
 
-def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
-    """One spec per check that the contract brings."""
+def check_specs(contract: Contract, budget: float | None = None) -> list[dg.AssetCheckSpec]:
+    """One spec per check that the contract brings, and one for a budget."""
+    found = _of_contract(contract)
+    if budget is not None:
+        said = f"A partition costs at most {budget:g}, in the mean of a run"
+        found.append(
+            dg.AssetCheckSpec(COST_WITHIN_BUDGET, asset=asset_key(contract.table), description=said)
+        )
+    return found
+
+
+def _of_contract(contract: Contract) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(
             name=check.name,
@@ -172,6 +185,30 @@ def lookups_evaluation(contract: Contract, stale: Mapping[str, str]) -> dg.Asset
         description=f"Stale: {span(list(stale))}: {said}. The gap filler runs them"
         if stale
         else "What partitions looked up is as it was",
+        metadata=metadata,
+    )
+
+
+def cost_evaluation(
+    contract: Contract, report: TableReport, budget: float
+) -> dg.AssetCheckEvaluation:
+    """Whether what the run cost, divided by its partitions, is within the budget. A cost that nobody
+    knows is not."""
+    cost = report.job.cost if report.job is not None else None
+    each = None if cost is None else cost / max(1, len(report.partitions))
+    currency = report.job.currency if report.job is not None else ""
+    metadata: dict[str, Any] = {"budget": budget, FOUND: NOW}
+    if cost is not None and each is not None:
+        metadata |= {"cost of the run": cost, "observed": each}
+        said = f"A partition cost {each:.4f} {currency} in the mean, of {budget:g}"
+    else:
+        said = "The service has not said what the run used"
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key(contract.table),
+        check_name=COST_WITHIN_BUDGET,
+        passed=each is not None and each <= budget,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=said,
         metadata=metadata,
     )
 

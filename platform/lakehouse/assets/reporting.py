@@ -19,7 +19,7 @@ from lakehouse.partitions import span
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake.row import LedgerRow
-from spark_jobs.report import Counts, PartitionReport, TableReport
+from spark_jobs.report import Counts, Job, PartitionReport, TableReport
 
 CHARTED = 30
 """Partitions in the chart."""
@@ -86,9 +86,26 @@ def table_metadata(
     }
     if report.artifact:
         metadata["artifact"] = report.artifact
+    if report.job is not None:
+        metadata |= job_metadata(report.job)
     lineage = column_lineage(contract)
     if lineage is not None:
         metadata["dagster/column_lineage"] = lineage
+    return metadata
+
+
+def job_metadata(job: Job) -> dict[str, Any]:
+    """The job of a service: which one, its page, and its logs."""
+    metadata: dict[str, Any] = {"job": f"{job.service} {job.id}"}
+    if job.url.startswith("https://"):
+        metadata["job_page"] = dg.MetadataValue.url(job.url)
+    if job.logs:
+        metadata["job_logs"] = job.logs
+    if job.cost is not None:
+        metadata["cost"] = job.cost
+        metadata["cost_of"] = f"{job.currency}: " + ", ".join(
+            f"{hours:g} {name}" for name, hours in job.billed.items()
+        )
     return metadata
 
 

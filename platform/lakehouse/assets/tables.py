@@ -12,7 +12,9 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.checks import (
+    COST_WITHIN_BUDGET,
     check_specs,
+    cost_evaluation,
     evaluation,
     lookups_evaluation,
     states,
@@ -23,7 +25,7 @@ from lakehouse.assets.reporting import (
     partition_metadata,
     table_metadata,
 )
-from lakehouse.engines.runner import engine_of, runner_of
+from lakehouse.engines.runner import budget_of, engine_of, runner_of
 from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
 from lakehouse.keys import ANNOUNCED, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
@@ -51,11 +53,12 @@ def _asset(
 ) -> dg.AssetsDefinition:
     masking = Masking.of(contract, contracts)
     engine, runner = engine_of(contract, settings), runner_of(contract, settings)
+    budget = budget_of(contract, settings)
 
     @dg.multi_asset(
         name=f"{contract.layer}__{contract.name}",
         specs=[asset_spec(contract, contracts, settings)],
-        check_specs=check_specs(contract),
+        check_specs=check_specs(contract, budget),
         backfill_policy=dg.BackfillPolicy.single_run() if contract.partitioning else None,
         pool=f"{contract.layer}__{contract.name}",  # one writer per table
         required_resource_keys={runner, LEDGER},
@@ -80,7 +83,7 @@ def _asset(
             if is_transient(error):
                 raise retry(settings.retries, context.retry_number) from error
             raise permanent_failure(error, contract.table) from error
-        yield from _events(context, contract, report, history, masking)
+        yield from _events(context, contract, report, history, masking, budget)
 
     return table
 
@@ -181,6 +184,7 @@ def _events(
     report: TableReport,
     history: list[LedgerRow],
     masking: Masking,
+    budget: float | None,
 ) -> Iterator[Any]:
     """Materializations, then check results; then the failure, if a partition failed."""
     key = asset_key(contract.table)
@@ -215,6 +219,10 @@ def _events(
         if not failed:
             yield dg.Output(None, output_name=outputs[LOOKUPS_CURRENT])
         yield lookups_evaluation(contract, report.stale)
+    if budget is not None:
+        if not failed:
+            yield dg.Output(None, output_name=outputs[COST_WITHIN_BUDGET])
+        yield cost_evaluation(contract, report, budget)
     if failed:
         text = failure_text(contract.table, failed, len(report.partitions))
         # An alert has the reasons from the failed checks, where they are masked.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import tenacity
 
 from lakehouse.artifacts.artifact import Artifact, ArtifactError, artifact_in
-from lakehouse.artifacts.store import ArtifactStore
+from lakehouse.artifacts.store import ArtifactStore, store_of
 from lakehouse.keys import ARTIFACT_TAG
 from spark_jobs.causes import is_transient
 from spark_jobs.contract.location import digest
@@ -27,6 +27,8 @@ from spark_jobs.report import INSTALLED, RunSpec
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from lakehouse.settings.model import Settings
 
 T = TypeVar("T")
 
@@ -91,15 +93,26 @@ class Shipping:
     contracts: Path
     version: str | None = None
 
+    @classmethod
+    def of(cls, settings: Settings) -> Shipping:
+        return cls(store_of(settings), settings.contracts, settings.artifacts.version)
+
+    def sent(self, attempt: Attempt) -> Shipment | None:
+        """What was sent for an attempt; None if nothing was yet."""
+        content = self.store.read(f"{attempt.folder}/spec.json")
+        if content is None:
+            return None
+        spec = RunSpec.model_validate_json(content)
+        return Shipment(attempt, artifact_in(self.store, spec.artifact), spec, self.store)
+
     def ship(self, context: dg.AssetExecutionContext, spec: RunSpec) -> Shipment:
         """Writes the specification as it travels: for the session that the service has, and by the
         contracts of the artifact. Raises ArtifactError if that has other contracts than are here, unless
         the run asked for that artifact by its tag."""
         attempt = Attempt.of(context)
-        sent = self.store.read(f"{attempt.folder}/spec.json")
+        sent = self.sent(attempt)
         if sent is not None:  # by a process that is gone; what is current may be another one by now
-            there = RunSpec.model_validate_json(sent)
-            return Shipment(attempt, artifact_in(self.store, there.artifact), there, self.store)
+            return sent
         asked_for = context.run.tags.get(ARTIFACT_TAG)
         artifact = artifact_in(self.store, asked_for or self.version)
         if asked_for is None and artifact.contracts_sha256 != digest(self.contracts):

@@ -7,13 +7,13 @@ sent back. Does not belong here: any of the runners (embedded.py, process.py), o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
 
 from lakehouse.settings.references import SettingsError
 from spark_jobs.contract.model import Contract
-from spark_jobs.errors import ContractError, LakehouseError, ReportMissing
+from spark_jobs.errors import LakehouseError, ReportMissing
 from spark_jobs.lake.row import LedgerRow, PartitionState
 from spark_jobs.report import Outcome, RunSpec, TableReport
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lakehouse.settings.model import Settings
 
-RunnerName = Literal["embedded", "process", "databricks"]
+RunnerName = Literal["embedded", "process", "emr", "databricks"]
 EngineName = Literal["sail", "spark"]
 
 
@@ -64,13 +64,14 @@ def engine_of(contract: Contract, settings: Settings) -> EngineName:
 
 def runner_of(contract: Contract, settings: Settings) -> RunnerName:
     """The runner of a table: its contract's, else the environment's."""
-    runner = contract.runner or settings.runner.name
-    if runner == "embedded" or runner == "process" or runner == "databricks":
-        return runner
-    raise ContractError(
-        f"{contract.path}:1: runner {runner} is not built in yet; choose"
-        f" {' or '.join(get_args(RunnerName))}"
-    )
+    return contract.runner or settings.runner.name
+
+
+def budget_of(contract: Contract, settings: Settings) -> float | None:
+    """What a partition of a table may cost before a check warns; None if nobody has said."""
+    if runner_of(contract, settings) == "emr" and settings.emr is not None:
+        return settings.emr.job(contract.table).budget
+    return None
 
 
 def build_runners(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str, Runner]:
@@ -82,13 +83,25 @@ def build_runners(settings: Settings, contracts: Mapping[str, Contract]) -> dict
     makers: dict[RunnerName, Callable[[], Runner]] = {
         "embedded": lambda: EmbeddedRunner(contracts),
         "process": ProcessRunner,
+        "emr": lambda: _emr(settings, contracts),
         "databricks": lambda: _databricks(settings),
     }
     return {name: make() for name, make in makers.items() if name in used}
 
 
+def _emr(settings: Settings, contracts: Mapping[str, Contract]) -> Runner:
+    from lakehouse.engines.emr import EmrRunner
+    from lakehouse.engines.remote import Shipping
+
+    missing = [] if settings.emr else ["emr: missing; add it"]
+    if not settings.artifacts.location.startswith("s3://"):
+        missing.append("artifacts.location: must be in a bucket (s3://...), where jobs read it")
+    if missing or settings.emr is None:
+        raise SettingsError("tables run on emr. " + "; ".join(missing))
+    return EmrRunner.of(settings, settings.emr, Shipping.of(settings), contracts)
+
+
 def _databricks(settings: Settings) -> Runner:
-    from lakehouse.artifacts.store import store_of
     from lakehouse.artifacts.volume import VOLUMES, workspace
     from lakehouse.engines.databricks import DatabricksRunner
     from lakehouse.engines.remote import Shipping
@@ -101,10 +114,13 @@ def _databricks(settings: Settings) -> Runner:
     if missing or settings.databricks is None:
         raise SettingsError("tables run on databricks. " + "; ".join(missing))
 
-    def shipping() -> Shipping:
-        return Shipping(store_of(settings), settings.contracts, settings.artifacts.version)
+    return DatabricksRunner(
+        settings.databricks, lambda: Shipping.of(settings), lambda: workspace(settings)
+    )
 
-    return DatabricksRunner(settings.databricks, shipping, lambda: workspace(settings))
+
+def _table_of(message: Any) -> str:
+    return message.get("table", "") if isinstance(message, dict) else ""
 
 
 def received(messages: Sequence[Any], spec: RunSpec) -> TableReport:
@@ -113,14 +129,15 @@ def received(messages: Sequence[Any], spec: RunSpec) -> TableReport:
     Raises the error that it sent instead, and ReportMissing if it sent neither: a process that ends
     well may still have done nothing.
     """
-    if not messages:
+    ours = [m for m in messages if _table_of(m) in ("", spec.table)]
+    if not ours:
         raise ReportMissing(
             f"{spec.table}: its run ended without a report, so that nobody knows what it did. Its"
             " log may say why (out of memory, killed). Run it again: what it had published is"
             " found, and nothing is published twice."
         )
     try:
-        outcome = Outcome.model_validate(messages[-1])
+        outcome = Outcome.model_validate(ours[-1])
     except ValidationError as error:
         raise LakehouseError(
             f"{spec.table}: its run sent a report that this version does not understand"

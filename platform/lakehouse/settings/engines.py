@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from lakehouse.settings.part import Part
 
@@ -21,14 +21,7 @@ class EngineSettings(Part):
 
 
 class RunnerSettings(Part):
-    """Where tables run: `embedded` in the process of their step, which share an engine, or each in
-    a `process` of its own, or each as a job of `databricks`."""
+    """Where tables run: `embedded` in the process of their step, which share an engine, each in a
+    `process` of its own, or each as a job of `emr` or of `databricks`."""
 
     name: Literal["embedded", "process", "emr", "databricks"] = "embedded"
-
-    @field_validator("name")
-    @classmethod
-    def _is_built_in(cls, name: str) -> str:
-        if name == "emr":
-            raise ValueError(f"runner {name} is not built in yet: choose another")
-        return name

@@ -15,6 +15,7 @@ from pydantic import Field
 from lakehouse.settings.alerts import AlertSettings
 from lakehouse.settings.artifacts import ArtifactSettings
 from lakehouse.settings.databricks import DatabricksSettings
+from lakehouse.settings.emr import EmrSettings
 from lakehouse.settings.engines import EngineSettings, RunnerSettings
 from lakehouse.settings.instance import PostgresInstance, SqliteInstance
 from lakehouse.settings.lake import LakeSettings
@@ -48,6 +49,7 @@ class Settings(Part):
     instance: Annotated[SqliteInstance | PostgresInstance, Field(discriminator="storage")] = (
         SqliteInstance()
     )
+    emr: EmrSettings | None = None
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
     landing: LandingSettings = LandingSettings()
