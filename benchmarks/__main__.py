@@ -16,13 +16,13 @@ from benchmarks.measure import ContenderFailed
 from benchmarks.table import rendered, written
 from benchmarks.workload import PROJECT
 
-LETTERS = "abcdefg"
+LETTERS = "abcdefgh"
 RESULTS = Path(__file__).with_name("results.md")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to g (all)")
+    parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to h (all)")
     parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1)")
     parser.add_argument("--runs", type=int, help="turns of each contender (5)")
     parser.add_argument("--gigabytes", type=float,
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = Bench(work, runs, _progress, g_gigabytes=asked.gigabytes)
     if scale is not None:
         bench.a_scales, bench.b_scale, bench.c_scale, bench.d_scale = (scale,), scale, scale, scale
-        bench.f_scale, bench.g_lines = scale, int(scale * 10_000_000)
+        bench.f_scale, bench.h_scale, bench.g_lines = scale, scale, int(scale * 10_000_000)
     if asked.quick:
         bench.f_days, bench.f_rejected = 30, 5_000
     try:

@@ -29,6 +29,7 @@ from spark_jobs.lake import delta
 CONTENDERS = "benchmarks.contenders"
 PLATFORM, JVM = "platform on sail", "platform on local JVM Spark"
 BARE, TUNED = "bare PySpark on Sail", "the same with the platform's settings of Sail"
+SIDE = "platform on sail, tables side by side"
 POLARS, DBT = "bare Polars + delta-rs", "dlt + DuckDB + dbt"
 GIB = 2**30
 # What the platform may cost, by scale: times the script, and times the script with its settings.
@@ -63,6 +64,7 @@ class Bench:
     b_scale: float = 0.1
     c_scale: float = 0.1
     d_scale: float = 1
+    h_scale: float = 0.1
     f_scale: float | None = None
     f_days: int = large_lake.DAYS
     f_rejected: int = large_lake.REJECTED
@@ -80,6 +82,8 @@ class Bench:
             wanted.setdefault(self.b_scale, []).extend([PLATFORM, JVM])
         if "d" in letters:
             wanted.setdefault(self.d_scale, []).extend([PLATFORM, POLARS, DBT])
+        if "h" in letters:
+            wanted.setdefault(self.h_scale, []).extend([PLATFORM, SIDE])
         for scale, names in wanted.items():
             self._hold(scale, list(dict.fromkeys(names)))
         rows: list[Row] = []
@@ -93,6 +97,7 @@ class Bench:
         days = tuple(delivery.partitions())
         entrants = {
             PLATFORM: Contender(PLATFORM, f"{CONTENDERS}.data_plane", (*given, "sail", *days), ""),
+            SIDE: Contender(SIDE, f"{CONTENDERS}.side_by_side", (*given, *days), ""),
             JVM: Contender(JVM, f"{CONTENDERS}.data_plane", (*given, "spark", *days), ""),
             BARE: Contender(BARE, f"{CONTENDERS}.bare_spark", (*given, *days), ""),
             TUNED: Contender(
@@ -294,6 +299,15 @@ class Bench:
         finally:
             path.unlink()
         return rows
+
+    # -- (h) tables side by side ---------------------------------------------------------------
+
+    def _h(self) -> list[Row]:
+        ours, side = (self.held[self.h_scale, name] for name in (PLATFORM, SIDE))
+        return [
+            Row("h", f"{SIDE}, scale {self.h_scale:g}", side, *_ratios(side, ours, None)),
+            Row("h", f"{PLATFORM}, one after another", ours),
+        ]
 
 
 def _command(name: str, expected: int, *words: str, **variables: str) -> Contender:

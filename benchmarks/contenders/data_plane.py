@@ -9,8 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.workload import CONTRACTS, TABLES
+
+if TYPE_CHECKING:
+    from spark_jobs.contract.model import Contract
+    from spark_jobs.engines.session import Engine
 
 
 def run(
@@ -22,28 +27,42 @@ def run(
     """
     from spark_jobs.contract.reader import load_contracts
     from spark_jobs.engines.session import Engine
+
+    contracts, zones = load_contracts(str(CONTRACTS)), zones_of(landing, lake)
+    with Engine.start(engine_name) as engine:  # type: ignore[arg-type]
+        done = [run_one(t, engine, contracts, zones, partitions) for t in TABLES]
+    return [status for statuses in done for status in statuses]
+
+
+def zones_of(landing: Path, lake: Path) -> dict[str, str]:
     from spark_jobs.lake.storage import Lake
+
+    return {**Lake.at(str(lake)).zones, "landing": str(landing)}
+
+
+def run_one(
+    table: str,
+    engine: Engine,
+    contracts: dict[str, Contract],
+    zones: dict[str, str],
+    partitions: Sequence[str],
+) -> list[str]:
+    """Runs one table; returns the statuses of its partitions."""
     from spark_jobs.report import RunSpec
     from spark_jobs.run import run_table
 
-    zones = {**Lake.at(str(lake)).zones, "landing": str(landing)}
-    contracts = load_contracts(str(CONTRACTS))
-    statuses = []
-    with Engine.start(engine_name) as engine:  # type: ignore[arg-type]
-        for table in TABLES:
-            spec = RunSpec(
-                table=table,
-                partitions=list(partitions),
-                contracts=str(CONTRACTS),
-                zones=zones,
-                engine=engine_name,
-                run_id="benchmark",
-            )
-            report = run_table(spec, engine, contracts)
-            for partition in report.failed:
-                raise RuntimeError(f"{table} {partition.partition}: {partition.error}")
-            statuses += [p.status for p in report.partitions]
-    return statuses
+    spec = RunSpec(
+        table=table,
+        partitions=list(partitions),
+        contracts=str(CONTRACTS),
+        zones=zones,
+        engine=engine.name,
+        run_id="benchmark",
+    )
+    report = run_table(spec, engine, contracts)
+    for partition in report.failed:
+        raise RuntimeError(f"{table} {partition.partition}: {partition.error}")
+    return [p.status for p in report.partitions]
 
 
 if __name__ == "__main__":

@@ -76,6 +76,10 @@ def deployed(folder: Path) -> Iterator[Deployment]:
     (folder / "code_location.py").write_text(CODE)
     with running() as postgres:
         postgres.execute("create database dagster")
+        # As PostgreSQL is by itself; what Redshift is played by is stricter.
+        postgres.execute(
+            "alter database dagster set default_transaction_isolation = 'read committed'"
+        )
         data = yaml.safe_load(
             (Path(environments.__file__).parent / "environments/local.yaml").read_text()
         )
