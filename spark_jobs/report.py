@@ -19,6 +19,7 @@ STORAGE_OPTIONS = {
     "AWS_ENDPOINT_URL": r"https?://[^/?#\s]+/?",
     "AWS_ALLOW_HTTP": _YES_OR_NO,
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": _YES_OR_NO,
+    "vended_by": r"unity_catalog",  # who gives credentials, in place of the default chain
     "max_retries": r"\d|10",  # each waits twice as long
 }
 # Words about data, which may hold names that a source chose.
@@ -75,6 +76,12 @@ class LakeSpec(_Record):
             said = f"missing: {', '.join(missing)}" if missing else ""
             said += f" unknown: {quoting.names(unknown)}" if unknown else ""
             raise ValueError(f"{said.strip()}; the zones are {', '.join(ZONES)}")
+        managed = [zone for zone, where in zones.items() if "/__unitystorage/" in f"{where}/"]
+        if managed:
+            raise ValueError(
+                f"{', '.join(managed)}: this is where Unity Catalog keeps managed tables; give a"
+                " location of your own, below an external location"
+            )
         return dict(credentials.refused(zones))
 
     @model_validator(mode="after")

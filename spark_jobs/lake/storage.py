@@ -17,16 +17,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 import pyarrow.fs as pafs
 
 from spark_jobs import quoting
 from spark_jobs.causes import is_transient
 from spark_jobs.errors import StorageError
+from spark_jobs.lake import vending
 from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
 _RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
 _SCHEME = re.compile(r"s3a?://")
+VENDED_BY = "vended_by"
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _OF_THE_ENVIRONMENT = [name for name in STORAGE_OPTIONS if name.startswith("AWS_")]
 
 
@@ -47,16 +51,26 @@ class File:
 class Storage:
     """How the stores of a lake are reached, the same for Arrow and for delta-rs: by `options`
     (report.STORAGE_OPTIONS), and by the environment variables of the same names for what they leave
-    out. It can be sent to workers: it holds no connection and no secret.
+    out. It can be sent to workers: it holds no connection and no secret; vended credentials to read by
+    go with it.
 
-    Credentials come from the environment's default chain. Raises ValueError for an option that is
-    not known, or that is a credential.
+    Credentials come from the environment's default chain, or from a catalogue that vends them
+    (`vended_by`). Raises ValueError for an option that is not known, or that is a credential.
     """
 
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", storage_options(self.options))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sent, (dict(self.options), vending.carried() if self.vended else {})
+
+    @property
+    def vended(self) -> bool:
+        """Whether a catalogue gives the credentials, each for one zone, and for nothing of its bucket
+        besides."""
+        return VENDED_BY in self.options
 
     @property
     def options_in_force(self) -> dict[str, str]:
@@ -90,9 +104,15 @@ class Storage:
         return self.options_in_force.get(name, "").lower() in ("1", "true", "on", "yes", "y")
 
     def delta_options(self, uri: str) -> dict[str, str]:
-        """What a client of the store at `uri` is given: delta-rs as it is, Arrow by `filesystem`.
-        Credentials that a catalogue vends for a location have their place here, for both."""
-        return {"max_retries": _RETRIES, **self.options} if "://" in uri else {}
+        """What delta-rs is given for the store at `uri`, with the credentials that a catalogue vends for
+        it, if one does."""
+        if "://" not in uri:
+            return {}
+        given = {name: value for name, value in self.options.items() if name != VENDED_BY}
+        return {"max_retries": _RETRIES, **given, **self._credentials(uri)}
+
+    def _credentials(self, uri: str) -> dict[str, str]:
+        return vending.credentials(uri) if self.vended else {}
 
     def filesystem(self, uri: str) -> tuple[pafs.FileSystem, str]:
         """The Arrow file system of a location and the path within it."""
@@ -107,7 +127,7 @@ class Storage:
             if scheme in ("s3", "s3a"):
                 retries = int(self.options_in_force["max_retries"])
                 given = (self.region, self.endpoint, self.virtual_hosted, retries)
-                fs, root = _s3(store, *given), store
+                fs, root = _s3(store, *given, *map(self._credentials(uri).get, _KEYS)), store
             else:
                 fs, root = pafs.FileSystem.from_uri(f"{scheme}://{store}")
         return fs, f"{root.rstrip('/')}/{key}".rstrip("/")
@@ -139,7 +159,7 @@ class Storage:
         selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
         with _described(folder):
             found = fs.get_file_info(selector)
-            if not found and isinstance(fs, pafs.S3FileSystem):
+            if not found and isinstance(fs, pafs.S3FileSystem) and not self.vended:
                 bucket = path.partition("/")[0]  # a wrong name must not pass for an empty folder
                 if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
                     raise OSError(f"NoSuchBucket: {bucket}")
@@ -167,7 +187,7 @@ class Storage:
         _, origin = self.filesystem(source)
         for name, _ in self.tree(source):
             with _described(f"{destination}/{name}"):
-                fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+                self._make_folder(fs, f"{path}/{name}".rpartition("/")[0])
                 fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
 
     def exists(self, file: str) -> bool:
@@ -183,7 +203,7 @@ class Storage:
         folder, _, name = path.rpartition("/")
         unfinished = f"{folder}/.{name}-{uuid.uuid4().hex}"
         with _described(file):
-            fs.create_dir(folder, recursive=True)
+            self._make_folder(fs, folder)
             with fs.open_output_stream(unfinished) as stream:
                 for block in blocks:
                     stream.write(block)
@@ -196,11 +216,16 @@ class Storage:
             if fs.get_file_info(path).type != pafs.FileType.NotFound:
                 fs.delete_dir(path)
 
+    def _make_folder(self, fs: pafs.FileSystem, path: str) -> None:
+        """A store of objects needs none; what makes one there asks for the whole bucket as well."""
+        if not (self.vended and isinstance(fs, pafs.S3FileSystem)):
+            fs.create_dir(path, recursive=True)
+
     def ensure_writable(self, folder: str) -> None:
         """Creates `folder`; raises StorageError that says why if it cannot be written."""
         fs, path = self.filesystem(folder)
         with _described(folder):
-            fs.create_dir(path, recursive=True)
+            self._make_folder(fs, path)
             if isinstance(fs, pafs.LocalFileSystem):
                 # A name of its own: two runs that probe at once must not remove each other's file.
                 probe = f"{path}/.writable-{uuid.uuid4().hex}"
@@ -257,9 +282,22 @@ class Lake:
         return f"{self.zones['landing']}/{dataset}/{partition}"
 
 
+def _sent(options: Mapping[str, str], brought: Mapping[str, vending.Vended]) -> Storage:
+    """A storage where it arrives, with what was vended for it."""
+    vending.receive(brought)
+    return Storage(options)
+
+
 @lru_cache
 def _s3(
-    bucket: str, region: str | None, endpoint: str | None, virtual: bool, retries: int
+    bucket: str,
+    region: str | None,
+    endpoint: str | None,
+    virtual: bool,
+    retries: int,
+    access_key: str | None,
+    secret_key: str | None,
+    session_token: str | None,
 ) -> pafs.S3FileSystem:
     """Arrow's client of a bucket, as delta-rs reads the same options; one for all of a process,
     with the connections that it keeps."""
@@ -273,6 +311,9 @@ def _s3(
         scheme=scheme if separator else "https",
         endpoint_override=host or None,
         force_virtual_addressing=virtual,
+        access_key=access_key,
+        secret_key=secret_key,
+        session_token=session_token,
         # Its number is of retries; that of the standard one is of attempts, some of them minutes apart.
         retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=retries),
     )
@@ -339,6 +380,12 @@ _KNOWN: tuple[tuple[tuple[int, ...], tuple[str, ...], str], ...] = (
         (),
         ("ACCESS_DENIED", "AccessDenied", "403 Forbidden"),
         "access is denied ({}). Allow this role to list, read and write there.",
+    ),
+    (
+        (),
+        ("catalog-managed",),
+        "its commits go through a catalogue (the Delta feature catalogManaged), and the platform"
+        " commits by location. Let it publish to an external table, in another location ({}).",
     ),
     (
         (),

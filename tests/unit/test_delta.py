@@ -9,9 +9,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pydantic import ValidationError
 
+from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
-from spark_jobs.lake.storage import Storage
+from spark_jobs.lake.storage import ZONES, Storage
+from spark_jobs.report import LakeSpec
 
 
 @pytest.fixture
@@ -63,3 +66,31 @@ def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypa
     found = delta.describe_files(str(tmp_path), "batch=1", table.schema(), (), Storage())
     assert [a.path for a in found] == [f"batch=1/{n}.parquet" for n in range(4)]
     assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]
+
+
+def test_a_table_whose_commits_are_a_catalogues_is_refused_by_that_name(tmp_path):
+    log = tmp_path / "table" / "_delta_log"
+    log.mkdir(parents=True)
+    features = {"readerFeatures": ["catalogManaged"], "writerFeatures": ["catalogManaged"]}
+    schema = {"type": "struct", "fields": []}
+    actions = [
+        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}},
+        {
+            "metaData": {
+                "id": "x",
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": json.dumps(schema),
+                "partitionColumns": [],
+                "configuration": {},
+            }
+        },
+    ]
+    (log / f"{0:020}.json").write_text("\n".join(map(json.dumps, actions)))
+    with pytest.raises(StorageError, match=r"catalogManaged.*external table"):
+        delta.open_table(str(tmp_path / "table"), Storage())
+
+
+def test_a_zone_where_the_catalogue_keeps_managed_tables_is_refused():
+    zones = {zone: f"s3://bucket/__unitystorage/{zone}" for zone in ZONES}
+    with pytest.raises(ValidationError, match="keeps managed tables"):
+        LakeSpec(contracts="installed:", zones=zones, run_id="x")

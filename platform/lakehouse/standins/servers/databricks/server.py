@@ -1,4 +1,4 @@
-"""The HTTP API of a workspace: Jobs 2.2 (submit, get, get-output, cancel, list), and Files.
+"""The HTTP API of a workspace: Jobs 2.2 (submit, get, get-output, cancel, list), Files, and credentials.
 
 Belongs here: requests and answers, who may ask, and the faults of a network. Does not belong here: what
 is asked for (runs.py, volumes.py).
@@ -19,6 +19,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.serving import make_server
 
+from lakehouse.standins.servers.databricks.catalog import PATH, Catalog
 from lakehouse.standins.servers.databricks.compute import Compute
 from lakehouse.standins.servers.databricks.faults import Fault, Faults
 from lakehouse.standins.servers.databricks.runs import Runs
@@ -42,6 +43,7 @@ class Workspace:
     runs: Runs
     faults: Faults
     requests: list[str]
+    catalog: Catalog
 
     @property
     def volume(self) -> str:
@@ -68,13 +70,17 @@ def workspace(
     compute = Compute(home / "environments", volumes.root, jars, spark_conf, environment or {})
     faults, token, asked = Faults(), secrets.token_urlsafe(24), list[str]()
     runs = Runs(home / "runs", compute, volumes, faults)
+    catalog = Catalog()
     app = _app(runs, volumes, faults, token, asked)
+    app.add_url_rule(
+        PATH, "vend", lambda: jsonify(catalog.vend(request.get_json())), methods=["POST"]
+    )
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         host = f"http://127.0.0.1:{server.server_port}"
-        yield Workspace(host, token, volumes, runs, faults, asked)
+        yield Workspace(host, token, volumes, runs, faults, asked, catalog)
     finally:
         runs.stop()
         server.shutdown()

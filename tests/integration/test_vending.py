@@ -1,0 +1,180 @@
+"""A lake whose credentials Unity Catalog vends: every log, listing and landing file is reached by a key
+of its own zone, and by nothing else.
+
+Here: the embedded engine, with a key of its own as a job's session has one, on a store that looks who
+asks. Not here: jobs (test_databricks_runner.py).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.standins.servers.aws import REGION, Aws
+from lakehouse.standins.servers.databricks.server import Workspace, workspace
+from spark_jobs.engines.session import Engine
+from spark_jobs.errors import StorageError
+from spark_jobs.lake import vending
+from spark_jobs.lake.ledger import history
+from spark_jobs.lake.storage import ZONES, Lake, Storage
+from spark_jobs.report import RunSpec
+from spark_jobs.run import run_table
+from tests import workspace as workspaces
+from tests.guarded_store import Guard, guarded
+from tests.lakes import MONDAY, TinyLake, bronze, column
+
+SESSION = "ASIASESSION"
+TABLE = "bronze.shops"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    with workspace(tmp_path / "workspace", (), {}) as found:
+        for name, value in workspaces.environment(found).items():
+            monkeypatch.setenv(name, value)
+        found.catalog.external = [f"s3://governed/{zone}" for zone in ZONES]
+        monkeypatch.setattr(vending, "_kept", {})
+        yield found
+
+
+@pytest.fixture
+def guard(aws: Aws, catalog: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+    aws.forget()
+    aws.create_buckets("governed")
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with guarded(aws.url, catalog.catalog.vended, SESSION) as found:
+        yield found
+
+
+def options(guard: Guard) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": guard.url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": REGION,
+        "vended_by": "unity_catalog",
+        "max_retries": "1",
+    }
+
+
+@pytest.fixture
+def lake(tmp_path: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> TinyLake:
+    made = TinyLake(tmp_path, zones={z: f"s3://governed/{z}" for z in ZONES})
+    made.define(bronze("shops", "json", column("id"), gates={"max_quarantine_rate": 1.0}))
+    landing = f"{made.zones['landing']}/shops/{MONDAY}/shops.json"
+    Storage(options(guard)).write(landing, [b'{"id": 1}\n{"id": 2}\n', b"broken\n"])
+    return made
+
+
+def run(lake: TinyLake, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Any:
+    store = Storage(options(guard))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SESSION)  # the engine's, which nothing else is to take
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "session")
+    with Engine.start("sail", cores=2, store=store) as engine:
+        spec = RunSpec(
+            table=TABLE,
+            partitions=[MONDAY],
+            contracts=str(lake.contracts),
+            zones=lake.zones,
+            storage_options=options(guard),
+            run_id="vended",
+        )
+        return run_table(spec, engine)
+
+
+def test_a_table_is_published_by_keys_of_its_zones_and_the_engine_keeps_to_data_files(
+    lake: TinyLake, guard: Guard, catalog: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(lake, guard, monkeypatch)
+    assert not report.failed, report.failed[0].error
+    assert report.counts.inserted == 2 and report.counts.quarantined == 1
+    rows = history(Lake(lake.zones, Storage(options(guard))), TABLE)
+    assert [r.inserted for r in rows] == [2]
+    by_session = [path for key, _, path in guard.asked if key == SESSION]
+    assert not [p for p in by_session if "/landing/" in p or "/ledger/" in p]
+    assert {key for key, *_ in guard.asked} <= {SESSION, *catalog.catalog.vended}
+    # One request to the catalogue for each zone and use, and no more.
+    asked = list(catalog.catalog.vended.values())
+    assert len(asked) == len(set(asked)) <= 2 * len(ZONES)
+
+
+def test_a_worker_reads_landing_by_what_was_sent_with_the_code_and_cannot_write(
+    lake: TinyLake, guard: Guard, catalog: Workspace
+) -> None:
+    storage = Storage(options(guard))
+    folder = f"{lake.zones['landing']}/shops/{MONDAY}"
+    assert [f.name for f in storage.files(folder)] == ["shops.json"]
+    sent = pickle.dumps(storage)
+    worker = """
+import pickle, sys
+from spark_jobs.errors import StorageError
+storage, folder = pickle.load(sys.stdin.buffer), sys.argv[1]
+fs, path = storage.filesystem(folder + "/shops.json")
+print(fs.open_input_stream(path).read().count(b"\\n"))
+try:
+    storage.write(folder + "/other.json", [b"x"])
+except StorageError as error:
+    print("denied" if "access is denied" in str(error) else error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", worker, folder],
+        input=sent,
+        capture_output=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DATABRICKS_"))},
+    )
+    assert done.stdout.decode().split() == ["3", "denied"], done.stderr.decode()[-2000:]
+    assert b"vended" not in repr(storage).encode() or "ASIA" not in repr(storage)
+
+
+def test_what_is_about_to_end_is_asked_for_again(
+    lake: TinyLake, guard: Guard, catalog: Workspace
+) -> None:
+    storage, folder = Storage(options(guard)), lake.zones["landing"]
+    storage.files(folder)
+    storage.files(folder)
+    before = len(catalog.catalog.vended)
+    catalog.catalog.seconds = 60
+    vending._kept.clear()
+    storage.files(folder)
+    storage.files(folder)
+    assert len(catalog.catalog.vended) == before + 2
+
+
+def test_a_location_that_the_catalogue_does_not_know_is_refused_with_what_to_do(
+    lake: TinyLake, guard: Guard, catalog: Workspace
+) -> None:
+    catalog.catalog.external.remove("s3://governed/landing")
+    vending._kept.clear()
+    with pytest.raises(
+        StorageError, match=r"s3://governed/landing: .*external location"
+    ) as refused:
+        Storage(options(guard)).files(f"{lake.zones['landing']}/shops")
+    assert refused.value.permanent
+
+
+def test_no_key_is_in_what_a_person_could_see(guard: Guard, lake: TinyLake) -> None:
+    storage = Storage(options(guard))
+    storage.files(lake.zones["landing"])
+    (kept, *_) = vending._kept.values()
+    for value in kept.options.values():
+        assert value not in repr(storage) and value not in repr(kept)
+
+
+@pytest.mark.parametrize(
+    ("uri", "zone"),
+    [
+        ("s3://bucket/silver/orders/_delta_log", "s3://bucket/silver"),
+        ("s3://bucket/lake/gold/sales", "s3://bucket/lake/gold"),
+        ("s3://bucket/elsewhere/x/", "s3://bucket/elsewhere/x"),
+        ("s3://silver/orders", "s3://silver/orders"),
+    ],
+)
+def test_a_zone_is_asked_for_as_a_whole(uri: str, zone: str) -> None:
+    assert vending.zone_of(uri) == zone
