@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,16 +42,14 @@ models:
 TESTED = "      - name: name\n        description: Customer name\n"
 
 
-@pytest.mark.slow
-def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def spoil(project: Path) -> None:
+    """A copy of the dbt project with a model that fails on a value and a test that fails on rows."""
     shutil.copytree(
         PROJECT / "dbt_project",
-        tmp_path / "dbt_project",
+        project / "dbt_project",
         ignore=shutil.ignore_patterns("target", "logs"),
     )
-    models = tmp_path / "dbt_project" / "models"
+    models = project / "dbt_project" / "models"
     (models / "sales" / "spoilt.sql").write_text(SPOILT)
     (models / "sales" / "spoilt.yml").write_text(PROPERTIES)
     properties = models / "intermediate" / "intermediate.yml"
@@ -58,6 +57,21 @@ def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
     text = properties.read_text()
     assert text.count(TESTED) == 1
     properties.write_text(text.replace(TESTED, TESTED + accepted))
+
+
+def canaries(lake: SyntheticLake) -> list[dict[str, Any]]:
+    """Customers whose personal values are searched for."""
+    return [
+        lake.customer(n, FIRST_DAY, name=f"Canary{n} Canary{n}", email=f"canary{n}@x.org")
+        for n in range(1, 9)
+    ]
+
+
+@pytest.mark.slow
+def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spoil(tmp_path)
     home = tmp_path / "home"
     settings = load_settings("local", home=home, project=tmp_path)
     settings = settings.model_copy(update={"retries": RetrySettings(max=0)})
@@ -65,11 +79,7 @@ def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
     lake = SyntheticLake(str(home / "lake"), contracts)
     lake.create()
     lake.deliver(0)
-    canaries = [
-        lake.customer(n, FIRST_DAY, name=f"Canary{n} Canary{n}", email=f"canary{n}@x.org")
-        for n in range(1, 9)
-    ]
-    lake.merge("gold.dim_customer", FIRST_DAY, canaries)
+    lake.merge("gold.dim_customer", FIRST_DAY, canaries(lake))
     with open_instance(settings) as instance:
         outcome = execute(build_definitions(settings, contracts=contracts), "all_marts", instance)
         run = instance.get_run_by_id(outcome.run_id)

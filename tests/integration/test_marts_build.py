@@ -280,6 +280,8 @@ def test_a_failed_check_fails_the_run_and_is_not_taken_for_done(marts: Marts) ->
     assert "test unique_customer_360_customer_id: Got 1 result" in error.message
     failed = [c.check_name for c in result.get_asset_check_evaluations() if not c.passed]
     assert failed == ["unique_customer_360_customer_id"]
+    [check] = [c for c in result.get_asset_check_evaluations() if not c.passed]
+    assert check.metadata["sample"].data == [{"unique_field": "4", "n_records": "2"}]
     assert read_builds(marts.settings.warehouse_path) == recorded
 
 

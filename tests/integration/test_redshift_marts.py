@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.definitions import build_definitions
+from lakehouse.governance.masking import MASK
 from lakehouse.marts.dbt import dbt_environment
 from lakehouse.marts.sources import STAGED
 from lakehouse.settings.lake import LakeSettings
@@ -22,6 +23,8 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
 from spark_jobs.contract.reader import load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake
+from tests.integration.test_canaries import CANARY
+from tests.integration.test_mart_canaries import canaries, spoil
 from tests.integration.test_marts_build import PROJECT, TABLES, Marts
 from tests.warehouse import PASSWORD, Cloud, settings_of
 
@@ -202,3 +205,33 @@ def test_an_incremental_build_equals_that_of_duckdb_whatever_happened(both) -> N
         if e.asset_key.path[0] == "warehouse"
     ]
     assert not any(m["whole"].value for m in loads if "whole" in m)
+
+
+def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
+    warehouse: Cloud, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spoil(tmp_path)
+    marts = RedshiftMarts(warehouse, tmp_path / "home", "canaries", project=tmp_path)
+    lake = SyntheticLake(str(tmp_path / "lake"), {t: CONTRACTS[t] for t in STAGED})
+    lake.create()
+    lake.deliver(0)
+    lake.merge("gold.dim_customer", FIRST_DAY, canaries(lake))
+    marts.deliver(lake)
+    result = marts.build()
+    assert not result.success
+    failure = result.failure_data_for_node("marts").user_failure_data
+    assert "model spoilt: Database Error in model spoilt" in failure.description
+    assert "withheld" in failure.description and "SQLSTATE 22P02" in failure.description
+    assert "cast(email as integer)" in failure.metadata["SQL of model spoilt"].md_str
+    [check] = [c for c in result.get_asset_check_evaluations() if not c.passed]
+    assert check.check_name == "accepted_values_current_customers_name__nobody"
+    assert {r["value_field"] for r in check.metadata["sample"].data} == {MASK}
+    home = marts.settings.home
+    places = {str(p): p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    places["output"] = "".join(capfd.readouterr()).encode()
+    places["events"] = "".join(map(repr, result.all_events)).encode()
+    assert any(name.endswith("dbt.log") for name in places)
+    leaks = [name for name, content in places.items() if CANARY.search(content)]
+    assert not leaks
+    secret = PASSWORD.encode()
+    assert not [name for name, content in places.items() if secret in content]

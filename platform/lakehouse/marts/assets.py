@@ -33,6 +33,8 @@ from lakehouse.marts.builds import (
 )
 from lakehouse.marts.dbt import Dbt, dbt_resource, failures, prepared_project
 from lakehouse.marts.lineage import column_lineage
+from lakehouse.marts.messages import may_pass
+from lakehouse.marts.samples import failing_rows
 from lakehouse.marts.specs import POOL, asset_key, asset_specs, check_specs, relation
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse import rows as redshift
@@ -88,6 +90,8 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
             arguments.append("--full-refresh")
         folder = dbt.run_folder(context.run.run_id)
         events, error = _run(context, dbt, manifest, arguments, folder)
+        samples = failing_rows(settings, manifest, folder)
+        events = [_sampled(e, samples) for e in events]
         if error is None:
             with _final_errors(settings, attempt):
                 built = builds.describe(events, fingerprints, folder)
@@ -223,6 +227,14 @@ def _described(event: Any, manifest: Mapping[str, Any], built: Mapping[str, Buil
     return event.with_metadata({**event.metadata, **_metadata(manifest, build)})
 
 
+def _sampled(event: Any, samples: Mapping[str, list[dict[str, str]]]) -> Any:
+    """The result of a test with rows that failed it."""
+    found = samples.get(event.check_name or "") if isinstance(event, dg.AssetCheckResult) else None
+    if not found:
+        return event
+    return event._replace(metadata={**event.metadata, "sample": dg.MetadataValue.json(found)})
+
+
 def _unchanged(
     context: dg.AssetExecutionContext,
     manifest: Mapping[str, Any],
@@ -278,11 +290,13 @@ def _run(
         building = BuildContext(context, manifest)
         events.extend(dbt.cli(arguments, context=building, target_path=folder).stream())
     except DagsterDbtCliRuntimeError as error:
-        found = dict(failures(folder))
-        failed = "\n".join(f"- {n}: {m}" for n, m in found.items()) or str(error)
+        found = list(failures(folder))
+        failed = "\n".join(f"- {f.name}: {f.message}" for f in found) or str(error)
         text = f"marts failed:\n{failed}\nCompiled SQL and the log are in {folder}."
-        names = ", ".join(found) or "dbt did not run"  # its messages may quote values
-        return events, dg.Failure(
-            text, {ANNOUNCED: f"marts failed: {names}"}, allow_retries="IO Error" in failed
-        )
+        names = ", ".join(f.name for f in found) or "dbt did not run"  # messages may quote values
+        metadata: dict[str, Any] = {ANNOUNCED: f"marts failed: {names}"}
+        metadata |= {
+            f"SQL of {f.name}": dg.MetadataValue.md(f"```sql\n{f.sql}\n```") for f in found if f.sql
+        }
+        return events, dg.Failure(text, metadata, allow_retries=may_pass(failed))
     return events, None

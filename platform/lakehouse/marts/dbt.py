@@ -172,13 +172,22 @@ def build_aside(settings: "Settings", folder: Path) -> Path:
     environment = os.environ | dbt_environment(settings) | {"LAKEHOUSE_WAREHOUSE": str(warehouse)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        failed = ", ".join(name for name, _ in failures(target)) or "dbt did not run"
+        failed = ", ".join(f.name for f in failures(target)) or "dbt did not run"
         raise DbtProjectError(f"{settings.dbt_project}: {failed}")
     return warehouse
 
 
-def failures(folder: Path) -> Iterator[tuple[str, str]]:
-    """What failed, from dbt's results: each model or test, and the message."""
+@dataclass(frozen=True)
+class Failed:
+    """A model or a test that failed: its kind and name, what dbt says, and its compiled SQL."""
+
+    name: str
+    message: str
+    sql: str
+
+
+def failures(folder: Path) -> Iterator[Failed]:
+    """What failed, from dbt's results."""
     results = folder / "run_results.json"
     if not results.exists():
         return
@@ -188,7 +197,7 @@ def failures(folder: Path) -> Iterator[tuple[str, str]]:
             message = " ".join((result.get("message") or "").split())
             if result["status"] == "error":  # a test that fails counts rows, and quotes none
                 message = without_values(message)
-            yield f"{kind} {name}", message
+            yield Failed(f"{kind} {name}", message, (result.get("compiled_code") or "").strip())
 
 
 def _executable() -> str:

@@ -19,6 +19,18 @@ _ABOUT_NO_ROW = {
 _KIND = re.compile(r"\b([A-Z]\w*(?: [A-Za-z]\w*)*?) Error\b")
 
 
+# A file that was open elsewhere; a connection that was lost, transactions that met.
+_PASSING = re.compile(
+    r"IO Error|Serializable isolation|concurrent transaction|BrokenPipe|communication error"
+    r"|connection time out|server socket closed"
+)
+
+
+def may_pass(message: str) -> bool:
+    """Whether a build that failed so may succeed the next time."""
+    return bool(_PASSING.search(message))
+
+
 def without_values(message: str) -> str:
     """A message as it is if all the errors in it are of kinds that know no rows; else their kinds."""
     kinds = list(dict.fromkeys(_KIND.findall(message)))

@@ -144,8 +144,7 @@ def of_driver(error: Exception, where: str) -> WarehouseError:
     conflict = bool(_CONFLICT.search(told.get("M", "")))
     permanent = not (conflict or _PASSING_STATES.fullmatch(state))
     return WarehouseError(
-        f"{where}: {without_values(told)} (SQLSTATE {state}). Nothing of this transaction was"
-        " committed.",
+        f"{where}: {without_values(told)}. Nothing of this transaction was committed.",
         permanent=permanent,
         conflict=conflict,
     )
@@ -156,7 +155,8 @@ def without_values(told: dict[str, str]) -> str:
     message, detail = told.get("M", ""), told.get("D", "")
     if _KNOWN.search(message):
         return f"{message}: {detail}" if detail else message
-    return message if _ABOUT_NO_ROW.fullmatch(told.get("C", "")) else WITHHELD
+    state = told.get("C", "")
+    return message if _ABOUT_NO_ROW.fullmatch(state) else f"SQLSTATE {state}: {WITHHELD}"
 
 
 @contextmanager
