@@ -105,7 +105,7 @@ class _Run:
             if to is None:
                 with self.steps.timed("plan"):
                     uri = self.lake.table(self.contract.table)
-                    to = publish.target(self.contract, uri, self.lake.storage)
+                    to = self._target(uri)
             batch = Batch(batch_id, to, todo)
             closed, result = self._attempt(batch)
             todo = [p for p in todo if p not in closed] if closed else []
@@ -116,6 +116,11 @@ class _Run:
             with self.steps.timed("ledger"):
                 ledger.append(self.lake, rows_of(report, self.plan.started_at))
         return report
+
+    def _target(self, uri: str) -> publish.Target:
+        # A job's own session is Spark's, wherever it is.
+        engine = "spark" if self.engine.name == "ambient" else self.engine.name
+        return publish.target(self.contract, uri, self.lake.storage, engine)
 
     def _attempt(self, batch: Batch) -> tuple[list[str], publish.Published]:
         """Publishes a batch, if the gates of all its partitions are open; else nothing of it. Returns

@@ -31,7 +31,7 @@ from spark_jobs.contract.reader import load_contracts
 from spark_jobs.engines.session import Engine
 from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.row import LedgerRow, rows_of
-from spark_jobs.lake.storage import ZONES, Lake
+from spark_jobs.lake.storage import ZONES, Lake, Storage
 from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 from spark_jobs.run import run_table
 
@@ -164,6 +164,7 @@ class TinyLake:
     engine: Engine | None = None
     runs: int = 0
     zones: dict[str, str] = field(default_factory=dict, repr=False)
+    storage: Storage = field(default_factory=Storage)
     _parsed: dict[str, Contract] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -171,7 +172,7 @@ class TinyLake:
 
     @property
     def lake(self) -> Lake:
-        return Lake(self.zones)
+        return Lake(self.zones, self.storage)
 
     @property
     def contracts(self) -> Path:
@@ -226,8 +227,12 @@ class TinyLake:
             for p, several in partitions.items()
             for r in several
         ]
+        uri = self.lake.table(table)
         write_deltalake(
-            self.lake.table(table), pa.Table.from_pylist(rows, pa.schema(fields)), mode="overwrite"
+            uri,
+            pa.Table.from_pylist(rows, pa.schema(fields)),
+            mode="overwrite",
+            storage_options=self.storage.delta_options(uri),
         )
         reports = [
             PartitionReport(
@@ -267,6 +272,7 @@ class TinyLake:
                 "partitions": list(partitions),
                 "contracts": str(self.contracts),
                 "zones": self.zones,
+                "storage_options": dict(self.storage.options),
                 "run_id": f"run-{self.runs}",
             }
             | more
@@ -279,24 +285,25 @@ class TinyLake:
     # -- then ----------------------------------------------------------------------------------
 
     def delta(self, table: str) -> DeltaTable:
-        return DeltaTable(self.lake.table(table))
+        uri = self.lake.table(table)
+        return DeltaTable(uri, storage_options=self.storage.delta_options(uri))
 
     def rows(self, table: str, *columns: str) -> list[Any]:
         """What readers see: the contract's columns (or some), in a settled order. One column alone
         comes as plain values."""
-        uri = Path(self.lake.table(table))
-        if not (uri / "_delta_log").exists():
+        if self.versions(table) < 0:
             return []
         names = list(columns) or [c.name for c in self.parsed()[table].columns]
-        found = DeltaTable(str(uri)).to_pyarrow_table(columns=names).to_pylist()
+        found = self.delta(table).to_pyarrow_table(columns=names).to_pylist()
         if len(columns) == 1:
             return sorted((r[columns[0]] for r in found), key=repr)
         return sorted(found, key=lambda r: repr(list(r.values())))
 
     def versions(self, table: str) -> int:
         """The table's Delta version; -1 if there is no table."""
-        uri = Path(self.lake.table(table))
-        return self.delta(table).version() if (uri / "_delta_log").exists() else -1
+        uri = self.lake.table(table)
+        there = DeltaTable.is_deltatable(uri, self.storage.delta_options(uri))
+        return self.delta(table).version() if there else -1
 
     def quarantined(self, table: str) -> list[dict[str, Any]]:
         return quarantine.rows(self.lake, table)

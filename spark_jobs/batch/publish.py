@@ -72,16 +72,22 @@ class Target:
         writer.parquet(f"{self.uri}/{folder}")
 
 
-def target(contract: Contract, uri: str, storage: Storage) -> Target:
+def target(contract: Contract, uri: str, storage: Storage, engine: str | None = None) -> Target:
     """Opens the table of a contract; creates it, empty, if it is not there. Columns that the
     contract has gained since are added to the table's schema. An empty table takes whatever shape
     the contract has: the first runs of a new table often fail, and bind nobody.
 
-    Raises SchemaError if the table holds rows in a shape that the contract no longer has.
+    On a shared store it belongs to the `engine` that made it: engines cut files, and write their
+    statistics and types, in ways of their own, and what one of them cannot read would stop the other.
+
+    Raises SchemaError if the table holds rows in a shape that the contract no longer has, and
+    EngineError if it belongs to another engine.
     """
     columns = table_columns(contract)
     by = physical(contract)
-    table = delta.open_table(uri, storage)
+    table, owner = delta.open_table(uri, storage), engine if "://" in uri else None
+    if table is not None and owner is not None:
+        delta.ensure_engine(table, contract.table, owner)
     fits = table is not None and delta.fits(table, columns, by)
     if table is None or not (fits or delta.active_files(table)):
         table = delta.create_table(
@@ -92,6 +98,7 @@ def target(contract: Contract, uri: str, storage: Storage) -> Target:
             description=contract.description,
             storage=storage,
             replace=table is not None,
+            engine=owner,
         )
     else:
         delta.ensure_layout(table, by)

@@ -27,7 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from spark_jobs import quoting
-from spark_jobs.errors import ConflictError, SchemaError, StorageError
+from spark_jobs.errors import ConflictError, EngineError, SchemaError, StorageError
 from spark_jobs.lake.storage import Storage, describe, recognized
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _LAST_CHARACTER = "\U0010ffff"
 _READ_AT_ONCE = 8
 # Features of readers under which a data file's rows are the table's rows.
 _PLAIN_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
+# The property of a table that names the engine whose files it takes.
+_ENGINE = "lakehouse.engine"
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _ARROW = {
@@ -114,9 +116,11 @@ def create_table(
     description: str,
     storage: Storage,
     replace: bool = False,
+    engine: str | None = None,
 ) -> DeltaTable:
-    """Creates an empty table, in place of one that is there if `replace`. The log exists before the
-    first data file does, so that a crash never leaves files that nobody can tell from a lost table."""
+    """Creates an empty table, in place of one that is there if `replace`, for an `engine` if it is to
+    have one alone. The log exists before the first data file does, so that a crash never leaves files
+    that nobody can tell from a lost table."""
     schema = Schema.from_arrow(pa.schema([pa.field(n, arrow_type(t)) for n, t in columns]))
     try:
         return DeltaTable.create(
@@ -126,6 +130,8 @@ def create_table(
             partition_by=list(partition_by),
             name=name,
             description=description,
+            configuration={} if engine is None else {_ENGINE: engine},
+            raise_if_key_not_exists=False,  # properties are others' too
             storage_options=storage.delta_options(uri),
         )
     except (DeltaError, OSError) as error:
@@ -141,6 +147,27 @@ def ensure_plain(table: DeltaTable) -> None:
             f"{table.table_uri}: the table uses {', '.join(sorted(beyond))}, which the warehouse cannot"
             " read. Turn the feature off."
         )
+
+
+def ensure_engine(table: DeltaTable, name: str, engine: str) -> None:
+    """Raises EngineError if a table belongs to another engine."""
+    owner = table.metadata().configuration.get(_ENGINE)
+    if owner is not None and owner != engine:
+        raise EngineError(
+            f"{unquote(table.table_uri).rstrip('/')}: {name} is written by the {owner} engine, and"
+            f" this run is on {engine}. A table on a shared store has one engine. Choose {owner} for"
+            " it (engine in its contract, or engine.name in the settings), or, when no run of it is"
+            f" left, hand it over: lakehouse hand-over {name} --to {engine}",
+            permanent=True,
+        )
+
+
+def hand_over(table: DeltaTable, engine: str) -> None:
+    """From here on the table belongs to that engine."""
+    try:
+        table.alter.set_table_properties({_ENGINE: engine}, raise_if_not_exists=False)
+    except (DeltaError, OSError) as error:
+        raise describe(error, table.table_uri) from error
 
 
 def fits(
@@ -385,9 +412,11 @@ def commit(
 ) -> int:
     """Commits files to the version that `table` was opened at; returns the new version.
 
-    Raises ConflictError if anybody committed since: the caller recomputes its batch on the newer
-    version, because rows that were new may no longer be.
+    A reply may be lost, or be one to a repeated request, which finds the commit there: the log is
+    asked whose it is. Raises ConflictError if it is another's: the caller recomputes its batch on the
+    newer version, because rows that were new may no longer be.
     """
+    opened = table.version()
     try:
         table.create_write_transaction(
             [*adds, *removes],
@@ -399,10 +428,26 @@ def commit(
             ),
         )
     except CommitFailedError as error:
-        raise ConflictError(
-            f"{table.table_uri}: another run committed after version {table.version()}"
-        ) from error
+        if not _is_ours(table, opened, metadata):
+            raise ConflictError(
+                f"{table.table_uri}: another run committed after version {opened}"
+            ) from error
     except (DeltaError, OSError) as error:
-        raise describe(error, table.table_uri) from error
-    table.update_incremental()
-    return table.version()
+        if not _is_ours(table, opened, metadata):
+            raise describe(error, table.table_uri) from error
+    else:
+        table.update_incremental()
+    return opened + 1
+
+
+def _is_ours(table: DeltaTable, opened: int, metadata: Mapping[str, str]) -> bool:
+    """Whether the commit that follows a version is of the batch of `metadata`; no if the log does not
+    say. The table is then at its newest version."""
+    try:
+        table.update_incremental()
+        newer = table.version() - opened
+        commits = table.history(newer) if newer else []
+    except (DeltaError, OSError):
+        return False
+    ours = metadata["batch_id"]
+    return any(c["version"] == opened + 1 and c.get("batch_id") == ours for c in commits)

@@ -13,6 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +29,7 @@ from spark_jobs.lake import vending
 from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
 _RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
+_AT_ONCE = 8
 _SCHEME = re.compile(r"s3a?://")
 VENDED_BY = "vended_by"
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -181,6 +183,15 @@ class Storage:
             if i.type == pafs.FileType.File and i.path.endswith(suffix)
         )
 
+    def exist(self, files: Iterable[str]) -> bool:
+        """Whether all of some files of one store are there."""
+        places = [self.filesystem(file) for file in files]
+        if not places:
+            return True
+        with _described(places[0][1]):
+            infos = places[0][0].get_file_info([path for _, path in places])
+        return all(info.is_file for info in infos)
+
     def copy(self, source: str, destination: str) -> None:
         """Copies the files below one folder to another of the same file system."""
         fs, path = self.filesystem(destination)
@@ -208,6 +219,20 @@ class Storage:
                 for block in blocks:
                     stream.write(block)
             fs.move(unfinished, path)
+
+    def add(self, source: str, destination: str) -> None:
+        """Copies the files below a folder to another, of whatever store, but for those that are there
+        already."""
+        (of, origin), (to, path) = self.filesystem(source), self.filesystem(destination)
+        there = {name for name, _ in self.tree(destination, "")}
+        missing = [name for name, _ in self.tree(source, "") if name not in there]
+
+        def add_one(name: str) -> None:
+            with _described(f"{destination}/{name}"):
+                pafs.copy_files(f"{origin}/{name}", f"{path}/{name}", of, to)
+
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(add_one, missing))
 
     def remove(self, folder: str) -> None:
         """Removes a folder and everything in it; no error if it is not there."""

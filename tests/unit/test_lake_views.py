@@ -13,8 +13,11 @@ from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
-from lakehouse.marts.lake_views import LakeTable, pin
+from lakehouse.marts import lake_files
+from lakehouse.marts.lake_views import ZONES, LakeTable, pin
+from lakehouse.standins.servers.aws import Aws
 from spark_jobs.errors import StorageError
+from spark_jobs.lake.storage import Storage
 
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
 
@@ -41,6 +44,10 @@ def orders(*of: tuple[int, str, str]) -> pa.Table:
             "_batch_id": pa.array(["b"] * len(of), pa.string()),
         }
     )
+
+
+def zones(lake: Path) -> dict[str, str]:
+    return {zone: f"{lake}/{zone}" for zone in ZONES}
 
 
 @pytest.fixture
@@ -170,7 +177,7 @@ def test_a_table_that_cannot_be_read_has_no_view_and_the_others_do(
     broken.mkdir(parents=True)
     (broken / "00000000000000000000.json").write_text("{")
     with duckdb.connect(tmp_path / "warehouse.duckdb") as connection:
-        unreadable = pin(connection, str(tmp_path))
+        unreadable = pin(connection, zones(tmp_path), Storage())
         assert connection.execute("select count(*) from silver.orders").fetchone() == (3,)
         assert connection.execute("select source, version from lakehouse.pins").fetchall() == [
             ("silver.orders", 0)
@@ -180,8 +187,31 @@ def test_a_table_that_cannot_be_read_has_no_view_and_the_others_do(
 
 def test_views_of_one_pin_do_not_move_when_the_table_does(root: Path, tmp_path: Path) -> None:
     with duckdb.connect(tmp_path / "warehouse.duckdb") as connection:
-        pin(connection, str(tmp_path))
+        pin(connection, zones(tmp_path), Storage())
         write_deltalake(root, orders((4, "dee", "2026-10-07")), mode="append")
         assert connection.execute("select count(*) from silver.orders").fetchone() == (3,)
-        pin(connection, str(tmp_path))
+        pin(connection, zones(tmp_path), Storage())
         assert connection.execute("select count(*) from silver.orders").fetchone() == (4,)
+
+
+def test_views_read_an_object_store_through_the_platforms_own_client(aws: Aws) -> None:
+    aws.create_buckets("curated")
+    storage = Storage(aws.storage_options)
+    at = "s3://curated/gold/orders"
+    options = storage.delta_options(at)
+    write_deltalake(
+        at, orders((1, "ada", "2026-10-05")), partition_by=["day"], storage_options=options
+    )
+    places = {"gold": "s3://curated/gold", "silver": "s3://curated/silver"}
+    counted = "select count(*), sum(order_id), min(day) from gold.orders"
+    with duckdb.connect() as connection:
+        lake_files.register(connection, storage)
+        assert pin(connection, places, storage) == {}
+        assert connection.execute(counted).fetchone() == (1, 1, date(2026, 10, 5))
+        write_deltalake(
+            at, orders((2, "bob", "2026-10-06")), mode="append", storage_options=options
+        )
+        table = LakeTable.open("gold.orders", at, storage=storage)
+        assert table is not None
+        new = f"select customer from ({table.changed_since(table.table_id, 0)})"
+        assert connection.execute(new).fetchall() == [("bob",)]

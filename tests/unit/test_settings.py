@@ -14,6 +14,7 @@ from lakehouse.settings.alerts import SnsTopic
 from lakehouse.settings.load import ENVIRONMENTS, load_settings
 from lakehouse.settings.names import bucket_name
 from lakehouse.settings.references import Secret, SettingsError, resolve
+from spark_jobs.report import ZONES
 
 FOLDER = Path(module.__file__).parent / "environments"
 PRODUCTION = {
@@ -212,6 +213,40 @@ def test_credentials_do_not_belong_in_storage_options(tmp_path: Path) -> None:
 def test_a_lake_has_a_root_or_buckets_and_not_both(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="lake: give either root or buckets"):
         load_settings("local", folder=written(tmp_path, lake={}))
+
+
+BUCKETS = {"raw": "acme_raw", "processed": "acme-processed", "curated": "acme-curated"}
+
+
+def test_every_zone_may_have_a_bucket_of_its_own(tmp_path: Path) -> None:
+    lake = {"buckets": {zone: f"acme_{zone}" for zone in ZONES}}
+    settings = load_settings("local", folder=written(tmp_path, lake=lake))
+    assert settings.zones == {zone: f"s3://acme-{zone}/{zone}" for zone in ZONES}
+
+
+def test_zones_are_in_buckets_of_any_name(tmp_path: Path) -> None:
+    lake = {
+        "buckets": {**BUCKETS, "rejected": "acme.rejected"},
+        "zones": {"quarantine": "rejected", "ledger": "raw"},
+    }
+    zones = load_settings("local", folder=written(tmp_path, lake=lake)).zones
+    assert zones["quarantine"] == "s3://acme-rejected/quarantine"
+    assert zones["ledger"] == "s3://acme-raw/ledger"
+    assert zones["gold"] == "s3://acme-curated/gold"
+
+
+@pytest.mark.parametrize(
+    ("lake", "said"),
+    [
+        ({"buckets": {"raw": "acme"}}, "buckets: curated, processed missing, for silver, gold"),
+        ({"buckets": BUCKETS, "zones": {"gold": "glod"}}, "buckets: glod missing, for gold"),
+        ({"buckets": {**BUCKETS, "bronce": "acme"}}, "buckets: no zone is in bronce"),
+        ({"root": "lake", "zones": {"gold": "raw"}}, "zones: a root has a folder for each"),
+    ],
+)
+def test_zones_and_buckets_that_do_not_fit_fail_at_load(tmp_path: Path, lake, said) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings("local", folder=written(tmp_path, lake=lake))
 
 
 def test_a_cron_expression_that_is_none_fails_at_load(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "quarantine": "lakehouse.cli.quarantine:quarantine",
     "deliver": "lakehouse.cli.deliver:deliver",
     "deploy": "lakehouse.cli.deploy:deploy",
+    "hand-over": "lakehouse.cli.hand_over:hand_over",
     "ui": "lakehouse.cli.ui:ui",
 }
 

@@ -55,12 +55,14 @@ def deliver_sample(settings: Settings, scale: float | None, days: int | None) ->
         )
     scale = scale or recorded.get("scale") or settings.sample.scale
     click.echo(f"Delivering {days} days from {start} at scale {scale:g} …")
+    landing = settings.zones["landing"]
+    local = settings.home / "delivered" if "://" in landing else Path(landing)
     try:
-        done = delivery.deliver(
-            Path(settings.zones["landing"]), answers, scale=scale, start=start, days=days
-        )
+        done = delivery.deliver(local, answers, scale=scale, start=start, days=days)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if "://" in landing:
+        settings.storage.add(str(local), landing)
     if done.files:
         rows = sum(done.rows.values())
         click.echo(f"{done.files:,} files, {rows:,} rows, {done.bytes / 1e6:.1f} MB"

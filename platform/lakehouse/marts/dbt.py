@@ -39,14 +39,13 @@ class DbtProjectError(LakehouseError):
 def dbt_environment(settings: "Settings") -> dict[str, str]:
     """The variables that `profiles.yml` reads, but for secrets."""
     zones, warehouse = settings.zones, settings.warehouse
-    lake = zones["silver"].removesuffix("/silver")
-    variables = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_LAKE": lake}
+    variables = {
+        "LAKEHOUSE_HOME": str(settings.home),
+        "LAKEHOUSE_SILVER": zones["silver"],
+        "LAKEHOUSE_GOLD": zones["gold"],
+        "LAKEHOUSE_STORAGE_OPTIONS": json.dumps(settings.lake.storage_options),
+    }
     if warehouse.target == "duckdb":
-        if zones["gold"] != f"{lake}/gold":
-            raise DbtProjectError(
-                f"the duckdb warehouse needs silver and gold under one root, not {zones['silver']}"
-                f" and {zones['gold']}: set lake.root in the settings"
-            )
         variables["LAKEHOUSE_WAREHOUSE"] = str(settings.warehouse_path)
     else:
         redshift = {
@@ -240,8 +239,8 @@ def _prepare(settings: "Settings", folder: Path) -> None:
 
 def _check_classes(settings: "Settings", scratch: Path) -> None:
     """Compiles the project for an empty warehouse without a lake, and looks at what columns read."""
-    nowhere = {"LAKEHOUSE_HOME": str(scratch), "LAKEHOUSE_LAKE": str(scratch / "lake")}
-    nowhere["LAKEHOUSE_WAREHOUSE"] = ":memory:"
+    nowhere = {"LAKEHOUSE_HOME": str(scratch), "LAKEHOUSE_WAREHOUSE": ":memory:"}
+    nowhere |= {f"LAKEHOUSE_{zone}": str(scratch / zone) for zone in ("SILVER", "GOLD")}
     _invoke("compile", settings, "duckdb", scratch, nowhere, "--no-introspect")
     manifest = json.loads((scratch / "manifest.json").read_bytes())
     problems = list(undeclared(manifest, settings.dbt_project))

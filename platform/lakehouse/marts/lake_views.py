@@ -17,11 +17,12 @@ are compared.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -32,10 +33,11 @@ from dbt_common.invocation import get_invocation_id
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from lakehouse.marts import lake_files
 from lakehouse.marts.messages import without_values
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
-from spark_jobs.lake.storage import Storage
+from spark_jobs.lake.storage import Lake, Storage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -44,7 +46,7 @@ logger = AdapterLogger("Lake")
 
 ZONES = ("silver", "gold")
 FILE = "_lake_file"
-_LOCAL = Storage()  # DuckDB reads files of this machine only, see Plugin
+_OPENED_AT_ONCE = 8
 
 _TYPES = {
     "string": "varchar",
@@ -64,8 +66,8 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class LakeTable:
-    """One version of a Delta table below a local zone. `files` maps the path of each data file to
-    its partition values, as text."""
+    """One version of a Delta table. `files` maps the path or URI of each data file to its partition
+    values, as text."""
 
     name: str
     root: str
@@ -74,20 +76,25 @@ class LakeTable:
     columns: Mapping[str, str]
     partitioned_by: tuple[str, ...]
     files: Mapping[str, tuple[str | None, ...]] = field(repr=False)
+    storage: Storage = field(default_factory=Storage)
 
     @classmethod
-    def open(cls, name: str, root: str, version: int | None = None) -> LakeTable | None:
+    def open(
+        cls, name: str, root: str, version: int | None = None, storage: Storage | None = None
+    ) -> LakeTable | None:
         """The table at a version, by default the newest; None if there is no table.
 
         Raises StorageError if the log cannot be read or needs more than a Parquet reader.
         """
+        storage = storage or Storage()
         if version is None:
-            table = delta.open_table(root, _LOCAL)
+            table = delta.open_table(root, storage)
             if table is None:
                 return None
         else:
             try:
-                table = DeltaTable(root, version=version)
+                options = storage.delta_options(root)
+                table = DeltaTable(root, version=version, storage_options=options)
             except (DeltaError, OSError, ValueError) as error:
                 raise StorageError(f"{root}: version {version} cannot be read: {error}") from error
         delta.ensure_plain(table)
@@ -100,6 +107,7 @@ class LakeTable:
             columns={f.name: _type(f.type) for f in table.schema().fields},
             partitioned_by=by,
             files=dict(_files(table, root, by)),
+            storage=storage,
         )
 
     @cached_property
@@ -146,14 +154,16 @@ class LakeTable:
         if table_id != self.table_id:
             return self.select()
         try:
-            before = self if version == self.version else self.open(self.name, self.root, version)
+            before: LakeTable | None = self
+            if version != self.version:
+                before = self.open(self.name, self.root, version, self.storage)
         except StorageError:
             return self.select()
         if before is None:
             return self.select()
         added = dict(self.files.items() - before.files.items())
         removed = dict(before.files.items() - self.files.items())
-        if not all(Path(path).exists() for path in removed):
+        if not self.storage.exist(removed):
             return self.select()
         if not (added and removed):
             return self.select(added or removed)
@@ -163,29 +173,46 @@ class LakeTable:
         return f"({new} except all {old}) union all ({old} except all {new})"
 
 
-def lake_tables(lake: str) -> Iterable[tuple[str, str]]:
-    """Name and location of every Delta table in the zones that marts may read."""
-    for zone in ZONES:
-        for log in sorted(Path(lake, zone).glob("*/_delta_log")):
-            yield f"{zone}.{log.parent.name}", str(log.parent)
+def _tables(
+    zones: Mapping[str, str], storage: Storage
+) -> Iterator[tuple[str, LakeTable | StorageError]]:
+    """Every Delta table in some zones at its newest version, or why it cannot be read."""
+    places = {
+        f"{zone}.{name}": f"{location}/{name}"
+        for zone, location in zones.items()
+        for name in storage.folders(location)
+        if not name.startswith(("_", "."))
+    }
+
+    def opened(name: str) -> LakeTable | StorageError | None:
+        try:
+            return LakeTable.open(name, places[name], storage=storage)
+        except StorageError as error:
+            return error
+
+    # Side by side: an object store takes its time for each.
+    with ThreadPoolExecutor(_OPENED_AT_ONCE) as threads:
+        for name, table in zip(places, threads.map(opened, places), strict=True):
+            if table is not None:
+                yield name, table
 
 
-def pin(connection: DuckDBPyConnection, lake: str) -> dict[str, str]:
+def pin(
+    connection: DuckDBPyConnection, zones: Mapping[str, str], storage: Storage
+) -> dict[str, str]:
     """Creates the views at the newest versions, in one transaction, and records the versions.
+    `zones` are the locations of those that marts may read.
 
     Returns the tables that cannot be read, with the reason: they have no view, so that only
     models that select from them fail.
     """
     unreadable: dict[str, str] = {}
     tables: dict[str, LakeTable] = {}
-    for name, root in lake_tables(lake):
-        try:
-            table = LakeTable.open(name, root)
-        except StorageError as error:
-            unreadable[name] = str(error)
+    for name, found in _tables(zones, storage):
+        if isinstance(found, StorageError):
+            unreadable[name] = str(found)
         else:
-            if table is not None:
-                tables[name] = table
+            tables[name] = found
     connection.execute("begin")
     try:
         _create_record(connection)
@@ -293,19 +320,17 @@ class Plugin(BasePlugin):
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         _withhold_values()
-        self.lake = plugin_config["lake"]
+        self.zones = {zone: plugin_config[zone] for zone in ZONES}
+        self.storage = Storage(json.loads(plugin_config["storage_options"]))
         self._invocation = ""
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
+        if Lake(self.zones, self.storage).store is not None:
+            lake_files.register(conn, self.storage)
         mode = conn.execute("select current_setting('access_mode')").fetchone()
         # dbt closes and reopens its connection during an invocation; the pins stay.
         if mode == ("read_only",) or self._invocation == get_invocation_id():
             return
-        if "://" in self.lake:
-            raise StorageError(
-                f"{self.lake}: the duckdb target reads a lake on local disk only. Set"
-                " LAKEHOUSE_LAKE to a folder, or use the redshift target."
-            )
-        for table, reason in pin(conn, self.lake).items():
+        for table, reason in pin(conn, self.zones, self.storage).items():
             logger.warning(f"{table} has no view in the warehouse: {reason}")
         self._invocation = get_invocation_id()

@@ -16,8 +16,8 @@ from lakehouse.settings.part import Part
 from spark_jobs.report import ZONES, storage_options
 
 Zone = Literal["landing", "bronze", "silver", "gold", "quarantine", "checkpoints", "ledger"]
-Role = Literal["raw", "processed", "curated"]
-BUCKET_OF: Mapping[Zone, Role] = {
+# The bucket of each zone that has none of its own name, and that the settings do not map.
+BUCKET_OF: Mapping[Zone, str] = {
     "landing": "raw",
     "bronze": "raw",
     "silver": "processed",
@@ -29,17 +29,18 @@ BUCKET_OF: Mapping[Zone, Role] = {
 
 
 class LakeSettings(Part):
-    """One root with a folder per zone, or buckets with the zones of `zones` in them."""
+    """One root with a folder per zone, or buckets by names of your own. A zone is in the bucket that
+    `zones` names for it, else in that of its own name, else in `raw`, `processed` or `curated`."""
 
     root: str | None = None
-    buckets: dict[Role, str] = Field(default_factory=dict)
-    zones: dict[Zone, Role] = Field(default_factory=dict)
+    buckets: dict[str, str] = Field(default_factory=dict)
+    zones: dict[Zone, str] = Field(default_factory=dict)
     storage_options: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("buckets")
     @classmethod
-    def _bucket_names(cls, buckets: dict[Role, str]) -> dict[Role, str]:
-        return {role: bucket_name(name) for role, name in buckets.items()}
+    def _bucket_names(cls, buckets: dict[str, str]) -> dict[str, str]:
+        return {name: bucket_name(bucket) for name, bucket in buckets.items()}
 
     @field_validator("storage_options")
     @classmethod
@@ -51,10 +52,18 @@ class LakeSettings(Part):
         if (self.root is None) == (not self.buckets):
             raise ValueError("give either root or buckets")
         if self.buckets:
-            missing = {"raw", "processed", "curated"} - set(self.buckets)
-            if missing:
-                raise ValueError(f"buckets: {', '.join(sorted(missing))} missing")
+            used = {zone: self._bucket_of(zone) for zone in BUCKET_OF}
+            if missing := {name for name in used.values() if name not in self.buckets}:
+                without = ", ".join(z for z, name in used.items() if name in missing)
+                raise ValueError(f"buckets: {', '.join(sorted(missing))} missing, for {without}")
+            if unused := self.buckets.keys() - set(used.values()):
+                raise ValueError(f"buckets: no zone is in {', '.join(sorted(unused))}")
+        elif self.zones:
+            raise ValueError("zones: a root has a folder for each; give buckets instead")
         return self
+
+    def _bucket_of(self, zone: Zone) -> str:
+        return self.zones.get(zone) or (zone if zone in self.buckets else BUCKET_OF[zone])
 
     def locations(self, home: Path) -> dict[str, str]:
         """The location of each zone: an absolute path or a URI. A root that is a path is below
@@ -62,5 +71,4 @@ class LakeSettings(Part):
         if self.root is not None:
             root = self.root if "://" in self.root else str(home / self.root)
             return {zone: f"{root.rstrip('/')}/{zone}" for zone in ZONES}
-        roles = {**BUCKET_OF, **self.zones}
-        return {zone: f"s3://{self.buckets[role]}/{zone}" for zone, role in roles.items()}
+        return {zone: f"s3://{self.buckets[self._bucket_of(zone)]}/{zone}" for zone in BUCKET_OF}

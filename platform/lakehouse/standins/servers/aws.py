@@ -1,24 +1,23 @@
 """AWS on this machine: S3 and the other services that moto plays.
 
 Belongs here: that server, and what its clients have to be told. Does not belong here: services that
-really have to run something, or a line that fails (`line.py`).
+really have to run something, or a network that fails (`proxy.py`).
 
-It is a process of its own, so that nothing of it runs in the one that it serves. moto looks whether an
+moto looks whether an
 object is there, and then writes it; here nobody writes in between, as S3 promises for a write that
 names a condition.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lakehouse.standins.servers import processes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,22 +57,8 @@ class Aws:
 @contextmanager
 def aws() -> Iterator[Aws]:
     """A server with nothing in it yet."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C must not end it before its clients
-    )
-    assert server.stdin is not None and server.stdout is not None
-    try:
-        port = server.stdout.readline().strip()
-        if not port:
-            raise RuntimeError(f"the server ended with code {server.wait()}: pip install 'moto'")
-        yield Aws(f"http://127.0.0.1:{int(port)}")
-    finally:
-        server.stdin.close()  # which ends it
-        server.stdout.close()
-        server.wait()
+    with processes.started(__name__) as url:
+        yield Aws(url)
 
 
 class _OneWriterAtATime:
@@ -91,7 +76,6 @@ class _OneWriterAtATime:
 
 
 def _serve() -> None:
-    """Serves until standard input ends: with the process that started this one, however that ends."""
     import logging
 
     from moto.moto_server.werkzeug_app import (
@@ -103,11 +87,9 @@ def _serve() -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     app = _OneWriterAtATime(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
-    print(server.server_port, flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
-    os._exit(0)  # whatever requests are open
+    processes.serve(
+        make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    )
 
 
 if __name__ == "__main__":
