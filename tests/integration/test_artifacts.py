@@ -6,6 +6,7 @@ Not here: that a job runs on what was shipped (tests/integration/test_emr_runner
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -29,8 +31,11 @@ from lakehouse.artifacts.artifact import (
 from lakehouse.artifacts.build import LOCK, Built, build
 from lakehouse.artifacts.push import push
 from lakehouse.artifacts.store import FolderStore
+from lakehouse.engines.remote import Shipping
+from lakehouse.keys import ARTIFACT_TAG
 from lakehouse.settings.artifacts import ArtifactSettings, Target
 from spark_jobs.contract.location import digest
+from spark_jobs.report import INSTALLED, ZONES, RunSpec
 from tests.documents import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -158,6 +163,54 @@ def test_a_push_that_was_cut_off_is_seen_by_nobody_and_completed_by_the_next(
         artifact_in(store)
     push(built, store)
     assert versions(store) == [built.artifact.version] == [current(store)]
+
+
+@dataclass
+class Step:
+    """What a shipment is made from, of a step's context."""
+
+    tags: dict[str, str]
+    retry_number: int = 0
+
+    @property
+    def run(self) -> Step:
+        return self
+
+    run_id = "0f1e2d3c"
+    op_handle = "gold__dim_date"
+
+    @property
+    def op_execution_context(self) -> Step:
+        return self
+
+
+def test_a_run_uses_the_current_artifact_or_the_one_that_it_asks_for(
+    tree: Path, built: Built, store: FolderStore, tmp_path: Path
+) -> None:
+    push(built, store)
+    old, elsewhere = built.artifact, tmp_path / "elsewhere"
+    shutil.copytree(tree, elsewhere, symlinks=True)
+    with (elsewhere / "contracts/gold/dim_date.yaml").open("a") as file:
+        file.write("# changed\n")
+    new = build(elsewhere, Target(), tmp_path / "build")
+    push(new, store)
+    zones = {zone: f"/lake/{zone}" for zone in ZONES}
+    spec = RunSpec(table="gold.dim_date", contracts="here", zones=zones, run_id="0f1e2d3c")
+
+    shipping = Shipping(store, elsewhere / "contracts")
+    shipped = shipping.ship(Step({}), spec)
+    assert (shipped.spec.artifact, shipped.artifact) == (new.artifact.version, new.artifact)
+    push(built, store)
+    assert shipping.ship(Step({}), spec).artifact == new.artifact, "of an attempt that was sent"
+    with pytest.raises(ArtifactError, match=r"has other contracts than .*deploy push"):
+        shipping.ship(Step({}, retry_number=1), spec)
+    repeated = shipping.ship(Step({ARTIFACT_TAG: old.version}, retry_number=2), spec)
+    assert repeated.spec.contracts_sha256 == old.contracts_sha256
+    sent = json.loads(store.read(f"{repeated.attempt.folder}/spec.json"))
+    assert sent["artifact"] == old.version and sent["contracts"] == INSTALLED
+    assert "then" not in sent and "cores" not in sent, "an older artifact would not know them"
+    pinned = Shipping(store, tree / "contracts", old.version)
+    assert pinned.ship(Step({}, retry_number=3), spec).artifact == old
 
 
 def test_contracts_of_an_artifact_are_those_that_it_was_built_with(

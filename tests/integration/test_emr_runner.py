@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
+from lakehouse.standins.servers.emr.server import APPLICATION
 from tests import processes
 from tests.integration.dagster_lake import DAYS
 from tests.integration.emr_lake import BAD, TABLE, EmrLake, Service, s3, service
@@ -137,7 +139,14 @@ def test_a_job_that_gets_no_capacity_is_ended_before_it_begins(emr: Service, lak
     emr.emr.faults.full = True
     ran = lake.run()
     assert "waited for more than 0.05 minutes" in ran.failure
-    assert [j.state for j in emr.emr.jobs] == ["CANCELLED"]
+    (job,) = emr.emr.jobs
+    asked = boto3.client("emr-serverless", endpoint_url=emr.emr.url)
+    (listed,) = asked.list_job_runs(applicationId=APPLICATION, states=["CANCELLED"])["jobRuns"]
+    assert listed["id"] == job.id and "cancelled" in listed["stateDetails"]
+    asked.stop_application(applicationId=APPLICATION)
+    found = asked.get_application(applicationId=APPLICATION)["application"]
+    assert found["state"] == "STOPPED"
+    asked.start_application(applicationId=APPLICATION)
 
 
 def test_an_application_of_another_release_gets_no_job(emr: Service, lake: EmrLake) -> None:

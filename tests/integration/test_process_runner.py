@@ -23,7 +23,7 @@ import pytest
 
 from lakehouse.engines.process import ProcessRunner
 from lakehouse.engines.runner import received
-from lakehouse.keys import asset_key
+from lakehouse.keys import ARTIFACT_TAG, asset_key
 from lakehouse.local.execution import RunOutcome
 from lakehouse.settings.engines import RunnerSettings
 from lakehouse.settings.operations import RetrySettings
@@ -237,6 +237,13 @@ def test_a_person_is_told_by_the_exit_code(lake: DagsterLake) -> None:
     ]
     assert told(MONDAY, WEDNESDAY).returncode == 0
     assert told("2026-10").returncode == 2
+
+
+def test_a_table_that_runs_with_the_code_that_is_here_refuses_another(lake: DagsterLake) -> None:
+    outcome = lake.run(MONDAY, MONDAY, [asset_key(TABLE)], **{ARTIFACT_TAG: "0123456789abcdef"})
+    (failure,) = outcome.failures
+    assert "asks for the artifact 0123456789abcdef" in failure.reason
+    assert lake.lake.rows(TABLE) == []
 
 
 def test_parameters_of_pipes_that_are_none_are_a_mistake(lake: DagsterLake) -> None:

@@ -16,10 +16,11 @@ from lakehouse.artifacts.store import FolderStore
 from lakehouse.assets.checks import cost_evaluation
 from lakehouse.definitions import build_definitions
 from lakehouse.engines.emr import cost_of, start_parameters
+from lakehouse.engines.emr_job import _fits
 from lakehouse.engines.job_logs import error_in
 from lakehouse.engines.remote import Attempt, Shipment
 from lakehouse.settings.artifacts import Target
-from lakehouse.settings.emr import EmrPrices, EmrSettings
+from lakehouse.settings.emr import EmrPrices, EmrSettings, Worker
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.references import SettingsError
 from spark_jobs.contract.reader import load_contracts
@@ -147,6 +148,16 @@ def test_a_budget_is_that_of_a_partition_and_an_unknown_cost_is_over_it(
     )  # fmt: skip
     found = cost_evaluation(contract, report, budget=0.1)
     assert (found.passed, found.severity) == (passed, dg.AssetCheckSeverity.WARN)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "fits"),
+    [("2 vCPU", "8 GB", True), ("2 vCPU", "6 GB", False), ("1 vCPU", "8 GB", False)],
+)
+def test_a_worker_fits_a_pre_initialized_one_with_its_overhead(
+    cpu: str, memory: str, fits: bool
+) -> None:
+    assert _fits(Worker(cores=2, memory="6g"), {"cpu": cpu, "memory": memory}) == fits
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,14 @@ from lakehouse.assets.reporting import (
 from lakehouse.engines.runner import budget_of, engine_of, runner_of
 from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
-from lakehouse.keys import ANNOUNCED, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
+from lakehouse.keys import ANNOUNCED, ARTIFACT_TAG, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
 from spark_jobs.causes import is_transient
 from spark_jobs.contract.checks import LOOKUPS_CURRENT
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
+from spark_jobs.errors import LakehouseError
 from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
@@ -77,6 +78,7 @@ def _asset(
             force=context.run.tags.get(FORCE_TAG) == "true",
         )
         try:
+            _refuse_artifact(context, runner)
             report = getattr(context.resources, runner).run(context, spec)
             history = getattr(context.resources, LEDGER).history(contract.table)
         except Exception as error:
@@ -86,6 +88,17 @@ def _asset(
         yield from _events(context, contract, report, history, masking, budget)
 
     return table
+
+
+def _refuse_artifact(context: dg.AssetExecutionContext, runner: str) -> None:
+    """Raises LakehouseError if a run asks for an artifact, and the table runs with the code that is
+    here."""
+    asked_for = context.run.tags.get(ARTIFACT_TAG)
+    if asked_for is not None and runner in ("embedded", "process"):
+        raise LakehouseError(
+            f"the run asks for the artifact {asked_for}, and this table runs with the code that is here"
+            f" (runner {runner}). Leave the artifact out, or check the code of that version out."
+        )
 
 
 def asset_spec(

@@ -17,7 +17,10 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 @click.option("--to", "last", type=_DAY, required=True, help="Last day, included.")
 @click.option("--tables", default="", help="Names, layers or domains, with commas; default: all.")
 @click.option("--force", is_flag=True, help="Do the work even where nothing changed.")
-def backfill(first: datetime, last: datetime, tables: str, force: bool) -> None:
+@click.option("--artifact", help="Run with this version of what was shipped, and its contracts.")
+def backfill(
+    first: datetime, last: datetime, tables: str, force: bool, artifact: str | None
+) -> None:
     """Materialize a range of days. A bad day fails and is named; the others are published."""
     if last < first:
         raise click.BadParameter("--to lies before --from")
@@ -30,5 +33,5 @@ def backfill(first: datetime, last: datetime, tables: str, force: bool) -> None:
     ensure_exist(contracts, names)
     from lakehouse.cli.lake_run import Request, materialize_lake
 
-    request = Request(first.date().isoformat(), last.date().isoformat(), names, force)
+    request = Request(first.date().isoformat(), last.date().isoformat(), names, force, artifact)
     sys.exit(0 if materialize_lake(settings, contracts, request) else 1)

@@ -27,7 +27,7 @@ from lakehouse.definitions import build_definitions
 from lakehouse.engines.ledger import LakeLedger
 from lakehouse.engines.runner import LedgerReader, build_runners
 from lakehouse.engines.shared import engine_kept_running
-from lakehouse.keys import FORCE_TAG, LEDGER, REST_TAG, asset_key, name_of
+from lakehouse.keys import ARTIFACT_TAG, FORCE_TAG, LEDGER, REST_TAG, asset_key, name_of
 from lakehouse.local.execution import ReportingRunner, RunOutcome, execute
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
@@ -47,6 +47,13 @@ class Request:
     last: str
     tables: tuple[str, ...] = ()
     force: bool = False
+    artifact: str | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the runs are told."""
+        asked_for = {ARTIFACT_TAG: self.artifact, FORCE_TAG: "true" if self.force else None}
+        return {tag: value for tag, value in asked_for.items() if value is not None}
 
     @classmethod
     def days(cls, first: date, last: date) -> Request:
@@ -66,7 +73,7 @@ def materialize_lake(
     started_at, clock = datetime.now(UTC), time.monotonic()
     work = list(plan(settings, contracts, request))
     with console() as out:
-        outcomes = list(_runs(settings, contracts, work, request.force, out))
+        outcomes = list(_runs(settings, contracts, work, request.tags, out))
         done = summary.summarize(settings, outcomes, started_at, time.monotonic() - clock)
         summary.write(done, settings.home / "summary.json")
         summary.show(done, settings, out)
@@ -144,7 +151,7 @@ def _runs(
     settings: Settings,
     contracts: Mapping[str, Contract],
     work: Sequence[Work],
-    force: bool,
+    tags: Mapping[str, str],
     out: Console,
 ) -> Iterator[RunOutcome]:
     reports: list[TableReport] = []
@@ -172,7 +179,7 @@ def _runs(
             while due:
                 w = due.popleft()
                 reports.clear()
-                outcome = _execute(definitions, instance, w, force, display)
+                outcome = _execute(definitions, instance, w, tags, display)
                 outcome.reports, outcome.rest_of = list(reports), w.rest_of
                 rest = (
                     [] if outcome.interrupted else _rest(definitions, contracts, ledger, w, outcome)
@@ -213,7 +220,7 @@ def _execute(
     definitions: dg.Definitions,
     instance: DagsterInstance,
     work: Work,
-    force: bool,
+    tags: Mapping[str, str],
     display: RunDisplay,
 ) -> RunOutcome:
     return execute(
@@ -224,7 +231,7 @@ def _execute(
         assets=[asset_key(t) for t in work.tables] or None,
         tags={
             **run_tags(work.scheme),
-            **({FORCE_TAG: "true"} if force else {}),
+            **tags,
             **({REST_TAG: work.rest_of} if work.rest_of else {}),
         },
         on_event=display.on_event,

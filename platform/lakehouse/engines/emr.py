@@ -204,7 +204,9 @@ class EmrRunner:
             f"{spec.table}: its job {end.job_run} ended as {end.state} and sent no report:"
             f" {end.details or 'the service gives no reason'}.{why}\nIts logs are in {where}. {done}"
         )
-        return EngineError(text, permanent=end.state == "CANCELLED")
+        # One that somebody ended, or the service for its time, would end so again.
+        final = end.state == "CANCELLED" or "timed out" in end.details
+        return EngineError(text, permanent=final)
 
 
 def cost_of(billed: Mapping[str, float], prices: EmrPrices) -> float | None:

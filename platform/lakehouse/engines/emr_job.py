@@ -96,12 +96,23 @@ class JobClient(PipesEMRServerlessClient):
         if self._joins is not None:
             context.log.info(f"Job {self._joins['jobRunId']} runs this table, among others.")
             return self._joins
+        from lakehouse.dagster_private import DagsterExecutionInterruptedError
+
         self._ensure_release(context)
-        started = patiently(lambda: self.client.start_job_run(**params))
+        started = None
+        try:
+            started = patiently(lambda: self.client.start_job_run(**params))
+            self._started({name: started[name] for name in ("applicationId", "jobRunId")})
+        except BaseException as error:
+            if started is None and isinstance(error, DagsterExecutionInterruptedError):
+                # The token tells which job it is, if there is one.
+                started = self.client.start_job_run(**params)
+            if started is not None:
+                self._terminate(context, started)
+            raise
         context.log.info(
             f"Job {started['jobRunId']} of application {started['applicationId']} runs this table."
         )
-        self._started({name: started[name] for name in ("applicationId", "jobRunId")})
         return started
 
     def _ensure_release(self, context: Context) -> None:
