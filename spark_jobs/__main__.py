@@ -205,7 +205,9 @@ def _one_after_another(spec: RunSpec, engine: Engine, lake: Lake) -> Iterator[Ou
                     f"{table}: its input {', '.join(sorted(missing))} failed in the same job, so that"
                     " it was not run. Mend that first."
                 )
-                outcome = Outcome(table=table, error=ErrorRecord.of(error))
+                # Whoever asks for it by then has seen that input succeed, in another attempt.
+                again = ErrorRecord.of(error).model_copy(update={"permanent": False})
+                outcome = Outcome(table=table, error=again)
             else:
                 outcome = _outcome(one, engine, lake, contracts)
             if outcome.report is None or outcome.report.failed:

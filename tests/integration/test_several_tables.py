@@ -7,7 +7,11 @@ Here: the entry point in this process. Not here: how tables come to travel toget
 
 from __future__ import annotations
 
+import pytest
+
+from lakehouse.engines.runner import received
 from spark_jobs.__main__ import outcomes_of
+from spark_jobs.errors import InputError
 from tests.integration.dagster_lake import DAYS, DagsterLake
 from tests.lakes import bronze, column
 
@@ -43,6 +47,16 @@ def test_a_failed_table_fails_what_depends_on_it_and_nothing_else(dagster: Dagst
     assert "its input bronze.people failed in the same job" in found["silver.people"]
     assert "no contract for table silver.unknown" in found["silver.unknown"]
     assert dagster.lake.ledger("silver.people") == []
+
+
+def test_what_was_not_run_for_its_input_may_be_asked_for_again(dagster: DagsterLake) -> None:
+    for day in DAYS:
+        dagster.lake.land("people", day, "people.csv", BAD)
+    spec = dagster.lake.spec("bronze.people", *DAYS, then=["silver.people"])
+    _, held_back = outcomes_of(spec.model_dump_json())
+    with pytest.raises(InputError) as caught:
+        received([held_back.model_dump(mode="json")], dagster.lake.spec("silver.people", *DAYS))
+    assert not caught.value.permanent
 
 
 def test_a_specification_that_is_none_is_told_once(dagster: DagsterLake) -> None:
