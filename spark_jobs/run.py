@@ -120,7 +120,8 @@ class _Run:
     def _target(self, uri: str) -> publish.Target:
         # A job's own session is Spark's, wherever it is.
         engine = "spark" if self.engine.name == "ambient" else self.engine.name
-        return publish.target(self.contract, uri, self.lake.storage, engine)
+        found = self.plan.existing
+        return publish.target(self.contract, uri, self.lake.storage, engine, found)
 
     def _attempt(self, batch: Batch) -> tuple[list[str], publish.Published]:
         """Publishes a batch, if the gates of all its partitions are open; else nothing of it. Returns

@@ -72,10 +72,16 @@ class Target:
         writer.parquet(f"{self.uri}/{folder}")
 
 
-def target(contract: Contract, uri: str, storage: Storage, engine: str | None = None) -> Target:
-    """Opens the table of a contract; creates it, empty, if it is not there. Columns that the
-    contract has gained since are added to the table's schema. An empty table takes whatever shape
-    the contract has: the first runs of a new table often fail, and bind nobody.
+def target(
+    contract: Contract,
+    uri: str,
+    storage: Storage,
+    engine: str | None = None,
+    known: DeltaTable | None = None,
+) -> Target:
+    """Opens the table of a contract, or takes it as it is `known`; creates it, empty, if it is not
+    there. Columns that the contract has gained since are added to the table's schema. An empty table
+    takes whatever shape the contract has: the first runs of a new table often fail, and bind nobody.
 
     On a shared store it belongs to the `engine` that made it: engines cut files, and write their
     statistics and types, in ways of their own, and what one of them cannot read would stop the other.
@@ -85,7 +91,8 @@ def target(contract: Contract, uri: str, storage: Storage, engine: str | None = 
     """
     columns = table_columns(contract)
     by = physical(contract)
-    table, owner = delta.open_table(uri, storage), engine if "://" in uri else None
+    table = known or delta.open_table(uri, storage)
+    owner = engine if "://" in uri else None
     if table is not None and owner is not None:
         delta.ensure_engine(table, contract.table, owner)
     fits = table is not None and delta.fits(table, columns, by)
@@ -288,14 +295,13 @@ def commit(
     replaced: list[delta.ActiveFile],
     metadata: dict[str, str],
 ) -> Published:
-    """Adds the staged files in `folders` and drops `replaced`, in one commit if there is any."""
-    adds = [
-        action
-        for folder in folders
-        for action in delta.describe_files(
-            to.uri, folder, to.table.schema(), to.by, to.storage, to.concealed
-        )
-    ]
+    """Adds the staged files in `folders` of one batch and drops `replaced`, in one commit if there is
+    any."""
+    batch = folders[0].partition("/")[0]
+    outcomes = {folder.partition("/")[2] for folder in folders}
+    adds = delta.describe_files(
+        to.uri, batch, outcomes, to.table.schema(), to.by, to.storage, to.concealed
+    )
     if not adds and not replaced:
         return Published()
     version = delta.commit(to.table, adds, delta.removals(replaced), metadata)

@@ -41,6 +41,8 @@ _READ_AT_ONCE = 8
 _PLAIN_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 # The property of a table that names the engine whose files it takes.
 _ENGINE = "lakehouse.engine"
+# On a shared store: whoever opens a table asks for each commit since its last checkpoint by itself.
+_SHARED = {"delta.checkpointInterval": "10"}
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _ARROW = {
@@ -130,7 +132,7 @@ def create_table(
             partition_by=list(partition_by),
             name=name,
             description=description,
-            configuration={} if engine is None else {_ENGINE: engine},
+            configuration={} if engine is None else {_ENGINE: engine, **_SHARED},
             raise_if_key_not_exists=False,  # properties are others' too
             storage_options=storage.delta_options(uri),
         )
@@ -289,14 +291,15 @@ def active_files(table: DeltaTable) -> list[ActiveFile]:
 
 def describe_files(
     uri: str,
-    folder: str,
+    batch: str,
+    outcomes: Collection[str],
     schema: Schema,
     partition_by: Iterable[str],
     storage: Storage,
     concealed: frozenset[str] = frozenset(),
 ) -> list[AddAction]:
-    """Add actions for every Parquet file below `uri/folder`; row counts and bounds come from the
-    files' footers, partition values from their `column=value` folders. Of `concealed` texts the
+    """Add actions for every Parquet file below some folders of `uri/batch`; row counts and bounds come
+    from the files' footers, partition values from their `column=value` folders. Of `concealed` texts the
     log gets the bounds of all texts: the true ones are values of rows. Other types keep theirs: an
     engine takes them for the least and the greatest value without a look at the rows."""
     fs, root = storage.filesystem(uri)
@@ -304,7 +307,7 @@ def describe_files(
     partition_by = list(partition_by)
 
     def action(relative: str, size: int) -> AddAction | None:
-        path = f"{folder}/{relative}"
+        path = f"{batch}/{relative}"
         metadata = pq.read_metadata(f"{root}/{path}", filesystem=fs)
         if metadata.num_rows == 0:
             return None
@@ -319,9 +322,11 @@ def describe_files(
             stats=_stats(metadata, types, concealed),
         )
 
+    staged = storage.tree(f"{uri}/{batch}")
+    wanted = [(path, size) for path, size in staged if path.partition("/")[0] in outcomes]
     # Side by side: an object store takes its time for each, and a batch may have thousands.
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        found = pool.map(lambda file: action(*file), storage.tree(f"{uri}/{folder}"))
+        found = pool.map(lambda file: action(*file), wanted)
         return [a for a in found if a is not None]
 
 

@@ -128,11 +128,11 @@ def _since(table: DeltaTable, version: int) -> int:
 
 def append(lake: Lake, rows: list[LedgerRow]) -> None:
     """Records rows of one table, in one commit."""
-    uri = lake.ledger("batches")
+    uri, known = lake.ledger("batches"), _opened(lake)
     options = lake.storage.delta_options(uri)
     try:
         write_deltalake(
-            uri,
+            uri if known is None else known.table,
             to_arrow(rows),
             mode="append",
             schema_mode="merge",
@@ -141,7 +141,9 @@ def append(lake: Lake, rows: list[LedgerRow]) -> None:
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
-    compact(DeltaTable(uri, storage_options=options), rows[0].table)
+    table = DeltaTable(uri, storage_options=options) if known is None else known.table
+    compact(table, rows[0].table)
+    _ledgers[uri] = _Opened.of(table, lake.storage)
 
 
 def compact(table: DeltaTable, name: str) -> None:

@@ -162,9 +162,7 @@ class Storage:
         with _described(folder):
             found = fs.get_file_info(selector)
             if not found and isinstance(fs, pafs.S3FileSystem) and not self.vended:
-                bucket = path.partition("/")[0]  # a wrong name must not pass for an empty folder
-                if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
-                    raise OSError(f"NoSuchBucket: {bucket}")
+                _ensure_bucket(fs, path)  # a wrong name must not pass for an empty folder
         return found, path
 
     def folders(self, folder: str) -> list[str]:
@@ -247,10 +245,14 @@ class Storage:
             fs.create_dir(path, recursive=True)
 
     def ensure_writable(self, folder: str) -> None:
-        """Creates `folder`; raises StorageError that says why if it cannot be written."""
+        """Creates `folder`; raises StorageError that says why if it cannot be written. An object store
+        has no folders: there it sees that the bucket is, and the first object says the rest."""
         fs, path = self.filesystem(folder)
         with _described(folder):
-            self._make_folder(fs, path)
+            if isinstance(fs, pafs.S3FileSystem):
+                _ensure_bucket(fs, path)
+                return
+            fs.create_dir(path, recursive=True)
             if isinstance(fs, pafs.LocalFileSystem):
                 # A name of its own: two runs that probe at once must not remove each other's file.
                 probe = f"{path}/.writable-{uuid.uuid4().hex}"
@@ -342,6 +344,12 @@ def _s3(
         # Its number is of retries; that of the standard one is of attempts, some of them minutes apart.
         retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=retries),
     )
+
+
+def _ensure_bucket(fs: pafs.S3FileSystem, path: str) -> None:
+    bucket = path.partition("/")[0]
+    if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+        raise OSError(f"NoSuchBucket: {bucket}")
 
 
 @contextmanager

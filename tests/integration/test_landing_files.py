@@ -156,14 +156,16 @@ def test_one_storage_reaches_a_store_through_every_client(store):
     table = delta.create_table(
         at, [("id", "bigint")], (), name="orders", description="", storage=store
     )
-    put(store, f"{at}/batch=1/f.parquet", one(1, 2))
-    adds = delta.describe_files(at, "batch=1", table.schema(), (), store)
-    assert delta.commit(table, adds, [], {}) == 1
+    put(store, f"{at}/batch=1/outcome=insert/f.parquet", one(1, 2))
+    adds = delta.describe_files(at, "batch=1", {"outcome=insert"}, table.schema(), (), store)
+    assert delta.commit(table, adds, [], {"batch_id": "1"}) == 1
     opened = delta.open_table(at, store)
     assert delta.read(opened, store).column("id").to_pylist() == [1, 2]
     assert delta.seal(opened, store) is not None
     store.copy(f"{at}/batch=1", f"{at}/batch=2")
-    assert [name for name, _ in store.tree(at)] == ["batch=1/f.parquet", "batch=2/f.parquet"]
+    assert [name for name, _ in store.tree(at)] == [
+        f"batch={n}/outcome=insert/f.parquet" for n in (1, 2)
+    ]
     assert store.folders(at) == ["_delta_log", "batch=1", "batch=2"]
     store.remove(f"{at}/batch=2")
     assert store.folders(at) == ["_delta_log", "batch=1"]

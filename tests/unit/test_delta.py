@@ -53,9 +53,11 @@ def test_the_log_tells_the_nulls_of_each_file(tmp_path):
 
 def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypatch):
     table = DeltaTable.create(str(tmp_path), pa.schema([("rate", pa.int64())]))
-    (tmp_path / "batch=1").mkdir()
+    (tmp_path / "batch=1/outcome=insert").mkdir(parents=True)
     for n in range(4):
-        pq.write_table(pa.table({"rate": [n]}), tmp_path / "batch=1" / f"{n}.parquet")
+        pq.write_table(
+            pa.table({"rate": [n]}), tmp_path / "batch=1/outcome=insert" / f"{n}.parquet"
+        )
     read, all_at_once = pq.read_metadata, threading.Barrier(4, timeout=30)
 
     def slow(*args, **kwargs):
@@ -63,8 +65,9 @@ def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypa
         return read(*args, **kwargs)
 
     monkeypatch.setattr(pq, "read_metadata", slow)
-    found = delta.describe_files(str(tmp_path), "batch=1", table.schema(), (), Storage())
-    assert [a.path for a in found] == [f"batch=1/{n}.parquet" for n in range(4)]
+    outcomes = {"outcome=insert"}
+    found = delta.describe_files(str(tmp_path), "batch=1", outcomes, table.schema(), (), Storage())
+    assert [a.path for a in found] == [f"batch=1/outcome=insert/{n}.parquet" for n in range(4)]
     assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]
 
 
