@@ -16,13 +16,13 @@ from benchmarks.measure import ContenderFailed
 from benchmarks.table import rendered, written
 from benchmarks.workload import PROJECT
 
-LETTERS = "abcdefgh"
+LETTERS = "abcdefghi"
 RESULTS = Path(__file__).with_name("results.md")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to h (all)")
+    parser.add_argument("names", nargs="*", metavar="name", help="comparisons, a to i (all)")
     parser.add_argument("--scale", type=float, help="one TPC-H scale for all (0.1 and 1)")
     parser.add_argument("--runs", type=int, help="turns of each contender (5)")
     parser.add_argument("--gigabytes", type=float,

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import large_lake, measure, text_lines
+from benchmarks import large_lake, measure, store, text_lines
 from benchmarks.large_lake import QUARANTINED, LargeLake
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
@@ -65,6 +65,7 @@ class Bench:
     c_scale: float = 0.1
     d_scale: float = 1
     h_scale: float = 0.1
+    i_scale: float = 0.01
     f_scale: float | None = None
     f_days: int = large_lake.DAYS
     f_rejected: int = large_lake.REJECTED
@@ -301,6 +302,9 @@ class Bench:
         return rows
 
     # -- (h) tables side by side ---------------------------------------------------------------
+
+    def _i(self) -> list[Row]:
+        return store.compared(self._delivery(self.i_scale, days=4))
 
     def _h(self) -> list[Row]:
         ours, side = (self.held[self.h_scale, name] for name in (PLATFORM, SIDE))

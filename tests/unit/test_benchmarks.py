@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks import __main__ as command
-from benchmarks import comparisons, text_lines, workload
+from benchmarks import comparisons, store, text_lines, workload
 from benchmarks.compare import differences, fingerprints
 from benchmarks.contenders import data_plane, text_reader
 from benchmarks.measure import ContenderFailed
@@ -123,3 +123,10 @@ def test_an_unknown_comparison_is_named(capsys):
     with pytest.raises(SystemExit):
         command.main(["z"])
     assert "no comparison z; there are a, b, c, d, e, f" in capsys.readouterr().err
+
+
+def test_requests_to_a_store_are_counted_for_both(tmp_path):
+    ours, script = store.compared(workload.deliver(tmp_path, SCALE, days=2))
+    counted = [int(row.measured.rpartition(": ")[2].split()[0]) for row in (ours, script)]
+    assert counted[0] > counted[1] > 10
+    assert float(ours.ratio) == pytest.approx(counted[0] / counted[1], abs=0.01)
