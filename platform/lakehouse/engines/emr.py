@@ -82,6 +82,8 @@ class EmrRunner:
             started=lambda names: self._tell(shipment, names),
             joins=joins,
         )
+        if joins is None:  # before anybody waits for messages
+            client.ensure_suitable(context)
         started_with = start_parameters(shipment, job, self.settings, self.logs)
         try:
             client.run(context=context, start_job_run_params=started_with)

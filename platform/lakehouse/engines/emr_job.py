@@ -98,7 +98,6 @@ class JobClient(PipesEMRServerlessClient):
             return self._joins
         from lakehouse.dagster_private import DagsterExecutionInterruptedError
 
-        self._ensure_release(context)
         started = None
         try:
             started = patiently(lambda: self.client.start_job_run(**params))
@@ -115,7 +114,8 @@ class JobClient(PipesEMRServerlessClient):
         )
         return started
 
-    def _ensure_release(self, context: Context) -> None:
+    def ensure_suitable(self, context: Context) -> None:
+        """Raises LakehouseError if the application is of another release than the job is made for."""
         wanted = self._job
         found = patiently(lambda: self.client.get_application(applicationId=wanted.application))[
             "application"
