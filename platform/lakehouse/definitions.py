@@ -130,9 +130,14 @@ def _marts(
     warehouse = settings.warehouse
     if isinstance(warehouse, RedshiftWarehouse):
         from lakehouse.marts.loads import build_loads
+        from lakehouse.marts.read_back import build_read_back
         from lakehouse.marts.sources import STAGED
 
-        assets = [*build_loads(settings, warehouse, contracts, STAGED), *assets]
+        assets = [
+            *build_loads(settings, warehouse, contracts, STAGED),
+            *assets,
+            *build_read_back(settings, warehouse),
+        ]
     return assets, resources
 
 

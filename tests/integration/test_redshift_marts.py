@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.definitions import build_definitions
@@ -35,7 +36,9 @@ CONTRACTS = load_contracts(PROJECT / "contracts")
 class RedshiftMarts:
     """The marts over a lake on S3, loaded and built through Dagster."""
 
-    def __init__(self, cloud: Cloud, home: Path, name: str, project: Path = PROJECT) -> None:
+    def __init__(
+        self, cloud: Cloud, home: Path, name: str, project: Path = PROJECT, **changes: Any
+    ) -> None:
         self.cloud = cloud
         self.roles = {r: f"{name}-{r}" for r in ("raw", "processed", "curated")}
         for bucket in self.roles.values():
@@ -45,7 +48,12 @@ class RedshiftMarts:
         self.settings: Settings = local.model_copy(
             update={
                 "lake": LakeSettings(buckets=self.roles, storage_options=options),
-                "warehouse": settings_of(cloud, readers=("loader",)),
+                "warehouse": settings_of(
+                    cloud,
+                    readers=("loader",),
+                    read_back={"customer_metrics": "sales.customer_metrics"},
+                    **changes,
+                ),
                 "retries": RetrySettings(max=0),
             }
         )
@@ -142,6 +150,27 @@ def test_dagster_shows_tables_loads_and_marts_with_rows_and_checks(both) -> None
     assert {c.check_name for c in checks} >= {"reconciled", "unique_customer_metrics_customer_id"}
 
 
+def test_a_mart_is_read_back_into_landing_once_a_day(both) -> None:
+    marts, result = both
+    [event] = [
+        e.materialization
+        for e in result.get_asset_materialization_events()
+        if e.asset_key.path == ["landing", "customer_metrics"]
+    ]
+    folder, storage = event.metadata["folder"].value, marts.redshift.cloud.storage
+    [file] = storage.files(folder)
+    fs, path = storage.filesystem(file.uri)
+    rows = pq.read_table(path, filesystem=fs).to_pylist()
+    assert sorted(repr(tuple(r.values())) for r in rows) == sorted(
+        repr(tuple(r.values())) for r in marts.duckdb.rows("sales.customer_metrics")
+    )
+    assert event.metadata["dagster/row_count"].value == len(rows) > 0
+    assert storage.tree(folder) == [(file.name, file.size)], "nothing is left beside it"
+    again = marts.redshift.build("landing.customer_metrics")
+    assert again.success
+    assert storage.files(folder) == [file]
+
+
 def test_rows_lie_where_contracts_and_models_say(both) -> None:
     marts, _ = both
     sent = [" ".join(s.split()) for s in marts.redshift.cloud.redshift.statements]
@@ -235,3 +264,31 @@ def test_no_value_of_a_row_leaves_the_warehouse_when_marts_fail(
     assert not leaks
     secret = PASSWORD.encode()
     assert not [name for name, content in places.items() if secret in content]
+
+
+def test_marts_over_external_tables_equal_those_over_loads(
+    warehouse: Cloud, tmp_path: Path
+) -> None:
+    """Nothing is copied: Redshift reads the files of the version that was published last."""
+    duckdb = Marts(tmp_path / "duckdb")
+    duckdb.lake.create()
+    duckdb.lake.deliver(0)
+    marts = RedshiftMarts(
+        warehouse, tmp_path / "home", "spectrum", lake="spectrum", glue_prefix="acme_"
+    )
+    for day in (1, 2):
+        duckdb.lake.deliver(day)
+        duckdb.lake.delete("gold.fact_sales", f"order_id = {day * 100}")
+        if day == 2:  # a partition that is no more
+            duckdb.lake.delete("gold.fact_sales", f"order_date = '{FIRST_DAY}'")
+        assert duckdb.build().success
+        marts.deliver(duckdb.lake)
+        result = marts.build()
+        assert result.success
+        assert marts.contents() == {
+            t: sorted(repr(tuple(map(_plain, r.values()))) for r in duckdb.rows(t)) for t in TABLES
+        }
+    assert not [s for s in warehouse.redshift.statements if s.lower().startswith("copy")]
+    made = {e.asset_key: e.materialization for e in result.get_asset_materialization_events()}
+    rows = made[dg.AssetKey(["warehouse", "gold", "fact_sales"])].metadata["dagster/row_count"]
+    assert rows.value == len(duckdb.lake.rows("gold.fact_sales"))

@@ -1,7 +1,7 @@
-"""Loads of lake tables into Redshift as Dagster assets, between the tables and the marts.
+"""Lake tables in Redshift as Dagster assets, between the tables and the marts: loaded, or external.
 
 Belongs here: one asset per table that marts select from, what its materialization says, its check.
-Does not belong here: loading (warehouse/), and marts (assets.py).
+Does not belong here: loading or publishing (warehouse/), and marts (assets.py).
 """
 
 # No postponed annotations here: Dagster reads those of an asset's config and resources.
@@ -15,6 +15,7 @@ from lakehouse.keys import FORCE_TAG, KIND_TAG, LOAD, asset_key, warehouse_key
 from lakehouse.marts.specs import POOL
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse.load import Loaded, Loader, ReconciliationError
+from lakehouse.warehouse.spectrum import Publisher
 from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake.storage import Lake
@@ -31,28 +32,16 @@ def build_loads(
     contracts: Mapping[str, Contract],
     tables: Iterable[str],
 ) -> list[dg.AssetsDefinition]:
-    """An asset per table that brings the warehouse's copy to the newest version of the lake's."""
-    return [_load(settings, warehouse, contracts[table]) for table in tables]
+    """An asset per table that brings what the warehouse has of it to the newest version."""
+    build = _load if warehouse.lake == "copy" else _external
+    return [build(settings, warehouse, contracts[table]) for table in tables]
 
 
 def _load(
     settings: "Settings", warehouse: RedshiftWarehouse, contract: Contract
 ) -> dg.AssetsDefinition:
-    columns = [dg.TableColumn(c.name, c.type, c.description) for c in contract.columns]
-
-    @dg.asset(
-        key=warehouse_key(contract.table),
-        deps=[asset_key(contract.table)],
-        description=f"{contract.description}; {contract.table} as a table of Redshift, loaded by COPY",
-        group_name="warehouse",
-        owners=[f"team:{contract.owner}"],
-        kinds={"redshift"},
-        tags={KIND_TAG: LOAD, "domain": contract.domain, "layer": "warehouse"},
-        metadata={
-            "dagster/column_schema": dg.TableSchema(columns),
-            "dagster/table_name": f"{warehouse.database}.{contract.table}",
-            "dagster/storage_kind": "redshift",
-        },
+    @dg.asset(  # type: ignore[untyped-decorator] # a dictionary says too little of its overloads
+        **_described(warehouse, contract, "loaded by COPY"),
         check_specs=[
             dg.AssetCheckSpec(
                 RECONCILED,
@@ -60,7 +49,6 @@ def _load(
                 description="Rows, sums and hashes are those of the lake's version",
             )
         ],
-        pool=POOL,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         try:
@@ -78,6 +66,44 @@ def _load(
         yield _result(loaded)
 
     return load
+
+
+def _external(
+    settings: "Settings", warehouse: RedshiftWarehouse, contract: Contract
+) -> dg.AssetsDefinition:
+    @dg.asset(**_described(warehouse, contract, "read where it is"))  # type: ignore[untyped-decorator]
+    def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        try:
+            publisher = Publisher(warehouse, Lake(settings.zones, settings.storage))
+            done = publisher.publish(contract)
+        except Exception as error:
+            if is_transient(error) and context.retry_number < settings.retries.max:
+                raise retry(settings.retries, context.retry_number) from error
+            raise permanent_failure(error, contract.table) from error
+        metadata = {"dagster/row_count": done.rows, "delta_version": done.version}
+        return dg.MaterializeResult(metadata=metadata)
+
+    return publish
+
+
+def _described(warehouse: RedshiftWarehouse, contract: Contract, how: str) -> dict[str, Any]:
+    """What an asset of either kind looks like."""
+    columns = [dg.TableColumn(c.name, c.type, c.description) for c in contract.columns]
+    return {
+        "key": warehouse_key(contract.table),
+        "deps": [asset_key(contract.table)],
+        "description": f"{contract.description}; {contract.table} in Redshift, {how}",
+        "group_name": "warehouse",
+        "owners": [f"team:{contract.owner}"],
+        "kinds": {"redshift"},
+        "tags": {KIND_TAG: LOAD, "domain": contract.domain, "layer": "warehouse"},
+        "metadata": {
+            "dagster/column_schema": dg.TableSchema(columns),
+            "dagster/table_name": f"{warehouse.database}.{contract.table}",
+            "dagster/storage_kind": "redshift",
+        },
+        "pool": POOL,
+    }
 
 
 def _result(loaded: Loaded) -> dg.MaterializeResult[Any]:

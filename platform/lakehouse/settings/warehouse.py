@@ -29,10 +29,13 @@ class DuckDBWarehouse(Part):
 class RedshiftWarehouse(Part):
     """A provisioned `cluster` or a serverless `workgroup`. Without `password` and `secret_arn` (of
     Secrets Manager) who runs logs in by IAM, as `user` on a cluster, with a password of 15 minutes.
-    `role` is what the warehouse takes to reach the lake's store. `threads`: how many statements dbt
+    `role` is what the warehouse takes to reach the lake's store. `lake`: whether tables are loaded by
+    COPY, or read where they are by Spectrum, through the Glue databases `silver` and `gold` with
+    `glue_prefix` before their names. `threads`: how many statements dbt
     runs at once; a statement is cancelled after
     `statement_timeout_seconds`; `query_group` picks a queue of workload management. `readers`: users
-    who may select from the marts."""
+    who may select from the marts. `read_back`: datasets of landing, each with the relation
+    (`schema.table`) that is delivered there."""
 
     target: Literal["redshift"]
     host: str
@@ -48,7 +51,10 @@ class RedshiftWarehouse(Part):
     threads: int = Field(default=4, ge=1)
     statement_timeout_seconds: int = Field(default=1800, ge=1)
     query_group: str = "lakehouse"
+    lake: Literal["copy", "spectrum"] = "copy"
+    glue_prefix: str = ""
     readers: tuple[str, ...] = ()
+    read_back: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("role")
     @classmethod
@@ -64,7 +70,7 @@ class RedshiftWarehouse(Part):
             raise ValueError("the value is not the ARN of a secret of Secrets Manager")
         return arn
 
-    @field_validator("database", "query_group")
+    @field_validator("database", "glue_prefix", "query_group")
     @classmethod
     def _is_name(cls, name: str) -> str:
         return schema_name(name) if name else name
@@ -73,6 +79,16 @@ class RedshiftWarehouse(Part):
     @classmethod
     def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(schema_name, names))
+
+    @field_validator("read_back")
+    @classmethod
+    def _are_relations(cls, relations: dict[str, str]) -> dict[str, str]:
+        for dataset, relation in relations.items():
+            if len(parts := relation.split(".")) != 2 or [dataset, *parts] != [
+                schema_name(n) for n in (dataset, *parts)
+            ]:
+                raise ValueError("give a dataset and schema.table, in lower case")
+        return relations
 
     @model_validator(mode="after")
     def _one_way(self) -> RedshiftWarehouse:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,20 @@ def spool(storage: Storage, folder: Path, location: str, *, nested: bool) -> lis
         with fs.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
             schema = file.schema_arrow
             columns = [{"name": f.name, "type": _type(f, url, nested=nested)} for f in schema]
-            to = folder / f"{uuid.uuid4().hex}.csv"
-            with to.open("w", newline="", encoding="utf-8") as text:
-                writer = csv.writer(text, lineterminator="\n")
-                for batch in file.iter_batches():
-                    writer.writerows(_rows(batch))
-            to.chmod(0o644)
+            to = spooled(folder, file.iter_batches())
         found.append({"url": url, "spooled": str(to), "columns": columns})
     return found
+
+
+def spooled(folder: Path, batches: Iterable[pa.RecordBatch]) -> Path:
+    """Rows as a text file that PostgreSQL can load."""
+    to = folder / f"{uuid.uuid4().hex}.csv"
+    with to.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        for batch in batches:
+            writer.writerows(_rows(batch))
+    to.chmod(0o644)
+    return to
 
 
 def _entries(storage: Storage, location: str) -> Iterator[tuple[str, int]]:
@@ -138,9 +144,9 @@ def _rows(batch: pa.RecordBatch) -> Iterator[list[Any]]:
 
 def unload(
     postgres: Postgres, storage: Storage, database: str, user: str, query: str, prefix: str
-) -> None:
-    """Writes the rows of a query below a prefix, as one Parquet file and a manifest. Of what other
-    sessions have committed: UNLOAD sees no more here."""
+) -> int:
+    """Writes the rows of a query below a prefix, as one Parquet file and a manifest; returns how many.
+    Of what sessions have committed: UNLOAD sees no more here."""
     with postgres.connected(database, user) as connection:
         cursor = connection.cursor()
         cursor.execute(query)
@@ -159,6 +165,7 @@ def unload(
     _, manifest = storage.filesystem(f"{prefix}manifest")
     with fs.open_output_stream(manifest) as stream:
         stream.write(json.dumps({"entries": [{"url": url, "meta": meta}]}).encode())
+    return len(rows)
 
 
 def _unloaded(column: Any) -> pa.DataType:

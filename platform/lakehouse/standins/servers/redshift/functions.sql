@@ -70,6 +70,9 @@ $$;
 create function pg_catalog.pg_last_copy_count() returns integer language sql as
     $$ select coalesce(nullif(current_setting('standin.last_copy', true), ''), '0')::integer $$;
 
+create function pg_catalog.pg_last_unload_count() returns bigint language sql as
+    $$ select coalesce(nullif(current_setting('standin.last_unload', true), ''), '0')::bigint $$;
+
 -- `files`: of each its address, the spooled text and its columns with their Parquet types.
 create function standin.load(target text, wanted text, files json) returns void
 language plpgsql as $body$

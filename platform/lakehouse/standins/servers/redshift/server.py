@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 
 from lakehouse.standins.servers.redshift import certificate, postgres
 from lakehouse.standins.servers.redshift.credentials import WHO, Passwords, api
+from lakehouse.standins.servers.redshift.external import ExternalSchemas
 from lakehouse.standins.servers.redshift.postgres import Postgres
 from lakehouse.standins.servers.redshift.statements import Translator
 from lakehouse.standins.servers.redshift.wire import Fault, Shim
@@ -58,6 +59,7 @@ class RedshiftServer:
         self.shim.faults.clear()
         self.shim.statements.clear()
         self.shim.translator.forget()
+        self.shim.translator.external.forget()
         self.postgres.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = '"
             + DATABASE
@@ -76,7 +78,8 @@ def serve(storage: Storage, passwords: Mapping[str, str] | None = None) -> Itera
             database.execute(f'create role "{user}" login in role pg_read_server_files')
         _create_database(database)
         tls, trusted = certificate.make(database.folder)
-        translator = Translator(database, storage, frozenset({ROLE}))
+        external = ExternalSchemas(database, storage)
+        translator = Translator(database, storage, frozenset({ROLE}), external)
         shim = Shim(translator, accounts.accepts, str(database.socket), tls)
         with _listening(shim) as port:
             app = api(accounts, {NAME}, lambda: ("127.0.0.1", port))

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakehouse.standins.servers.redshift.external import ExternalSchemas
 from lakehouse.standins.servers.redshift.files import CopyError, spool, unload
 from lakehouse.standins.servers.redshift.postgres import Postgres
 from spark_jobs.lake.storage import Storage
@@ -33,7 +34,13 @@ _UNLOAD = re.compile(
     r"\s+iam_role\s+'(?P<role>[^']+)'\s*(?P<options>.*?);?\s*\Z",
     _FLAGS,
 )
+_EXTERNAL = re.compile(
+    r"create\s+external\s+schema\s+if\s+not\s+exists\s+(?P<schema>\w+)\s+from\s+data\s+catalog"
+    r"\s+database\s+'(?P<database>\w+)'\s+iam_role\s+'(?P<role>[^']+)'\s*;?\s*\Z",
+    _FLAGS,
+)
 _COPY_OPTIONS = {"manifest", "serializetojson", "fillrecord", "statupdate", "explicit_ids"}
+_UNLOAD_OPTIONS = {"format", "as", "parquet", "manifest", "verbose", "parallel", "off", "on"}
 _CREATE_TABLE = re.compile(r"\Acreate\s+(?:local\s+)?(?:temp(?:orary)?\s+)?table\b", _FLAGS)
 # Of tables and columns: where rows lie on a cluster's nodes, and how they are packed.
 _PLACEMENT = re.compile(
@@ -56,6 +63,7 @@ class Translator:
     postgres: Postgres
     storage: Storage
     roles: frozenset[str]
+    external: ExternalSchemas
 
     def translate(self, sql: str, database: str, user: str) -> str:
         """The statement for PostgreSQL. COPY and UNLOAD reach for the store here."""
@@ -65,6 +73,10 @@ class Translator:
                 return self._copy(found)
             if found := _UNLOAD.match(body):
                 return self._unload(found, database, user)
+            if found := _EXTERNAL.match(body):
+                self._assume(found["role"])
+                self.external.create(found["schema"], found["database"], database, user)
+                return _done("1")
         except CopyError as error:
             detail = f"error: {error.detail}" if error.detail else ""
             return _done(f"standin.refuse({_text(str(error))}, {_text(detail)})")
@@ -100,9 +112,11 @@ class Translator:
         words = found["options"].lower().split()
         if words[:2] != ["format", "parquet"] and words[:3] != ["format", "as", "parquet"]:
             raise CopyError("the stand-in unloads FORMAT PARQUET only")
+        if strange := set(words) - _UNLOAD_OPTIONS:
+            raise CopyError(f"syntax error at or near {sorted(strange)[0]}")
         query = found["query"].replace("''", "'")
-        unload(self.postgres, self.storage, database, user, query, found["to"])
-        return _done("1")
+        rows = unload(self.postgres, self.storage, database, user, query, found["to"])
+        return _done(f"set_config('standin.last_unload', '{rows}', false)")
 
     def _assume(self, role: str) -> None:
         if role not in self.roles:

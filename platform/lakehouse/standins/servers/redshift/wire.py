@@ -95,6 +95,8 @@ class _Session:
             await self.writer.drain()
             return
         self.user = user
+        refresh = self.shim.translator.external.refresh
+        await asyncio.to_thread(refresh, self.database, user)
         server_reader, server_writer = await asyncio.open_unix_connection(self.shim.socket)
         try:
             # Without the parameters that only Redshift knows.
