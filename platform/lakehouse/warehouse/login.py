@@ -124,8 +124,8 @@ def described(where: str) -> Iterator[None]:
         raise of_driver(error, where) from None
     except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         raise WarehouseError(
-            f"{where}: could not log in ({type(error).__name__}: {error}). Check the network, and"
-            " that whoever runs may ask for credentials of this warehouse.",
+            f"{where}: refused, or did not answer ({type(error).__name__}: {error}). Check the"
+            " network, and what the role that runs may do.",
             permanent=not is_transient(error),
         ) from error
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse.export import rows_of
@@ -56,10 +55,7 @@ class Publisher:
                 f" {contract.table.replace('.', '/')} first."
             )
         delta.ensure_plain(table)
-        try:
-            table.generate()
-        except (DeltaError, OSError) as error:
-            raise describe(error, uri) from error
+        self._list_files(table, uri)
         database = f"{self.warehouse.glue_prefix}{contract.layer}"
         with described(f"the Glue database {database}"):
             self._register(contract, table, uri, database)
@@ -72,6 +68,22 @@ class Publisher:
                 f" database '{database}' iam_role '{self.warehouse.role}'"
             )
         return Published(table.version(), rows_of(table))
+
+    def _list_files(self, table: DeltaTable, uri: str) -> None:
+        """Writes the manifests, each in one go. delta-rs can too, but stops all of this process's
+        threads until the store has answered."""
+        by = tuple(table.metadata().partition_columns)
+        listed: dict[str, list[str]] = {} if by else {f"{uri}/{_MANIFEST}": []}
+        for file in delta.active_files(table):
+            folder = _folder(uri, by, _values(file, by))
+            listed.setdefault(folder, []).append(f"{uri}/{unquote(file.path)}")
+        for folder, files in listed.items():
+            fs, path = self.lake.storage.filesystem(f"{folder}/manifest")
+            try:
+                with fs.open_output_stream(path) as stream:
+                    stream.write("\n".join(files).encode())
+            except OSError as error:
+                raise describe(error, folder) from error
 
     def _register(self, contract: Contract, table: DeltaTable, uri: str, database: str) -> None:
         import boto3
@@ -105,7 +117,7 @@ class Publisher:
         self, glue: Any, where: Mapping[str, str], table: DeltaTable, uri: str, by: tuple[str, ...]
     ) -> None:
         """New ones first, then those that are no more: in between a query sees none too many."""
-        wanted = {tuple(f.partition[c] or _NULL for c in by) for f in delta.active_files(table)}
+        wanted = {_values(f, by) for f in delta.active_files(table)}
         pages = glue.get_paginator("get_partitions").paginate(**where)
         known = {tuple(p["Values"]) for page in pages for p in page["Partitions"]}
         for values in _batches(sorted(wanted - known)):
@@ -120,6 +132,10 @@ class Publisher:
             glue.batch_delete_partition(
                 **where, PartitionsToDelete=[{"Values": list(v)} for v in values]
             )
+
+
+def _values(file: delta.ActiveFile, by: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(file.partition[c] or _NULL for c in by)
 
 
 def _folder(uri: str, by: tuple[str, ...], values: tuple[str, ...]) -> str:
