@@ -7,6 +7,7 @@ here: what a run does to rows.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -19,10 +20,12 @@ import pytest
 import yaml
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.jobs import JobSettings, SubmitTask
+from deltalake import DeltaTable
 
 from lakehouse.artifacts.artifact import artifact_in
 from lakehouse.artifacts.bundle import files
 from lakehouse.artifacts.store import store_of
+from lakehouse.definitions import build_definitions
 from lakehouse.keys import asset_key
 from lakehouse.local.execution import RunOutcome
 from lakehouse.settings.databricks import Cluster
@@ -66,10 +69,9 @@ def run(lake: DagsterLake, *days: str) -> RunOutcome:
     return lake.run(days[0], days[-1], [asset_key(TABLE)])
 
 
-def observed(lake: DagsterLake) -> dict[str, Any]:
-    """What the newest job left on the asset."""
-    found = lake.instance.fetch_observations(asset_key(TABLE), limit=1).records
-    return {k: v.value for k, v in found[0].asset_observation.metadata.items()}
+def costs(lake: DagsterLake) -> list[dict[str, Any]]:
+    """What the ledger says of jobs."""
+    return DeltaTable(lake.lake.lake.ledger("jobs")).to_pyarrow_table().to_pylist()
 
 
 def submitted(running: Workspace) -> int:
@@ -91,7 +93,7 @@ def waited_for(running: Workspace, found: Callable[[], Any]) -> Any:
 # -- what is published -------------------------------------------------------------------------
 
 
-def test_the_good_days_of_a_partly_failed_range_are_recorded_and_the_run_is_linked(
+def test_the_good_days_of_a_partly_failed_range_are_recorded_and_the_job_has_its_cost(
     lake: DagsterLake, running: Workspace
 ) -> None:
     lake.lake.land("people", TUESDAY, "people.csv", BAD)
@@ -102,10 +104,12 @@ def test_the_good_days_of_a_partly_failed_range_are_recorded_and_the_run_is_link
     metadata, (row, *_) = lake.metadata(TABLE, WEDNESDAY), lake.lake.ledger(TABLE)
     assert metadata["inserted"] == row.inserted == 2 and metadata["engine"] == "ambient"
     assert metadata["artifact"] == row.artifact != ""
-    job, left = newest(running), observed(lake)
-    assert left["databricks_run"] == f"{running.host}/?o=0#job/0/run/{job.id}"
-    assert left["compute"] == "serverless" and left["compute_seconds"] > 1
-    assert left["estimated_cost_usd"] == pytest.approx(left["estimated_dbus"] * 0.35, abs=1e-4)
+    job, (cost,) = newest(running), costs(lake)
+    assert metadata["job"] == f"Databricks {job.id}" == f"{cost['service']} {cost['job']}"
+    assert cost["state"] == "SUCCESS" and cost["partitions"] == 3
+    dbus = json.loads(cost["billed"])["DBU"]
+    assert dbus > 4.0 / 3600 and cost["cost"] == pytest.approx(dbus * 0.35, abs=1e-5)
+    assert metadata["cost"] == cost["cost"]
     assert job.task["environment_key"] and "new_cluster" not in job.task
     assert job.task["python_wheel_task"]["parameters"][:2] == ["run", "--spec"]
 
@@ -123,7 +127,6 @@ def test_a_cluster_of_a_policy_hears_of_pipes_by_its_environment(
     assert task["new_cluster"]["spark_version"].startswith("17.3")
     assert "DAGSTER_PIPES_CONTEXT" in task["new_cluster"]["spark_env_vars"]
     assert len(task["python_wheel_task"]["parameters"]) == 3
-    assert observed(lake)["compute"] == "cluster"
 
 
 def test_the_workflow_of_the_bundle_runs_a_day_task_by_task(
@@ -179,7 +182,8 @@ def test_a_killed_driver_fails_its_step_with_its_page_and_its_cost(
     assert "out of memory" in failure.reason
     assert f"{running.host}/?o=0#job/0/run/{newest(running).id}" in failure.reason
     assert lake.materialized(TABLE) == set()
-    assert observed(lake)["databricks_run"] and "estimated_cost_usd" in observed(lake)
+    (cost,) = costs(lake)
+    assert cost["state"] == "FAILED" and cost["cost"] is not None
 
 
 def test_a_retry_is_another_job(lake: DagsterLake, running: Workspace) -> None:
@@ -253,3 +257,48 @@ def test_a_cancelled_run_ends_its_job_and_marks_nothing(
         dg.DagsterRunStatus.CANCELED,
         dg.DagsterRunStatus.FAILURE,
     )
+
+
+def attempted(lake: DagsterLake, run_id: str) -> dg.ExecuteInProcessResult:
+    """A run by its number, as who takes it over has it, on an instance of its own."""
+    definitions = build_definitions(lake.settings, contracts=lake.lake.parsed(), marts=False)
+    with dg.DagsterInstance.ephemeral() as instance:
+        return definitions.resolve_job_def("lake_daily").execute_in_process(
+            instance=instance,
+            asset_selection=[asset_key(TABLE)],
+            partition_key=MONDAY,
+            run_id=run_id,
+            raise_on_error=False,
+        )
+
+
+def taken_over(root: Path, location: tuple[str, str, str], run_id: str) -> None:
+    """The process that begins the run, and dies."""
+    host, token, volume = location
+    os.environ |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
+    with opened(root) as lake:
+        lake.settings = workspaces.settings_for(lake.settings, volume)
+        attempted(lake, run_id)
+
+
+def test_a_process_that_takes_an_attempt_over_goes_on_with_its_job(
+    lake: DagsterLake, running: Workspace, tmp_path: Path
+) -> None:
+    running.faults.add("hang")
+    jobs, run_id = len(running.runs.all), "00000000-0000-0000-0000-000000000002"
+    where = (running.host, running.token, running.volume)
+    child = processes.start(taken_over, tmp_path, where, run_id)
+    job = waited_for(
+        running,
+        lambda: (
+            len(running.runs.all) > jobs and newest(running).state == "RUNNING" and newest(running)
+        ),
+    )
+    os.kill(child.pid, signal.SIGKILL)
+    assert processes.finish(child) == -signal.SIGKILL
+    os.killpg(job.process.pid, signal.SIGCONT)
+    result = attempted(lake, run_id)
+    assert result.success
+    assert len(running.runs.all) == jobs + 1 and job.result == "SUCCESS"
+    (event,) = result.asset_materializations_for_node("bronze__people")
+    assert event.partition == MONDAY and event.metadata["inserted"].value == 2

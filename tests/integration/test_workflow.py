@@ -71,6 +71,7 @@ def test_what_is_no_day_is_refused(people: TinyLake) -> None:
         judged(people, "2026-10")
 
 
+@pytest.mark.slow
 def test_the_commands_tell_by_their_exit_code(people: TinyLake) -> None:
     path = people.root / "lake.json"
     path.write_text(spec(people).model_dump_json())

@@ -6,8 +6,11 @@ heard (databricks_pipes.py), what travels (remote.py), or what it does (spark_jo
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,13 +20,16 @@ from lakehouse.engines.remote import Shipment, Shipping, patiently
 from lakehouse.engines.runner import received
 from lakehouse.settings.databricks import DatabricksJob, DatabricksSettings
 from spark_jobs import quoting
-from spark_jobs.errors import EngineError
-from spark_jobs.report import RunSpec, TableReport
+from spark_jobs.errors import EngineError, StorageError
+from spark_jobs.lake.jobs import JobRow, record
+from spark_jobs.lake.storage import Lake, Storage
+from spark_jobs.report import Job, RunSpec, TableReport
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.jobs import Run, SubmitTask
 
+SERVICE, CURRENCY = "Databricks", "USD"
 _TASK = "table"
 _TRACE_LINES = 20
 MINUTE = 60.0  # in seconds, which is what the service counts in
@@ -65,12 +71,26 @@ class DatabricksRunner:
             done = patiently(lambda: client.run(context=context, task=task, submit_args=submission))
         except DagsterPipesExecutionError:
             assert client.run_id is not None
-            raise self._failure(context, workspace, client.run_id, spec) from None
+            ended = self._ended(context, workspace, client.run_id, shipment)
+            raise self._failure(context, workspace, ended, spec) from None
         assert client.run_id is not None
-        self._observe(context, job, patiently(lambda: workspace.jobs.get_run(client.run_id or 0)))
+        ended = self._ended(context, workspace, client.run_id, shipment)
         if client.interrupted:
             raise DagsterExecutionInterruptedError()
-        return received(done.get_custom_messages(), shipment.spec)
+        report = received(done.get_custom_messages(), shipment.spec)
+        dbus = self._dbus(job, ended)
+        return report.model_copy(
+            update={
+                "job": Job(
+                    service=SERVICE,
+                    id=str(client.run_id),
+                    url=ended.run_page_url or "",
+                    cost=self._cost(dbus),
+                    currency=CURRENCY,
+                    billed={} if dbus is None else {"DBU": dbus},
+                )
+            }
+        )
 
     # -- the job -------------------------------------------------------------------------------
 
@@ -110,22 +130,62 @@ class DatabricksRunner:
 
     # -- its end -------------------------------------------------------------------------------
 
-    def _failure(
+    def _ended(
         self,
         context: dg.AssetExecutionContext,
         workspace: WorkspaceClient,
         run_id: int,
+        shipment: Shipment,
+    ) -> Run:
+        """A job that is over, which the ledger gets a row for, whatever it did: it costs anyway."""
+        run, spec = patiently(lambda: workspace.jobs.get_run(run_id)), shipment.spec
+        dbus = self._dbus(self.settings.job(spec.table), run)
+        state = run.state.result_state if run.state else None
+        row = JobRow(
+            table=spec.table,
+            run_id=spec.run_id,
+            attempt=shipment.attempt.number,
+            service=SERVICE,
+            job=str(run_id),
+            state=state.value if state else "UNKNOWN",
+            artifact=spec.artifact,
+            partitions=len(spec.partitions),
+            ended_at=datetime.fromtimestamp((run.end_time or 0) / 1000 or time.time(), UTC),
+            billed=json.dumps({} if dbus is None else {"DBU": dbus}),
+            cost=self._cost(dbus),
+            currency=CURRENCY,
+        )
+        try:
+            record(Lake(spec.zones, Storage(spec.storage_options)), row)
+        except StorageError as error:  # the table is published; its bill is in the log of the run
+            context.log.error(f"The cost of run {run_id} was not recorded: {error} {row}")
+        return run
+
+    def _dbus(self, job: DatabricksJob, run: Run) -> float | None:
+        """What a job took, by its rate: the service tells the bill alone, a day later."""
+        if job.dbus_per_hour is None:
+            return None
+        seconds = ((run.setup_duration or 0) + (run.execution_duration or 0)) / 1000
+        return round(job.dbus_per_hour * seconds / 3600, 6)
+
+    def _cost(self, dbus: float | None) -> float | None:
+        price = self.settings.price_per_dbu
+        return None if dbus is None or price is None else round(dbus * price, 6)
+
+    def _failure(
+        self,
+        context: dg.AssetExecutionContext,
+        workspace: WorkspaceClient,
+        run: Run,
         spec: RunSpec,
     ) -> EngineError:
         """What became of a job that did not end well, for people."""
-        run = patiently(lambda: workspace.jobs.get_run(run_id))
-        self._observe(context, self.settings.job(spec.table), run)
         details = run.status.termination_details if run.status else None
         code = details.code.value if details and details.code else "UNKNOWN"
         said = (run.state.state_message if run.state else "") or ""
         error, trace = self._output(workspace, run)
         if trace:
-            context.log.error(f"The end of what run {run_id} said:\n{trace}")
+            context.log.error(f"The end of what run {run.run_id} said:\n{trace}")
         result = run.state.result_state.value if run.state and run.state.result_state else ""
         timed_out = result == "TIMEDOUT"
         advice = (
@@ -134,7 +194,7 @@ class DatabricksRunner:
             else "What it had published is found by the next run, and nothing is published twice."
         )
         return EngineError(
-            f"{spec.table}: run {run_id} of Databricks ended as {result or code} ({code}):"
+            f"{spec.table}: run {run.run_id} of Databricks ended as {result or code} ({code}):"
             f" {quoting.said(Exception(said))}{f' {error}' if error else ''} See {run.run_page_url}."
             f" {advice}",
             permanent=timed_out or code in _FINAL,
@@ -153,19 +213,3 @@ class DatabricksRunner:
             return "", ""
         trace = (output.error_trace or "").splitlines()[-_TRACE_LINES:]
         return quoting.plain(output.error or ""), quoting.plain("\n".join(trace), lines=True)
-
-    def _observe(self, context: dg.AssetExecutionContext, job: DatabricksJob, run: Run) -> None:
-        """Leaves on the asset where its job was, and about what it cost."""
-        seconds = ((run.setup_duration or 0) + (run.execution_duration or 0)) / 1000
-        metadata: dict[str, Any] = {
-            "databricks_run": dg.MetadataValue.url(run.run_page_url or ""),
-            "compute": job.compute,
-            "compute_seconds": seconds,
-        }
-        if job.dbus_per_hour is not None:
-            dbus = job.dbus_per_hour * seconds / 3600
-            metadata["estimated_dbus"] = round(dbus, 4)
-            if self.settings.price_per_dbu is not None:
-                metadata["estimated_cost_usd"] = round(dbus * self.settings.price_per_dbu, 4)
-        for key in context.selected_asset_keys:
-            context.log_event(dg.AssetObservation(key, metadata=metadata))

@@ -71,6 +71,8 @@ def budget_of(contract: Contract, settings: Settings) -> float | None:
     """What a partition of a table may cost before a check warns; None if nobody has said."""
     if runner_of(contract, settings) == "emr" and settings.emr is not None:
         return settings.emr.job(contract.table).budget
+    if runner_of(contract, settings) == "databricks" and settings.databricks is not None:
+        return settings.databricks.job(contract.table).budget
     return None
 
 

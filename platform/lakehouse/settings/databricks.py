@@ -41,12 +41,14 @@ class Cluster(Part):
 
 class DatabricksJob(Part):
     """How the jobs of a table are run: on serverless compute, or on a `cluster`. `timeout_minutes` is
-    how long a job may run; `dbus_per_hour` what it takes, by which its cost is estimated."""
+    how long a job may run; `dbus_per_hour` what it takes, by which its cost is estimated; `budget` what
+    a partition may cost before a check warns."""
 
     compute: Literal["serverless", "cluster"] = "serverless"
     cluster: Cluster | None = None
     timeout_minutes: int = Field(default=60, ge=1)
     dbus_per_hour: float | None = Field(default=None, gt=0)
+    budget: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _has_a_cluster(self) -> DatabricksJob:
@@ -62,6 +64,7 @@ class DatabricksTable(Part):
     cluster: Cluster | None = None
     timeout_minutes: int | None = Field(default=None, ge=1)
     dbus_per_hour: float | None = Field(default=None, gt=0)
+    budget: float | None = Field(default=None, gt=0)
 
 
 class Workflow(Part):

@@ -75,13 +75,14 @@ class NoEnvironment(Exception):
 @dataclass(frozen=True)
 class Compute:
     """Environments below `home`, kept by what is in them. `jars`, `spark_conf` and `environment` are
-    the service's own: its Delta, and how the store of the lake is reached, which no job has to say."""
+    the service's own: its Delta, how the store of the lake is reached, and who a job is, which no job
+    has to say."""
 
     home: Path
     volumes: Path
     jars: Sequence[Path]
     spark_conf: Mapping[str, str]
-    environment: Mapping[str, str]
+    environment: dict[str, str]
 
     def python(self, wheels: Sequence[Path], requirements: Sequence[str]) -> Path:
         """The Python of an environment with these wheels and requirements."""
@@ -141,7 +142,7 @@ class Compute:
         """Links what the runtime has into an environment, and mounts the volumes."""
         for name in _OF_THE_RUNTIME:
             spec = find_spec(name)
-            assert spec is not None and spec.origin is not None
-            (packages / name).symlink_to(Path(spec.origin).parent)
+            assert spec is not None and spec.submodule_search_locations
+            (packages / name).symlink_to(next(iter(spec.submodule_search_locations)))
         (packages / "standin_volumes.py").write_text(_MOUNT)
         (packages / "standin_volumes.pth").write_text("import standin_volumes\n")

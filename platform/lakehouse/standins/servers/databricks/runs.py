@@ -154,6 +154,13 @@ class Runs:
     # -- what becomes of a run -----------------------------------------------------------------
 
     def _through(self, run: Run) -> None:
+        try:
+            self._run_through(run)
+        except Exception as error:  # of this stand-in: nobody is to wait for ever
+            run.end("INTERNAL_ERROR", "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
+            raise
+
+    def _run_through(self, run: Run) -> None:
         fault = self.faults.of_run()
         try:
             if fault and fault.kind == "no_environment":

@@ -67,7 +67,9 @@ def workspace(
     volumes = Volumes(home / "volumes", frozenset({VOLUME}))
     volumes.make_directory(f"/Volumes/{VOLUME}")
     (home / "runs").mkdir(parents=True, exist_ok=True)
-    compute = Compute(home / "environments", volumes.root, jars, spark_conf, environment or {})
+    compute = Compute(
+        home / "environments", volumes.root, jars, spark_conf, dict(environment or {})
+    )
     faults, token, asked = Faults(), secrets.token_urlsafe(24), list[str]()
     runs = Runs(home / "runs", compute, volumes, faults)
     catalog = Catalog()
@@ -80,6 +82,7 @@ def workspace(
     thread.start()
     try:
         host = f"http://127.0.0.1:{server.server_port}"
+        compute.environment.update(DATABRICKS_HOST=host, DATABRICKS_TOKEN=token)
         yield Workspace(host, token, volumes, runs, faults, asked, catalog)
     finally:
         runs.stop()
