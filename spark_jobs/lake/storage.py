@@ -196,7 +196,8 @@ class Storage:
         _, origin = self.filesystem(source)
         for name, _ in self.tree(source):
             with _described(f"{destination}/{name}"):
-                self._make_folder(fs, f"{path}/{name}".rpartition("/")[0])
+                if not isinstance(fs, pafs.S3FileSystem):
+                    fs.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_file(f"{origin}/{name}", f"{path}/{name}")
 
     def exists(self, file: str) -> bool:
@@ -212,7 +213,8 @@ class Storage:
         folder, _, name = path.rpartition("/")
         unfinished = f"{folder}/.{name}-{uuid.uuid4().hex}"
         with _described(file):
-            self._make_folder(fs, folder)
+            if not isinstance(fs, pafs.S3FileSystem):  # which has no folders
+                fs.create_dir(folder, recursive=True)
             with fs.open_output_stream(unfinished) as stream:
                 for block in blocks:
                     stream.write(block)
@@ -239,18 +241,14 @@ class Storage:
             if fs.get_file_info(path).type != pafs.FileType.NotFound:
                 fs.delete_dir(path)
 
-    def _make_folder(self, fs: pafs.FileSystem, path: str) -> None:
-        """A store of objects needs none; what makes one there asks for the whole bucket as well."""
-        if not (self.vended and isinstance(fs, pafs.S3FileSystem)):
-            fs.create_dir(path, recursive=True)
-
     def ensure_writable(self, folder: str) -> None:
         """Creates `folder`; raises StorageError that says why if it cannot be written. An object store
         has no folders: there it sees that the bucket is, and the first object says the rest."""
         fs, path = self.filesystem(folder)
         with _described(folder):
             if isinstance(fs, pafs.S3FileSystem):
-                _ensure_bucket(fs, path)
+                if not self.vended:  # whose credentials see a zone of it alone
+                    _ensure_bucket(fs, path)
                 return
             fs.create_dir(path, recursive=True)
             if isinstance(fs, pafs.LocalFileSystem):
