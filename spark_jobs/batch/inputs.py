@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from spark_jobs import window
+from spark_jobs.batch import pinned
 from spark_jobs.batch.audit import hashable, origin_sum
 from spark_jobs.batch.joins import copied_if_few
 from spark_jobs.contract.model import Contract
@@ -38,9 +39,7 @@ class Upstream:
         return self.table.version()
 
     def rows(self, spark: SparkSession, version: int | None = None) -> DataFrame:
-        at = self.version if version is None else version
-        reader = spark.read.format("delta").option("versionAsOf", at)
-        return reader.load(self.uri)
+        return pinned.rows(spark, self.table, self.uri, version)
 
 
 def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> dict[str, Upstream]:
@@ -62,7 +61,7 @@ def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
     table = delta.open_table(uri, lake.storage)
     if table is None or not delta.active_files(table):
         return None
-    return spark.read.format("delta").option("versionAsOf", table.version()).load(uri)
+    return pinned.rows(spark, table, uri)
 
 
 # Beyond this many earlier versions to look at, every slice counts as touched: a plan has a branch

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from spark_jobs.batch import pinned
 from spark_jobs.batch.audit import PUBLISHED, physical, staged_frame, table_columns
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import StorageError
@@ -61,8 +62,7 @@ class Target:
     concealed: frozenset[str] = frozenset()
 
     def rows(self, spark: SparkSession) -> DataFrame:
-        reader = spark.read.format("delta").option("versionAsOf", self.table.version())
-        return reader.load(self.uri)
+        return pinned.rows(spark, self.table, self.uri)
 
     def write(self, rows: DataFrame, folder: str) -> None:
         """Writes rows as data files that no commit references yet."""

@@ -236,3 +236,26 @@ def test_a_lake_on_this_machine_may_change_its_engine(lake: TinyLake) -> None:
     define(lake)
     assert only(lake.run(TABLE, MONDAY)).status == "published"
     assert lake.delta(TABLE).metadata().configuration == {}
+
+
+# -- requests ----------------------------------------------------------------------------------
+
+
+def test_an_input_is_opened_twice_for_a_batch_however_many_plans_read_it(
+    feed: TinyLake, network: Proxy
+) -> None:
+    """By the platform, and by the engine, which asks for this object twice as it opens a table."""
+    feed.run(TABLE, MONDAY)
+    network.asked()
+    assert only(feed.run(TABLE, TUESDAY)).status == "published"
+    opened = "/bronze/feed/_delta_log/_last_checkpoint"
+    assert len([r for r in network.asked() if r.path.endswith(opened)]) <= 3
+
+
+def test_a_run_with_nothing_to_do_asks_little(feed: TinyLake, network: Proxy) -> None:
+    feed.run(TABLE, MONDAY)
+    network.asked()
+    assert only(feed.run(TABLE, MONDAY)).status == "unchanged"
+    asked = network.asked()
+    assert len(asked) <= 30
+    assert {r.method for r in asked} <= {"GET", "HEAD"}
