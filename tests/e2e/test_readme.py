@@ -15,8 +15,9 @@ from tests.documents import DRILLS, PROJECT, README, RUNBOOK
 pytestmark = pytest.mark.slow
 
 # Run by other tests, or by everybody who works here: the first run of a lake
-# (test_sample_lake.py), the tests themselves, and the UI (test_ui.py).
-RUN_ELSEWHERE = {"make run", "make test", "make ui"}
+# (test_sample_lake.py), a rehearsal of production (test_rehearsal.py), the tests themselves, and the UI
+# (test_ui.py).
+RUN_ELSEWHERE = {"make run", "make run-cloud", "make test", "make ui"}
 # Run step by step by test_drill.py.
 REHEARSED = [b for name in DRILLS for b in documents.section(RUNBOOK, name)]
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "deliver": "lakehouse.cli.deliver:deliver",
     "deploy": "lakehouse.cli.deploy:deploy",
     "hand-over": "lakehouse.cli.hand_over:hand_over",
+    "rehearse": "lakehouse.cli.rehearse:rehearse",
     "ui": "lakehouse.cli.ui:ui",
 }
 

@@ -90,7 +90,9 @@ def running() -> Iterator[Postgres]:
         command = [str(programs / "postgres"), "-D", str(data)]
         command += [part for k, v in options.items() for part in ("-c", f"{k}={v}")]
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log, **common)
+            server = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, **common
+            )
         try:
             _wait(server, found, folder / "log")
             yield found
