@@ -30,7 +30,9 @@ _KEYS = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
 # Plans that are compiled, and states in many parts, cost more than they give where rows are few.
 SMALL = {
     "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": (
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+    ),
     "spark.driver.memory": "1g",
     "spark.sql.adaptive.enabled": "false",
 }

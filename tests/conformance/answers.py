@@ -133,7 +133,7 @@ def job_session(kind: str) -> Iterator[Any]:
 
 
 def jvm_options() -> tuple[str, ...]:
-    return ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    return ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
 
 
 class _Without:

@@ -22,7 +22,7 @@ SMALL = {
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Engine]:
     """Spark and Delta on a local JVM, beside the embedded engine in one process."""
-    options = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    options = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
     with Engine.start("spark", cores=2, jvm_options=options) as engine:
         for name, value in SMALL.items():
             engine.spark.conf.set(name, value)

@@ -21,7 +21,7 @@ from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.report import ZONES
 
 ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.jvm)]
-FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+FAST = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -37,7 +37,9 @@ def rehearse(scale: float | None, days: int | None) -> None:
     days = days or local.sample.days
     with cloud(local.partitions.start.isoformat()) as variables:
         os.environ.update(variables, LAKEHOUSE_HOME=str(home))
-        sys.exit(0 if _run(scale or local.sample.scale, days) else 1)
+        good = _run(scale or local.sample.scale, days)
+    click.echo(f"The services have ended, and the lake with them; {home}/summary.json stays.")
+    sys.exit(0 if good else 1)
 
 
 def _run(scale: float, days: int) -> bool:

@@ -39,7 +39,8 @@ print(json.dumps({
 """
 _DELTA = "/usr/share/aws/delta/lib/"
 _MOST_MEMORY = "2g"  # of a driver here
-_FAST = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# A compiler of one level has a small cache, and what does not fit is interpreted.
+_FAST = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 _LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
