@@ -52,6 +52,6 @@ def test_production_gives_the_answers_of_a_laptop(tmp_path: Path) -> None:
     said = lakehouse(tmp_path, "rehearse")
     here = summary(tmp_path / "summary.json")
     there = summary(tmp_path / "rehearsal" / "summary.json")
-    assert there.keys() >= here.keys() and len(here) == 35
+    assert there.keys() >= here.keys() and len(here) >= 35
     assert {name: there[name] for name in here} == here
     assert "is the current one at s3://" in said
