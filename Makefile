@@ -2,7 +2,7 @@
 # No command needs anything installed but Python 3.11 to 3.13 and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cloud test test-fast coverage conformance-emr ui bench lint docs lock clean
+.PHONY: help run run-cloud test test-fast coverage conformance-cloud conformance-emr ui bench lint docs lock clean
 BIN := .venv/bin
 
 help: ## list these commands
@@ -27,7 +27,10 @@ ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over t
 	@$(BIN)/lakehouse ui
 
 conformance-emr: .venv-spark40/.installed ## run what needs PySpark 4.0, as EMR Serverless has it
-	@$(BIN)/python -m pytest -q -m spark40 tests/conformance tests/integration/test_emr_runner.py tests/e2e/test_rehearsal.py
+	@$(BIN)/python -m pytest -q -m spark40 tests/conformance tests/integration/test_emr_runner.py
+
+conformance-cloud: .venv-spark40/.installed ## compare what run-cloud makes with what run makes (20 minutes, needs Java 17)
+	@$(BIN)/python -m pytest -q tests/e2e/test_rehearsal.py
 
 bench: .venv/.installed ## measure the platform against its alternatives
 	@$(BIN)/python -m benchmarks
