@@ -30,7 +30,9 @@ context.set_forkserver_preload(["tests.preloaded"])
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     handle, log = tempfile.mkstemp(suffix=".log")
     os.close(handle)
-    process = context.Process(target=_logged, args=(log, function, *arguments), name=log)
+    # The server that it is forked from has the environment of whoever started one first.
+    target = (log, dict(os.environ), function, *arguments)
+    process = context.Process(target=_logged, args=target, name=log)
     process.start()
     return process
 
@@ -52,7 +54,11 @@ def finish(process: BaseProcess, seconds: float = 120) -> int | None:
     return process.exitcode
 
 
-def _logged(log: str, function: Callable[..., None], *arguments: Any) -> None:
+def _logged(
+    log: str, environment: dict[str, str], function: Callable[..., None], *arguments: Any
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     # The forked process has the test runner's output; a killed run's last words are not news there.
     sys.stderr = sys.stdout = open(log, "w", buffering=1)  # noqa: SIM115
     function(*arguments)

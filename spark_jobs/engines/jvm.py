@@ -101,6 +101,8 @@ def start_server(
         "spark.local.dir": str(folder / "local"),
         **DELTA_PROPERTIES,
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        # The client asks, and would look for IPython at each call (session.py).
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.ui.enabled": "false",
         **({} if store is None else s3a.conf(store)),
     }

@@ -128,7 +128,7 @@ class Engine:
             return cls(name, ambient.session(MEANING, PARQUET), _leave_running, os.getpid())
         cores = cores or os.cpu_count() or 1
         remote = os.environ.get("SPARK_REMOTE") if name == "spark" else None
-        settings = MEANING | CLIENT | (JVM_SESSION if name == "spark" else {})
+        settings = MEANING | (JVM_SESSION if name == "spark" else CLIENT)
         if remote is None:
             settings |= dict.fromkeys(PER_CORE, str(cores))
 
