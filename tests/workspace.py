@@ -21,12 +21,10 @@ from lakehouse.settings.databricks import DatabricksSettings
 from lakehouse.settings.engines import RunnerSettings
 from lakehouse.settings.model import Settings
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
-from spark_jobs.engines import jars, jvm, s3a
-from spark_jobs.lake.storage import Storage
+from spark_jobs.engines import jars, jvm
 from tests.documents import PROJECT
 from tests.lakes import TinyLake
 
-_KEYS = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
 # Plans that are compiled, and states in many parts, cost more than they give where rows are few.
 SMALL = {
     "spark.databricks.delta.snapshotPartitions": "1",
@@ -39,17 +37,10 @@ SMALL = {
 
 
 @contextmanager
-def started(home: Path, store: Storage | None = None, key: str = "") -> Iterator[Workspace]:
-    """A workspace; its Spark reaches a store in S3 by a key of its own, if there is one."""
-    needed, conf = jars.fetched(jars.delta()), {**jvm.DELTA_PROPERTIES, **SMALL}
-    if store is not None:
-        needed += jars.fetched(jars.s3())
-        conf |= s3a.conf(store) | {
-            "spark.hadoop.fs.s3a.aws.credentials.provider": _KEYS,
-            "spark.hadoop.fs.s3a.access.key": key,
-            "spark.hadoop.fs.s3a.secret.key": "session",
-        }
-    with workspace(home, needed, conf) as running:
+def started(home: Path) -> Iterator[Workspace]:
+    """A workspace whose Spark is a Delta one."""
+    conf = {**jvm.DELTA_PROPERTIES, **SMALL}
+    with workspace(home, jars.fetched(jars.delta()), conf) as running:
         yield running
 
 

@@ -27,7 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from spark_jobs import quoting
-from spark_jobs.errors import ConflictError, EngineError, SchemaError, StorageError
+from spark_jobs.errors import ConflictError, EngineError, InputError, SchemaError, StorageError
 from spark_jobs.lake.storage import Storage, describe, recognized
 
 if TYPE_CHECKING:
@@ -138,6 +138,20 @@ def create_table(
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
+
+
+def open_plain(table: str, uri: str, storage: Storage) -> DeltaTable:
+    """A table that a warehouse is to have, at its newest version.
+
+    Raises InputError if there is none, and StorageError if the warehouse cannot read its files.
+    """
+    opened = open_table(uri, storage)
+    if opened is None:
+        raise InputError(
+            f"{table}: there is no table at {uri}. Materialize {table.replace('.', '/')} first."
+        )
+    ensure_plain(opened)
+    return opened
 
 
 def ensure_plain(table: DeltaTable) -> None:

@@ -110,12 +110,16 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = PATIENCE)
     raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def served(home: Path) -> Iterator[Ui]:
     """`lakehouse ui` on a free port over the lake at `home`, with its daemon healthy."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("lakehouse")), "ui", "--port", str(port)]
     log = home / "ui.log"
     with log.open("wb") as output:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.standins.servers.redshift.postgres import SUPERUSER, running
 from tests import documents
-from tests.e2e.dagster_ui import Ui, wait_for
+from tests.e2e.dagster_ui import Ui, free_port, wait_for
 
 PASSWORD = "DAGSTER_DB_PASSWORD"
 # The code location: the lake's own definitions, of the settings in a folder of this test.
@@ -75,11 +74,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
     """The three processes, up and answering, over the sample's settings; nothing is delivered."""
     (folder / "code_location.py").write_text(CODE)
     with running() as postgres:
-        postgres.execute("create database dagster")
-        # As PostgreSQL is by itself; what Redshift is played by is stricter.
-        postgres.execute(
-            "alter database dagster set default_transaction_isolation = 'read committed'"
-        )
+        postgres.create_database("dagster")
         data = yaml.safe_load(
             (Path(environments.__file__).parent / "environments/local.yaml").read_text()
         )
@@ -96,7 +91,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
         settings = load_settings(folder=folder, home=folder / "home")
         os.environ["LAKEHOUSE_HOME"] = str(settings.home)
         prepare_home(settings)
-        code, web = _free_port(), _free_port()
+        code, web = free_port(), free_port()
         write_workspace(settings.dagster_home, "127.0.0.1", code)
         ui = Ui(f"http://127.0.0.1:{web}", settings.home)
         found = Deployment(settings, folder, ui, _commands(settings, code, web))
@@ -131,9 +126,3 @@ def _assets(ui: Ui) -> dict[str, list[str]]:
         return ui.assets()
     except OSError:
         return {}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

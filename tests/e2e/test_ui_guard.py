@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -23,7 +22,7 @@ import pytest
 
 from lakehouse.local.instance import prepare_home
 from lakehouse.settings.load import load_settings
-from tests.e2e.dagster_ui import PROJECT, Ui, served, wait_for
+from tests.e2e.dagster_ui import PROJECT, Ui, free_port, served, wait_for
 from tests.integration.test_permissions import readable
 
 pytestmark = pytest.mark.slow
@@ -87,9 +86,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE"):
             patch.setenv(name, "")
         folder = prepare_home(load_settings("local", home=home, project=PROJECT))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("dagster-webserver"))]
     command += ["-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
     env = {**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_ENV": "local"}

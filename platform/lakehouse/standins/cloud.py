@@ -42,10 +42,7 @@ def cloud(first_day: str) -> Iterator[Mapping[str, str]]:
             redshift.serve(storage) as warehouse,
             postgres.running() as history,
         ):
-            history.execute("create database dagster")
-            history.execute(
-                "alter database dagster set default_transaction_isolation = 'read committed'"
-            )
+            history.create_database("dagster")
             yield {
                 **CREDENTIALS,
                 **BUCKETS,
@@ -68,7 +65,7 @@ def cloud(first_day: str) -> Iterator[Mapping[str, str]]:
                 "LAKEHOUSE_FIRST_DAY": first_day,
                 "LAKEHOUSE_REDSHIFT_CLUSTER": NAME,
                 "LAKEHOUSE_REDSHIFT_DATABASE": DATABASE,
-                "LAKEHOUSE_REDSHIFT_HOST": f"{warehouse.host}",
+                "LAKEHOUSE_REDSHIFT_HOST": warehouse.host,
                 "LAKEHOUSE_REDSHIFT_PORT": str(warehouse.port),
                 "LAKEHOUSE_REDSHIFT_ROLE": WAREHOUSE_ROLE,
                 "LAKEHOUSE_REDSHIFT_USER": USER,

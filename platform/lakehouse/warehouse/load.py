@@ -32,7 +32,6 @@ from lakehouse.warehouse.login import WarehouseError
 from lakehouse.warehouse.record import LoadRecord
 from lakehouse.warehouse.totals import Totals
 from spark_jobs.contract.model import Contract
-from spark_jobs.errors import InputError
 from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake
 
@@ -84,13 +83,7 @@ class Loader:
 
     def _load(self, contract: Contract, run_id: str, *, whole: bool) -> Loaded:
         uri = self.lake.table(contract.table)
-        table = delta.open_table(uri, self.lake.storage)
-        if table is None:
-            raise InputError(
-                f"{contract.table}: there is no table at {uri}. Materialize"
-                f" {contract.table.replace('.', '/')} first."
-            )
-        delta.ensure_plain(table)
+        table = delta.open_plain(contract.table, uri, self.lake.storage)
         wanted = ", ".join(f"{name} {type_}" for name, type_ in layout.columns(contract))
         with login.connected(self.warehouse) as connection:
             cursor = connection.cursor()

@@ -20,7 +20,6 @@ from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse.export import rows_of
 from lakehouse.warehouse.login import connected, described
 from spark_jobs.contract.model import Contract
-from spark_jobs.errors import InputError
 from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake, describe
 
@@ -48,13 +47,7 @@ class Publisher:
         Raises InputError if there is no table, and WarehouseError if Glue or the warehouse refuses.
         """
         uri = self.lake.table(contract.table)
-        table = delta.open_table(uri, self.lake.storage)
-        if table is None:
-            raise InputError(
-                f"{contract.table}: there is no table at {uri}. Materialize"
-                f" {contract.table.replace('.', '/')} first."
-            )
-        delta.ensure_plain(table)
+        table = delta.open_plain(contract.table, uri, self.lake.storage)
         self._list_files(table, uri)
         database = f"{self.warehouse.glue_prefix}{contract.layer}"
         with described(f"the Glue database {database}"):

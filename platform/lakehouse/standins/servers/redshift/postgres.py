@@ -55,6 +55,12 @@ class Postgres:
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
+    def create_database(self, name: str) -> None:
+        """One as PostgreSQL has them by itself; what Redshift is played by is stricter."""
+        self.execute(f"create database {name}")
+        isolation = "default_transaction_isolation = 'read committed'"
+        self.execute(f"alter database {name} set {isolation}")
+
     @contextmanager
     def connected(self, database: str, user: str = SUPERUSER) -> Iterator[Any]:
         import psycopg2
