@@ -15,7 +15,8 @@ def engine(name: str, kind: str, path: str) -> int:
     from pyspark.sql import functions as F
 
     from spark_jobs.batch import landing
-    from spark_jobs.contract.model import Column, Contract, Publish, Source
+    from spark_jobs.contract.model import Column, Contract, Publish
+    from spark_jobs.contract.source import Files
     from spark_jobs.engines.session import Engine
     from spark_jobs.lake.storage import File, Storage
 
@@ -23,7 +24,7 @@ def engine(name: str, kind: str, path: str) -> int:
         "bronze", "lines", "1.0.0", "benchmarks", "benchmarks", "Lines of text",
         tuple(Column(name, "string", False, "internal", "") for name in COLUMNS),
         key=(), rules=(), publish=Publish(mode="replace_partition"), partitioning="daily",
-        source=Source(dataset="lines", format=kind, system="benchmarks"),
+        source=Files(dataset="lines", format=kind, system="benchmarks"),
     )  # fmt: skip
     delivery = landing.Delivery("2026-10-05", [File(path, Path(path).stat().st_size, "1")], True)
     landing.inspect(contract, [delivery], Storage())

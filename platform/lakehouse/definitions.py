@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.assets.landing import delivered_specs
 from lakehouse.assets.tables import build_assets
 from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
 from lakehouse.automation.jobs import build_jobs, job_specs
@@ -67,7 +68,7 @@ def build_definitions(
     if unknown:
         raise TypeError(f"no resource {', '.join(unknown)} to replace; there are {', '.join(ours)}")
     return dg.Definitions(
-        assets=[*assets, *mart_assets],
+        assets=[*assets, *mart_assets, *delivered_specs(settings, contracts, keys)],
         jobs=list(jobs.values()),
         schedules=build_schedules(settings, contracts, jobs, mart_deps),
         sensors=[

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KIND_TAG = "lakehouse/kind"
 """Tag of every asset: what it is, one of the following."""
-TABLE, LOAD, MART = "table", "load", "mart"
+LANDING, TABLE, LOAD, MART = "landing", "table", "load", "mart"
 
 
 def asset_key(name: str) -> dg.AssetKey:
@@ -27,6 +27,13 @@ def asset_key(name: str) -> dg.AssetKey:
     import dagster as dg
 
     return dg.AssetKey(name.split("."))
+
+
+def landing_key(dataset: str) -> dg.AssetKey:
+    """The asset of a dataset's files. Its name may hold what parts those of tables."""
+    import dagster as dg
+
+    return dg.AssetKey(["landing", dataset])
 
 
 def name_of(key: dg.AssetKey) -> str:

@@ -12,14 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
 from spark_jobs.contract.rules import Reference, RuleSpec
+from spark_jobs.contract.source import Source
 from spark_jobs.contract.validity import Where
 
 LAYERS = ("bronze", "silver", "gold")
@@ -37,47 +33,6 @@ _Spec = TypeVar("_Spec", bound=RuleSpec)
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Strict):
-    """Where a bronze table comes from: a landing folder of files in one format."""
-
-    dataset: str
-    format: Literal["parquet", "csv", "json"]
-    system: str
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
-        "mon",
-        "tue",
-        "wed",
-        "thu",
-        "fri",
-        "sat",
-        "sun",
-    )
-    # How a CSV file is written, where it differs from RFC 4180; None is no quoting at all.
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    quote: str | None = Field('"', min_length=1, max_length=1)
-    header: bool = True
-    encoding: str = "utf-8"
-    # Columns that hold text of several lines, each of which may look like a record.
-    multiline: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _readable(self) -> Source:
-        told = self.model_fields_set & {"delimiter", "quote", "header", "encoding", "multiline"}
-        if told and self.format != "csv":
-            raise ValueError(f"{', '.join(sorted(told))}: only for format csv, not {self.format}")
-        marks = self.delimiter + (self.quote or "")
-        if not marks.isascii() or set(marks) & set("\r\n\x00") or self.delimiter == self.quote:
-            raise ValueError(
-                "delimiter and quote: two different ASCII characters, and neither ends a line"
-            )
-        try:
-            "".encode(self.encoding)
-            b"".decode(self.encoding)
-        except (LookupError, ValueError):
-            raise ValueError(f"encoding: {self.encoding!r} is no text encoding") from None
-        return self
 
 
 class Input(_Strict):
@@ -293,3 +248,13 @@ class Contract:
     @property
     def upstream(self) -> tuple[str, ...]:
         return tuple(i.table for i in self.inputs) + self.references
+
+
+def by_dataset(contracts: Mapping[str, Contract]) -> dict[str, list[Contract]]:
+    """The datasets of landing, each with the contracts that read it. They say the same of its
+    source."""
+    out: dict[str, list[Contract]] = {}
+    for contract in contracts.values():
+        if contract.source is not None:
+            out.setdefault(contract.source.dataset, []).append(contract)
+    return out

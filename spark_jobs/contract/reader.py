@@ -29,10 +29,10 @@ from spark_jobs.contract.model import (
     Input,
     Publish,
     Rule,
-    Source,
     Warehouse,
 )
 from spark_jobs.contract.rules import MOST_DAYS, RULES, NotNull, RuleSpec, TypeKept
+from spark_jobs.contract.source import Source, kind_of
 from spark_jobs.contract.validity import HISTORY_COLUMNS, Where
 from spark_jobs.errors import ContractError
 
@@ -156,7 +156,6 @@ class _Reader:
 
     def _custom(self) -> dict[str, Any]:
         models: dict[str, type[BaseModel]] = {
-            "source": Source,
             "publish": Publish,
             "warehouse": Warehouse,
         }
@@ -166,7 +165,9 @@ class _Reader:
             try:
                 if name == "classification":
                     continue  # its columns have it
-                if name in models:
+                if name == "source":
+                    out[name] = self._kind(value, where).model_validate(value)
+                elif name in models:
                     out[name] = models[name].model_validate(value)
                 elif name == "inputs" and isinstance(value, list):
                     out[name] = tuple(Input.model_validate(v) for v in value)
@@ -198,6 +199,12 @@ class _Reader:
                 at, what = _first(error)
                 raise self.fail((*where, "value", *at), f"{name}: {what}") from None
         return out
+
+    def _kind(self, value: Any, where: Where) -> type[Source]:
+        try:
+            return kind_of(value)
+        except ValueError as error:
+            raise self.fail((*where, "value", "kind"), f"source: {error}") from None
 
     def _rules(self, columns: tuple[Column, ...], inputs: tuple[Input, ...]) -> Iterator[Rule]:
         """The rules that follow from the schema, then the ones that are written out."""

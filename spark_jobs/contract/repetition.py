@@ -15,9 +15,10 @@ import yaml
 from pydantic import BaseModel
 
 from spark_jobs.contract.document import place
-from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Source, Warehouse
+from spark_jobs.contract.model import LAYER_GATES, Contract, Input, Publish, Warehouse
 from spark_jobs.contract.personal import looks_personal
 from spark_jobs.contract.rules import RULES
+from spark_jobs.contract.source import kind_of
 from spark_jobs.contract.validity import Where, logical_type
 
 Found = Iterator[tuple[Where, str]]
@@ -96,12 +97,10 @@ def _rules(rules: Iterable[dict[str, Any]], where: Where, column: str | None) ->
 
 def _property(contract: Contract, name: str, value: Any, index: int) -> Found:
     where = ("customProperties", index, "value")
-    parts: dict[str, type[BaseModel]] = {
-        "source": Source,
-        "publish": Publish,
-        "warehouse": Warehouse,
-    }
-    if name in parts:
+    parts: dict[str, type[BaseModel]] = {"publish": Publish, "warehouse": Warehouse}
+    if name == "source":
+        yield from _given(kind_of(value), value, where, name)
+    elif name in parts:
         yield from _given(parts[name], value, where, name)
     elif name == "inputs":
         for i, source in enumerate(value):
@@ -121,7 +120,8 @@ def _property(contract: Contract, name: str, value: Any, index: int) -> Found:
 def _given(model: type[BaseModel], given: Mapping[str, Any], where: Where, what: str) -> Found:
     """The keys of a part that have their default."""
     for key, value in given.items():
-        default = model.model_fields[key].get_default()
+        field = model.model_fields[key]
+        default = field.get_default(call_default_factory=True, validated_data=dict(given))
         value = tuple(value) if isinstance(value, list) else value
-        if not model.model_fields[key].is_required() and value == default:
+        if not field.is_required() and value == default:
             yield (*where, key), f"{what}: {key} is that by default: leave it out"

@@ -279,6 +279,7 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                     )
                     yield c, where, what
         yield from _windows(c, contracts)
+        yield from _one_source(c, contracts)
         for column in c.columns:
             for source_column in column.sources:
                 if not _declared(contracts, source_column):
@@ -358,6 +359,23 @@ def _windows(
         " the input that drives it"
     )
     yield c, ("customProperties", "inputs", "value", 0), what
+
+
+def _one_source(
+    c: Contract, contracts: Mapping[str, Contract]
+) -> Iterator[tuple[Contract, Where, str]]:
+    """Tables that read one dataset have to say the same of it: it is one folder, and filled once."""
+    for other in contracts.values():
+        if other is c:
+            return  # of two that differ, the later one is named
+        if c.source is None or other.source is None or c.source.dataset != other.source.dataset:
+            continue
+        if (c.source, c.partitioning) != (other.source, other.partitioning):
+            what = (
+                f"{other.table} reads dataset {c.source.dataset} too, and says something else of its"
+                " source or partitioning: say the same in both, or name another dataset"
+            )
+            yield c, ("customProperties", "source"), what
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

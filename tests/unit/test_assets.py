@@ -16,7 +16,7 @@ import pytest
 
 from lakehouse.definitions import build_definitions
 from lakehouse.failures import delay
-from lakehouse.keys import KIND_TAG, MART, TABLE, asset_key, range_tags
+from lakehouse.keys import KIND_TAG, MART, TABLE, asset_key, landing_key, range_tags
 from lakehouse.local.execution import QUIET, MartResult, execute
 from lakehouse.local.instance import instance_config
 from lakehouse.settings.engines import EngineSettings
@@ -127,8 +127,16 @@ def step_failure(result: dg.ExecuteInProcessResult) -> Any:
 # -- what an asset is ------------------------------------------------------------------------
 
 
-def test_every_contract_is_an_asset_and_nothing_else_is(graph: Any, contracts: Any) -> None:
-    assert graph.get_all_asset_keys() == {asset_key(t) for t in contracts}
+def test_every_contract_and_every_dataset_is_an_asset_and_nothing_else_is(
+    graph: Any, contracts: Any
+) -> None:
+    datasets = {c.source.dataset for c in contracts.values() if c.source}
+    tables, landing = {asset_key(t) for t in contracts}, {landing_key(d) for d in datasets}
+    assert graph.get_all_asset_keys() == tables | landing
+    assert graph.external_asset_keys == landing, "others deliver them"
+    orders = graph.get(landing_key("orders"))
+    assert orders.child_keys == {asset_key("bronze.orders")}
+    assert orders.partitions_def == graph.get(asset_key("bronze.orders")).partitions_def
 
 
 def test_a_run_tells_a_mart_from_a_table_by_what_it_says_it_is() -> None:

@@ -700,6 +700,53 @@ def test_tables_that_read_each_other(folder):
     assert "silver.a <- silver.b" in " <- ".join(chain * 2), "the arrow points from input to reader"
 
 
+@pytest.mark.parametrize(
+    ("source", "line", "said"),
+    [
+        ({"kind": "oracle"}, "kind: oracle", "source: kind 'oracle' is not known; there are files,"),
+        ({"kind": "salesforce", "object": "Account", "table": "x"}, "table: x", "unknown key 'table'"),
+        ({"kind": "snowflake", "table": "a; drop"}, "table: a; drop", "table: String should match"),
+        ({"kind": "snowflake", "table": "a", "modified": "x y"}, "modified: x y", "modified: String"),
+        ({"kind": "snowflake", "table": "a", "overlap": "P9D"}, "overlap: P9D", "less than or equal"),
+        ({"kind": "kinesis"}, "value:", "stream: Field required"),
+        ({"kind": "fx_api", "base": "euro"}, "base: euro", "base: String should match"),
+        ({}, "value:", "system: Field required"),
+    ],
+    ids=lambda x: str(x)[:30],
+)  # fmt: skip
+def test_a_source_of_an_unknown_kind_or_with_an_unknown_option_is_named_with_its_line(
+    folder, source, line, said
+):
+    document = bronze("feed", "parquet", column("id"))
+    written = document["customProperties"][1]
+    assert written["property"] == "source"
+    written["value"] = {"dataset": "feed", "format": "parquet", **source}
+    path = write(folder, document, "bronze/feed.yaml")
+    with pytest.raises(ContractError) as caught:
+        load_contract(path)
+    place, _, what = str(caught.value).partition(": ")
+    assert path.read_text().splitlines()[int(place.rpartition(":")[2]) - 1].strip() == line
+    assert said in what
+
+
+def test_the_sources_of_the_project_say_what_they_are():
+    sources = {c.source.dataset: c.source for c in load_contracts(PROJECT / "contracts").values()
+               if c.source}  # fmt: skip
+    assert {s.kind for s in sources.values()} >= {"snowflake", "redshift", "salesforce", "fx_api"}
+    assert (sources["fx_rates"].system, sources["orders"].system) == ("ecb", "snowflake")
+
+
+def test_tables_that_read_one_dataset_say_the_same_of_it(folder):
+    first = bronze("feed", "parquet", column("id"))
+    second = {**bronze("feed", "csv", column("id")), "id": "bronze.other"}
+    for document in (first, second):
+        write(folder, document, document["id"].replace(".", "/") + ".yaml")
+    with pytest.raises(ContractError, match=r"other.yaml:\d+: bronze.feed reads dataset feed too"):
+        load_contracts(folder)
+    write(folder, {**first, "id": "bronze.other"}, "bronze/other.yaml")
+    assert set(load_contracts(folder)) == {"bronze.feed", "bronze.other"}
+
+
 def test_what_a_contract_does_not_have_is_an_error_and_no_empty_name():
     contracts = load_contracts(PROJECT / "contracts")
     delivered = {t for t, c in contracts.items() if c.layer == "bronze"}

@@ -24,8 +24,9 @@ from lakehouse.definitions import build_definitions
 from lakehouse.settings.load import load_settings
 from lakehouse.standins.data.delivery import deliver
 from spark_jobs.batch import audit, quarantine
+from spark_jobs.contract import source
 from spark_jobs.contract.checks import KINDS, declared
-from spark_jobs.contract.model import Gates, Input, Publish, Source, Warehouse
+from spark_jobs.contract.model import Gates, Input, Publish, Warehouse
 from spark_jobs.contract.reader import load_contract, load_contracts
 from spark_jobs.contract.rules import RULES
 from spark_jobs.lake import ledger
@@ -218,8 +219,13 @@ def test_the_contract_page_knows_every_rule_property_and_threshold():
     words = mentioned(reference_page("contract"))
     parameters = {n for spec in RULES.values() for n in spec.model_fields} - {"rule"}
     parameters.add("max_failing")  # allowed with every rule
-    models = (Source, Input, Publish, Gates, Warehouse)
-    wanted = {*RULES, *parameters, *(n for model in models for n in model.model_fields)}
+    models = (*source.KINDS.values(), Input, Publish, Gates, Warehouse)
+    wanted = {
+        *RULES,
+        *parameters,
+        *source.KINDS,
+        *(n for model in models for n in model.model_fields),
+    }
     for path in (PROJECT / "contracts").glob("*/*.yaml"):
         wanted |= {p["property"] for p in yaml.safe_load(path.read_text())["customProperties"]}
     # The layers' thresholds stand in a generated table.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,18 @@ import dagster as dg
 import pytest
 
 from lakehouse.automation.jobs import downstream
-from lakehouse.automation.landing_sensor import NAME, advance, arrivals, decode, encode
+from lakehouse.automation.landing_sensor import (
+    NAME,
+    advance,
+    arrivals,
+    decode,
+    delivered_to,
+    encode,
+)
 from lakehouse.definitions import build_definitions
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
+from lakehouse.settings.sources import FxApiConnection, SourceSettings
 from lakehouse.sources.landing import snapshot
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
@@ -141,6 +150,22 @@ def test_unfinished_files_are_not_seen(definitions: dg.Definitions, settings: Se
     land(settings, "orders", "2026-10-06", name="_orders.parquet")
     land(settings, "orders", "2026-10-06", name=".orders.parquet.tmp")
     assert look(definitions).run_requests == []
+
+
+def test_a_new_file_asks_for_every_table_that_reads_its_dataset(
+    settings: Settings, contracts: Any
+) -> None:
+    more = contracts | {"bronze.again": replace(contracts["bronze.products"], name="again")}
+    land(settings, "products", "2026-10-06")
+    (request,) = asked(look(build_definitions(settings, contracts=more, marts=False)))
+    assert {"bronze.products", "bronze.again", "silver.products"} <= request[3]
+
+
+def test_files_that_are_extracted_here_ask_for_nothing(settings: Settings, contracts: Any) -> None:
+    api = SourceSettings(fx_api=FxApiConnection(url="https://rates.internal"))
+    here = settings.model_copy(update={"sources": api})
+    assert "fx_rates" in delivered_to(settings, contracts)
+    assert delivered_to(settings, contracts).keys() - delivered_to(here, contracts) == {"fx_rates"}
 
 
 def test_a_folder_that_is_no_partition_is_left_alone(

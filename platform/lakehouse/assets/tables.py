@@ -28,7 +28,16 @@ from lakehouse.assets.reporting import (
 from lakehouse.engines.runner import budget_of, engine_of, runner_of
 from lakehouse.failures import permanent_failure, retry
 from lakehouse.governance.masking import Masking
-from lakehouse.keys import ANNOUNCED, ARTIFACT_TAG, FORCE_TAG, KIND_TAG, LEDGER, TABLE, asset_key
+from lakehouse.keys import (
+    ANNOUNCED,
+    ARTIFACT_TAG,
+    FORCE_TAG,
+    KIND_TAG,
+    LEDGER,
+    TABLE,
+    asset_key,
+    landing_key,
+)
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
 from spark_jobs.causes import is_transient
@@ -119,7 +128,11 @@ def asset_spec(
     personal = any(c.pii for c in contract.columns)
     return dg.AssetSpec(
         key=asset_key(contract.table),
-        deps=[_dep(contract, contracts[table]) for table in contract.upstream],
+        deps=(
+            [landing_key(contract.source.dataset)]
+            if contract.source
+            else [_dep(contract, contracts[table]) for table in contract.upstream]
+        ),
         description=contract.description,
         group_name=contract.layer,
         kinds={contract.layer, "deltalake", "pyspark"},

@@ -25,7 +25,7 @@ from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
 from spark_jobs import quoting
-from spark_jobs.contract.model import Contract
+from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.window import Scheme, ranges
 
 NAME = "landing_sensor"
@@ -109,15 +109,25 @@ def advance(known: Snapshot, present: Snapshot, asked: Iterable[Arrival]) -> Sna
     return after
 
 
+def delivered_to(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str, list[str]]:
+    """The datasets that others deliver, each with the tables that read it."""
+    return {
+        dataset: [c.table for c in readers]
+        for dataset, readers in by_dataset(contracts).items()
+        if readers[0].partitioning and not settings.sources.extracts(readers[0].delivered)
+    }
+
+
 def build_landing_sensor(
     settings: Settings,
     contracts: Mapping[str, Contract],
     jobs: Mapping[str, dg.UnresolvedAssetJobDefinition],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
 ) -> dg.SensorDefinition:
-    """The sensor over all datasets that a contract names."""
-    tables = {c.source.dataset: c for c in contracts.values() if c.source and c.partitioning}
-    schemes = {d: c.partitioning for d, c in tables.items() if c.partitioning}
+    """The sensor over all datasets that others deliver. What is extracted here asks for its tables
+    by itself."""
+    readers = delivered_to(settings, contracts)
+    schemes = {d: s for d, tables in readers.items() if (s := contracts[tables[0]].partitioning)}
     status = (
         dg.DefaultSensorStatus.RUNNING
         if settings.schedules.active
@@ -133,7 +143,7 @@ def build_landing_sensor(
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         known = decode(context.cursor)
-        listed = snapshot(settings.storage, settings.zones["landing"], tables)
+        listed = snapshot(settings.storage, settings.zones["landing"], readers)
         present, strange = _existing(listed, schemes, settings)
         if strange:
             context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")
@@ -144,7 +154,7 @@ def build_landing_sensor(
                 run_key=arrival.run_key,
                 job_name=LAKE_JOBS[arrival.scheme],
                 asset_selection=downstream(
-                    contracts, [tables[d].table for d in arrival.datasets], mart_deps
+                    contracts, [t for d in arrival.datasets for t in readers[d]], mart_deps
                 ),
                 tags={
                     **run_tags(arrival.scheme),

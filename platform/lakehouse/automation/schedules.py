@@ -20,7 +20,7 @@ from lakehouse.keys import GAP_TAG, asset_key, range_tags
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
-from spark_jobs.contract.model import Contract
+from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import FORMATS, Scheme, Window, inside, named, ranges
@@ -151,7 +151,7 @@ def _gap_filler(
     name = LAKE_JOBS[scheme]
     ours = {t: c for t, c in contracts.items() if c.partitioning == scheme}
     # A daily table may be made of hours: their gaps are looked for too, and left to their own job.
-    datasets = [c.source.dataset for c in contracts.values() if c.source]
+    datasets = list(by_dataset(contracts))
 
     @dg.schedule(
         name=f"{name}_gap_fill",

@@ -58,10 +58,11 @@ def _find(
     from lakehouse.engines.shared import EngineOnDemand
     from lakehouse.sources.landing import snapshot
     from spark_jobs.batch.stale import stale_partitions
+    from spark_jobs.contract.model import by_dataset
     from spark_jobs.lake import ledger
     from spark_jobs.lake.storage import Lake
 
-    datasets = [c.source.dataset for c in contracts.values() if c.source]
+    datasets = list(by_dataset(contracts))
     delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
     days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:

@@ -33,7 +33,7 @@ from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
-from spark_jobs.contract.model import Contract
+from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.errors import InputError
 from spark_jobs.report import TableReport
 from spark_jobs.window import Scheme, windows
@@ -136,7 +136,7 @@ def _range(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, s
 
 def delivered_days(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[date, date]:
     """The days that are due, from the first to the newest; InputError if nothing is there yet."""
-    datasets = [c.source.dataset for c in contracts.values() if c.source]
+    datasets = list(by_dataset(contracts))
     delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
     days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:

@@ -21,7 +21,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.references import Secret, SettingsError, resolve
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-_TARGETS = ("duckdb", "redshift", "sns", "file", "sqlite", "postgres")
+_TARGETS = ("duckdb", "redshift", "sns", "file", "sqlite", "postgres", "dynamodb")
 
 
 def project_root() -> Path:

@@ -29,6 +29,7 @@ from lakehouse.settings.operations import (
 from lakehouse.settings.part import Part
 from lakehouse.settings.references import SettingsError
 from lakehouse.settings.sample import SampleSettings
+from lakehouse.settings.sources import SourceSettings
 from lakehouse.settings.warehouse import DuckDBWarehouse, RedshiftWarehouse
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Settings(Part):
     partitions: PartitionSettings
     schedules: ScheduleSettings = ScheduleSettings()
     landing: LandingSettings = LandingSettings()
+    sources: SourceSettings = SourceSettings()
     retries: RetrySettings = RetrySettings()
     pools: PoolSettings = PoolSettings()
     alerts: AlertSettings = AlertSettings()

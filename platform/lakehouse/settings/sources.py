@@ -1,0 +1,73 @@
+"""Where the sources of this environment are, and how one logs in.
+
+Belongs here: a connection per kind of source, and where positions are kept. Does not belong here: what
+is read there (contracts), or reading it (sources/).
+
+A dataset whose kind has a connection is extracted here; one whose kind has none is delivered by others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from lakehouse.settings.part import Part
+from lakehouse.settings.references import Secret
+from spark_jobs.contract.source import Source
+
+
+def _url(value: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ValueError("the value is not an address such as https://host/path")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost"):
+        raise ValueError("the address is not encrypted (http): use https")
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class FxApiConnection(Part):
+    """An API of daily exchange rates: `GET <url>/<first>..<last>?base=EUR`. `key`: sent as a bearer
+    token. A request has `timeout_seconds`, and is tried `attempts` times."""
+
+    url: Url
+    key: Secret | None = None
+    timeout_seconds: float = Field(default=30, gt=0)
+    attempts: int = Field(default=6, ge=1)
+
+
+class SqliteCursors(Part):
+    """A file below `home`, for one machine."""
+
+    store: Literal["sqlite"] = "sqlite"
+    path: str = "positions.sqlite"
+
+
+class DynamoCursors(Part):
+    """A table of DynamoDB whose partition key is the text `dataset`."""
+
+    store: Literal["dynamodb"]
+    table: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+    region: str
+
+
+class SourceSettings(Part):
+    """A connection per kind of source, and where the position of each dataset is kept."""
+
+    fx_api: FxApiConnection | None = None
+    cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
+        SqliteCursors()
+    )
+
+    def connection(self, kind: str) -> Part | None:
+        """How sources of a kind are reached; None where others deliver what they have."""
+        return getattr(self, kind, None) if kind != "cursors" else None
+
+    def extracts(self, source: Source) -> bool:
+        """Whether a dataset is extracted here, or delivered by others."""
+        return self.connection(source.kind) is not None
