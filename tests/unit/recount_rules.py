@@ -197,6 +197,43 @@ TABLES = {
         }
         | _far("event_ts"),
     ),
+    "orders_events": Table(
+        {
+            "event_id": "r.event_id",
+            "order_id": "try_cast(r.order_id as bigint)",
+            "customer_id": "try_cast(r.customer_id as bigint)",
+            "event_ts": "try_cast(r.event_ts as timestamp)",
+            "amount": "try_cast(r.amount as decimal(15,2))",
+            "currency": "r.currency",
+            "status": "r.status",
+        },
+        "event_id",
+        "event_ts",
+        _is_null("event_id", "order_id", "customer_id", "event_ts", "amount", "currency", "status")
+        | _uncast(
+            order_id="order_id", customer_id="customer_id", event_ts="event_ts", amount="amount"
+        )
+        | {
+            "amount_range": "amount < 0",
+            "currency_accepted_values": "currency not in ('USD', 'EUR', 'GBP', 'CAD', 'AUD')",
+            "status_accepted_values": "status not in ('PLACED', 'PAID', 'SHIPPED', 'CANCELLED')",
+        },
+        _far("event_ts"),
+    ),
+    "customer_events": Table(
+        {
+            "event_id": "r.event_id",
+            "customer_id": "try_cast(r.customer_id as bigint)",
+            "event_type": "r.event_type",
+            "event_ts": "try_cast(r.event_ts as timestamp)",
+        },
+        "event_id",
+        "event_ts",
+        _is_null("event_id", "customer_id", "event_type", "event_ts")
+        | _uncast(customer_id="customer_id", event_ts="event_ts"),
+        {"channel_accepted_values": "r.channel not in ('ios', 'android', 'web')"}
+        | _far("event_ts"),
+    ),
     "sensor_readings": Table(
         {
             "sensor_id": "r.sensor_id",
@@ -222,4 +259,6 @@ REFERENCES = (
     ("contacts", "accounts", "account_id"),
     ("opportunities", "accounts", "account_id"),
     ("customer_behavior", "customers", "customer_id"),
+    ("orders_events", "customers", "customer_id"),
+    ("customer_events", "customers", "customer_id"),
 )

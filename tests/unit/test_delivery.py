@@ -152,6 +152,8 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
             kinds.setdefault(kind, set()).add(dataset)
     json_lines = {"sensor_readings", "accounts", "contacts", "opportunities"}
     assert kinds["unparsable"] & json_lines
+    streams = {"orders_events", "customer_events"}
+    assert streams <= kinds["unparsable"] & kinds["null"] & kinds["wrong_type"] & kinds["duplicate"]
     assert {"customer_behavior", "fx_rates"} <= kinds["short_row"] & kinds["long_row"]
     assert {"orders", "fx_rates"} <= kinds["unknown_currency"]
     assert {"orders", "line_items", "fx_rates"} <= kinds["negative"]

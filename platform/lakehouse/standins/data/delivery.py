@@ -22,6 +22,7 @@ from lakehouse.standins.data import (
     behavior,
     crm,
     customers,
+    events,
     files,
     fx,
     line_items,
@@ -130,8 +131,8 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
     people, goods = customers.Customers(plan, source), products.Products(plan, source)
     placed = orders.Orders(plan, source, people)
     lines = line_items.LineItems(plan, source, placed, goods)
-    relations, events = crm.Crm(plan, people), behavior.Behavior(plan, people, placed)
-    readings = sensors.Sensors(plan)
+    relations, clicks = crm.Crm(plan, people), behavior.Behavior(plan, people, placed)
+    streams, readings = events.Events(plan, people, placed), sensors.Sensors(plan)
 
     def parts(index: int) -> Iterator[tuple[str, object, Tally]]:
         """File name, content and tally; parents before their children."""
@@ -142,7 +143,9 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
             yield f"{tally.dataset}.parquet", table, tally
         for dataset in (crm.ACCOUNTS, crm.CONTACTS, crm.OPPORTUNITIES):
             yield f"{dataset}.jsonl", *relations.deliver(dataset, index)
-        yield "customer_behavior.csv", *events.deliver(index)
+        yield "customer_behavior.csv", *clicks.deliver(index)
+        for dataset in (events.ORDERS, events.CUSTOMERS):
+            yield f"{dataset}.jsonl", *streams.deliver(dataset, index)
         for content, tally in readings.deliver(index):
             yield "sensor_readings.jsonl", content, tally
 
