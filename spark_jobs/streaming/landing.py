@@ -1,23 +1,23 @@
 """Records of a stream as landing files: each once, however often its batch is repeated.
 
-Belongs here: the form of a line, and a file's name, which its batch decides. Does not belong here:
-what the records mean (batch/landing), or when they are read (pipeline.py).
+Belongs here: a file's name, which its batch decides. Does not belong here: the form of a line
+(stream_records.py), or when records are read (pipeline.py).
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spark_jobs.lake.storage import Lake
+from spark_jobs.stream_records import StreamRecord, line
 from spark_jobs.window import Scheme
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, Row
 
 _PATTERNS = {"hourly": "yyyy-MM-dd'T'HH", "daily": "yyyy-MM-dd"}
 
@@ -42,12 +42,12 @@ class StreamLanding:
         window = F.date_format(arrived, _PATTERNS[self.scheme]).alias("window")
         at = F.date_format(arrived, "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'").alias("at")
         # In the order of the stream; sequence numbers are numbers of many digits.
-        rows = batch.select(window, "data", at, "shardId", sequence)
+        rows = batch.select(window, "data", at, "shardId", sequence, "partitionKey")
         rows = rows.sort("window", "shardId", F.length(sequence), sequence)
         records = {}
         for key, group in itertools.groupby(rows.toLocalIterator(), key=lambda row: row["window"]):
             uri = f"{self.lake.landing(self.dataset, key)}/{self._file(number)}"
-            lines = _Counted(line(row["data"], self._added(row["at"])) for row in group)
+            lines = _Counted(self._line(row) for row in group)
             if self.lake.storage.exists(uri):
                 collections.deque(lines, maxlen=0)  # they are counted all the same
             else:
@@ -58,8 +58,11 @@ class StreamLanding:
     def _file(self, number: int) -> str:
         return f"{self.incarnation}-{number:012}.json"
 
-    def _added(self, at: str) -> tuple[str, str] | None:
-        return None if self.arrival is None else (self.arrival, at)
+    def _line(self, row: Row) -> bytes:
+        data, shard, position = bytes(row["data"] or b""), row["shardId"], row["sequenceNumber"]
+        record = StreamRecord(data, shard, position, row["at"], row["partitionKey"])
+        added = {} if self.arrival is None else {self.arrival: record.arrived}
+        return line(record, added).text
 
 
 @dataclass
@@ -73,35 +76,3 @@ class _Counted:
         for taken in self.lines:
             self.number += 1
             yield taken
-
-
-def line(data: bytes | None, added: tuple[str, str] | None = None) -> bytes:
-    """A record as one line, as it was sent. Line breaks in JSON lie between its parts only, where a
-    space says the same; a record that is no JSON, an empty one too, is kept for the quarantine. So
-    is one that is no UTF-8, with such bytes written as \\xff, which no JSON is: a file with them in it
-    would be refused as a whole, and with it all other records of its window.
-
-    `added` is a field and its value for an object that has no such field.
-    """
-    sent = bytes(data or b"").decode(errors="backslashreplace").encode()
-    text = sent.replace(b"\r", b" ").replace(b"\n", b" ").strip(b" ") or b"null"
-    if added is not None:
-        text = _with(text, *added)
-    return text + b"\n"
-
-
-def _with(text: bytes, name: str, value: str) -> bytes:
-    """The object with one more field; what was sent stays, to the letter."""
-    record = _parsed(text)
-    if not isinstance(record, dict) or name in record:
-        return text
-    field = f"{json.dumps(name)}: {json.dumps(value)}".encode()
-    body = text[: text.rindex(b"}")].rstrip()
-    return body + (b", " if record else b"") + field + b"}"
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

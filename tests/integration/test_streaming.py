@@ -25,7 +25,6 @@ from spark_jobs.errors import ContractError
 from spark_jobs.lake import ledger
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.streaming import pipeline
-from spark_jobs.streaming.landing import line
 from spark_jobs.streaming.spec import StreamSpec
 from tests import documents
 from tests.integration.streams import STEPS
@@ -193,24 +192,6 @@ def test_a_cleared_checkpoint_reads_the_stream_again_and_costs_no_row(
 
 
 # -- without an engine -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sent", "landed"),
-    [
-        (b'{"a": 1.10}', b'{"a": 1.10, "at": "T"}\n'),
-        (b'{"a": "x}"}  ', b'{"a": "x}", "at": "T"}\n'),
-        (b"{}", b'{"at": "T"}\n'),
-        (b'{"at": "S"}', b'{"at": "S"}\n'),  # its producer knows better
-        (b'{"a":\r\n1}', b'{"a":  1, "at": "T"}\n'),
-        (b"not json\n", b"not json\n"),
-        (b'{"a": "\xff"}', b'{"a": "\\xff"}\n'),
-        (b"", b"null\n"),
-        (None, b"null\n"),
-    ],
-)
-def test_a_record_is_one_line_with_all_that_was_sent(sent: bytes | None, landed: bytes) -> None:
-    assert line(sent, ("at", "T")) == landed
 
 
 def test_a_source_holds_no_key_but_may_name_a_service_credential(stream: Stream) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from spark_jobs.batch.landing import json_lines
 from spark_jobs.batch.landing.rows import batch_of, unparsable
 from spark_jobs.batch.landing.text import Batches, Found, Layout, Part, in_turn, whole_lines
+from spark_jobs.json_objects import Number, decoded
 
 
 def parse_json(part: Part, layout: Layout, found: Found) -> Batches:
@@ -79,35 +80,10 @@ def _one_by_one(
         yield unparsable(layout.columns, bad, **where)
 
 
-class _Number(str):
-    """A number as it was written: 1.10 is not 1.1, and 12345678901234567890 fits no double."""
-
-    __slots__ = ()
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")  # Python would read NaN and Infinity
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")  # one of its values would be lost
-    return found
-
-
-_DECODER = json.JSONDecoder(
-    parse_float=_Number,
-    parse_int=_Number,
-    parse_constant=_no_number,
-    object_pairs_hook=_unique,
-)
-
-
 def _object(line: str) -> dict[str, str | None] | None:
     """The values of a JSON object as text; None if the line is anything else."""
     try:
-        value = _DECODER.decode(line)
+        value = decoded(line)
         if not isinstance(value, dict):
             return None
         record = {k: _scalar(v) for k, v in value.items()}
@@ -119,7 +95,7 @@ def _object(line: str) -> dict[str, str | None] | None:
 
 
 def _rescued(line: str, names: Iterable[str]) -> str:
-    value = _DECODER.decode(line)
+    value = decoded(line)
     return compact({name: value[name] for name in names})
 
 
@@ -131,7 +107,7 @@ def _scalar(value: Any) -> str | None:
 
 def compact(value: Any) -> str:
     """Compact JSON, with numbers as they were written."""
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return str(value)
     if isinstance(value, dict):
         pairs = (f"{json.dumps(k, ensure_ascii=False)}:{compact(v)}" for k, v in value.items())

@@ -1,7 +1,8 @@
 """AWS on this machine: S3 and the other services that moto plays.
 
 Belongs here: that server, and what its clients have to be told. Does not belong here: services that
-really have to run something, or a network that fails (`proxy.py`).
+really have to run something, what Kinesis has beyond moto's (`kinesis.py`), or a network that fails
+(`proxy.py`).
 
 moto looks whether an
 object is there, and then writes it; here nobody writes in between, as S3 promises for a write that
@@ -10,6 +11,7 @@ names a condition.
 
 from __future__ import annotations
 
+import json
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.standins.servers import processes
+from lakehouse.standins.servers import kinesis, processes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,10 +49,19 @@ class Aws:
         """Removes all that it holds, of every service."""
         self._ask("POST", "/moto-api/reset")
 
-    def _ask(self, method: str, path: str) -> None:
-        with urllib.request.urlopen(
-            urllib.request.Request(self.url + path, method=method), timeout=30
-        ):
+    def fail_kinesis(self, fault: str, operation: str, times: int = 1) -> None:
+        """The next requests are throttled, find their iterator expired, or the service unavailable."""
+        plan = {"fault": fault, "operation": operation, "times": times}
+        self._ask("POST", kinesis.FAULTS_PATH, json.dumps(plan).encode())
+
+    def trim_kinesis(self, stream: str, before: str) -> None:
+        """Removes what arrived before a time, as a stream does when its retention is over."""
+        asked = json.dumps({"trim": stream, "before": before}).encode()
+        self._ask("POST", kinesis.FAULTS_PATH, asked)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> None:
+        request = urllib.request.Request(self.url + path, body, method=method)
+        with urllib.request.urlopen(request, timeout=30):
             pass
 
 
@@ -86,7 +97,8 @@ def _serve() -> None:
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = _OneWriterAtATime(DomainDispatcherApplication(create_backend_app))
+    kinesis.as_in_aws()
+    app = kinesis.Faults(_OneWriterAtATime(DomainDispatcherApplication(create_backend_app)))
     processes.serve(
         make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
     )

@@ -1,0 +1,241 @@
+"""A bounded drain: what a stream has from where the last one ended up to now lands, each record once.
+
+Belongs here: the order of shards, cutting their records into files, and advancing positions. Does not
+belong here: how a stream is asked (kinesis/, kafka/), or what follows (the landing asset).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from typing import Protocol
+
+from lakehouse.sources.streams.positions import Position, Progress
+from spark_jobs.stream_records import Line, StreamRecord, line
+from spark_jobs.window import Scheme
+
+_SHARDS_AT_ONCE = 8
+_FILE_BYTES = 8 << 20
+_KEY_LENGTH: Mapping[Scheme, int] = {"daily": 10, "hourly": 13}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of a shard in their order. `behind`: how far the tip was, in the stream's own measure.
+    `through`, in the last batch: all that arrived before has been read. `ended`: and a closed shard has
+    no more."""
+
+    records: list[StreamRecord]
+    behind: int
+    through: str = ""
+    ended: bool = False
+
+
+class Shard(Protocol):
+    """A shard that can be read. Its parents have to be read to their ends before."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parents(self) -> tuple[str, ...]: ...
+
+    def read(self, after: str | None) -> Iterator[Batch]:
+        """Batches of what follows a record, up to the tip that the shard had when the drain began."""
+        ...
+
+
+class Landing(Protocol):
+    """Where files go."""
+
+    def write(self, partition: str, name: str, lines: Iterable[bytes]) -> None:
+        """Writes a file as a whole or not at all. One that is there stays: it has the same records."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Where else records go that are no JSON objects, beside landing and the quarantine."""
+
+    def keep(self, records: list[tuple[StreamRecord, str]]) -> None:
+        """Returns when they are durable."""
+        ...
+
+
+@dataclass
+class Drained:
+    """What a drain did. `behind` is how far each shard was from its tip at the end, and `partitions`
+    are those whose files nobody was told of yet, of this drain and of earlier ones that died."""
+
+    records: int = 0
+    bytes: int = 0
+    files: int = 0
+    dead_letters: int = 0
+    seconds: float = 0
+    behind: dict[str, int] = field(default_factory=dict)
+    by_partition: Counter[str] = field(default_factory=Counter)
+    partitions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How records become files. `fields` are names of fields that a record gets if it has none such:
+    for its arrival, position, shard and key."""
+
+    scheme: Scheme = "hourly"
+    fields: Mapping[str, str] = field(default_factory=dict)
+    file_bytes: int = _FILE_BYTES
+
+    def line(self, record: StreamRecord) -> Line:
+        return line(record, {name: getattr(record, of) for of, name in self.fields.items()})
+
+    def partition(self, record: StreamRecord) -> str:
+        return record.arrived[: _KEY_LENGTH[self.scheme]]
+
+
+def drain(
+    shards: Iterable[Shard],
+    progress: Progress,
+    landing: Landing,
+    form: Form,
+    dead_letters: DeadLetters | None = None,
+) -> Drained:
+    """Drains shards side by side, children after their parents. Raises what went wrong with one of them
+    when the others that had begun are done; what has landed by then counts."""
+    began = time.monotonic()
+    positions = progress.positions
+    todo = {s.name: s for s in shards if not positions.get(s.name, Position()).ended}
+    order = TopologicalSorter({n: set(s.parents) & todo.keys() for n, s in todo.items()})
+    order.prepare()
+    result, running, errors = Drained(), dict[Future[_Shard], str](), list[BaseException]()
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as threads:
+        while True:
+            for name in order.get_ready() if not errors else ():
+                one = _Shard(todo[name], progress, landing, form, dead_letters)
+                running[threads.submit(one.drain)] = name
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                if error := future.exception():
+                    errors.append(error)
+                elif future.result().add_to(result):
+                    order.done(name)  # else its children wait for the drain that finds its end
+    if errors:
+        raise errors[0]
+    result.partitions = progress.touched
+    result.seconds = time.monotonic() - began
+    return result
+
+
+@dataclass
+class _Shard:
+    """One shard while it is drained."""
+
+    shard: Shard
+    progress: Progress
+    landing: Landing
+    form: Form
+    dead_letters: DeadLetters | None
+    position: Position = field(default_factory=Position)
+    landed_through: str = ""
+    behind: int = 0
+    records: int = 0
+    bytes: int = 0
+    files: int = 0
+    dead: int = 0
+    by_partition: Counter[str] = field(default_factory=Counter)
+
+    def drain(self) -> _Shard:
+        self.position = self.progress.positions.get(self.shard.name, Position())
+        if self.position.until is not None:
+            self._repeat(self.position.until)
+        held: list[StreamRecord] = []
+        size = 0
+        for batch in self.shard.read(self.position.after):
+            held += batch.records
+            size += sum(len(r.data) for r in batch.records)
+            self.behind = batch.behind
+            if held and size >= self.form.file_bytes:
+                self._land(held)
+                held, size = [], 0
+            if batch.through:
+                if held:
+                    self._land(held)
+                    held, size = [], 0
+                after = self.position.until or self.position.after
+                at_end = Position(after=after, through=batch.through, ended=batch.ended)
+                self._advance(at_end)
+        if held:
+            self._land(held)
+        if self.position.until is not None:
+            self._advance(Position(after=self.position.until, through=self.landed_through))
+        return self
+
+    def _repeat(self, until: str) -> None:
+        """Reads the records of files again that may have been written or not, and no others."""
+        records: list[StreamRecord] = []
+        for batch in self.shard.read(self.position.after):
+            records += [r for r in batch.records if _number(r.position) <= _number(until)]
+            if batch.records and _number(batch.records[-1].position) >= _number(until):
+                break
+        self._write(records)
+        self._advance(Position(after=until, through=self.position.through), records)
+
+    def _land(self, records: list[StreamRecord]) -> None:
+        """Stores what will be written, with it that what was written before is durable; then writes."""
+        after = self.position.until or self.position.after
+        through = self.landed_through or self.position.through or records[0].arrived
+        until = records[-1].position
+        self._advance(Position(after=after, through=through, until=until), records)
+        self._write(records)
+        self.landed_through = max(through, records[-1].arrived)
+
+    def _write(self, records: list[StreamRecord]) -> None:
+        files: dict[str, list[StreamRecord]] = {}
+        for record in records:
+            files.setdefault(self.form.partition(record), []).append(record)
+        for partition, several in files.items():
+            lines = [self.form.line(r) for r in several]
+            dead = [(r, x.reason) for r, x in zip(several, lines, strict=True) if x.reason]
+            if dead and self.dead_letters:
+                self.dead_letters.keep(dead)
+            name = f"{self.shard.name}-{several[0].position}-{several[-1].position}.json"
+            self.landing.write(partition, name.replace("/", "_"), [x.text for x in lines])
+            self.records += len(several)
+            self.bytes += sum(len(x.text) for x in lines)
+            self.files += 1
+            self.dead += len(dead)
+            self.by_partition[partition] += len(several)
+
+    def _advance(self, position: Position, records: Iterable[StreamRecord] = ()) -> None:
+        partitions = {self.form.partition(r) for r in records}
+        self.progress.advance(self.shard.name, position, partitions)
+        self.position = position
+
+    def add_to(self, result: Drained) -> bool:
+        """Adds what this did; returns whether the shard has ended."""
+        result.records += self.records
+        result.bytes += self.bytes
+        result.files += self.files
+        result.dead_letters += self.dead
+        result.by_partition += self.by_partition
+        result.behind[self.shard.name] = self.behind
+        return self.position.ended
+
+
+def _number(position: str) -> tuple[int, ...]:
+    """Positions are numbers of many digits, one of several records that were sent as one two."""
+    return tuple(map(int, position.split(":")))
+
+
+def now() -> str:
+    """The time as records have it."""
+    return iso(datetime.now(UTC))
+
+
+def iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
