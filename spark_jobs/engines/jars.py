@@ -3,8 +3,8 @@
 Belongs here: which jars, fetching them once, and refusing what is not pinned. Does not belong here:
 how a JVM is found and run (`jvm.py`), or its settings for S3 (`s3a.py`).
 
-Each set has a file `<name>.sha256` beside this module: all of its jars, under the names that Ivy gives
-them (`<group>_<artifact>-<version>.jar`), with their sums.
+Each set has a file `<name>.sha256`, beside this module if it says no other folder: all of its jars,
+under the names that Ivy gives them (`<group>_<artifact>-<version>.jar`), with their sums.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class Jars:
     name: str
     coordinates: tuple[str, ...]
     excluded: tuple[str, ...]
+    folder: Path = Path(__file__).parent
 
     @property
     def pins(self) -> Path:
-        return Path(__file__).with_name(f"{self.name}.sha256")
+        return self.folder / f"{self.name}.sha256"
 
     def pinned(self) -> dict[str, str]:
         """The sum of each jar by its name."""
@@ -117,7 +118,7 @@ def _fetch(jars: Jars, folder: Path) -> None:
         said = subprocess.run(
             [
                 *spark_submit("--master", "local[1]", "--packages", ",".join(jars.coordinates)),
-                *("--exclude-packages", ",".join(jars.excluded)),
+                *(("--exclude-packages", ",".join(jars.excluded)) if jars.excluded else ()),
                 *("--conf", f"spark.jars.ivy={ivy}", str(nothing)),
             ],
             env=submit_environment() | {"SPARK_SUBMIT_OPTS": options},

@@ -139,8 +139,8 @@ class Stream:
         found = self.open()
         progress = self.progress(found)
         found.refuse_gap(progress.positions)
-        progress.store = _Hooked(progress.store, "write", "position", hook)
-        landing: Any = _Hooked(self.landing, "write", "file", hook)
+        progress.store = Hooked(progress.store, "write", "position", hook)
+        landing: Any = Hooked(self.landing, "write", "file", hook)
         return drain(found.shards, progress, landing, self.form)
 
     def landed(self) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ class Stream:
         return sorted(r["id"] for r in self.landed())
 
 
-class _Hooked:
+class Hooked:
     """Something one method of which is a step that a process may die before or after."""
 
     def __init__(self, of: Any, method: str, step: str, hook: Callable[[str], None]) -> None:

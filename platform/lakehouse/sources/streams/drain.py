@@ -28,12 +28,13 @@ _KEY_LENGTH: Mapping[Scheme, int] = {"daily": 10, "hourly": 13}
 class Batch:
     """Records of a shard in their order. `behind`: how far the tip was, in the stream's own measure.
     `through`, in the last batch: all that arrived before has been read. `ended`: and a closed shard has
-    no more."""
+    no more. `last`: the last position that was passed, if there was no record at it."""
 
     records: list[StreamRecord]
     behind: int
     through: str = ""
     ended: bool = False
+    last: str = ""
 
 
 class Shard(Protocol):
@@ -166,7 +167,7 @@ class _Shard:
                 if held:
                     self._land(held)
                     held, size = [], 0
-                after = self.position.until or self.position.after
+                after = batch.last or self.position.until or self.position.after
                 at_end = Position(after=after, through=batch.through, ended=batch.ended)
                 self._advance(at_end)
         if held:

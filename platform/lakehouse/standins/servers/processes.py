@@ -9,6 +9,7 @@ would never give it.
 from __future__ import annotations
 
 import os
+import socket
 import socketserver
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def started(module: str, *arguments: str) -> Iterator[str]:
         server.stdin.close()  # which ends it
         server.stdout.close()
         server.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve(server: socketserver.TCPServer) -> None:

@@ -1,0 +1,113 @@
+"""One partition of a topic: its messages after an offset, up to the end that it had when it was listed.
+
+Belongs here: consuming, and a broker that goes away meanwhile. Does not belong here: which partition is
+read when (streams/drain.py). No offset is ever committed to the group: positions are kept with landing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lakehouse.sources.streams.drain import Batch, iso
+from spark_jobs.errors import InputError, StorageError
+from spark_jobs.stream_records import StreamRecord
+
+_MOST = 5_000
+_WAIT_SECONDS = 0.2  # for as many, or as long: at the end there are no more
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class KafkaPartition:
+    """A partition whose messages had offsets from `low` to before `high` when it was listed."""
+
+    config: Mapping[str, Any]
+    topic: str
+    number: int
+    low: int
+    high: int
+    producer_clock: bool = False
+    patience: float = _PATIENCE_SECONDS
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic}-{self.number}"
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return ()
+
+    def read(self, after: str | None) -> Iterator[Batch]:
+        """What is not there is no message: offsets of transactions' marks and of what compaction has
+        removed are passed over. Messages of transactions that are still open are left to the next
+        drain, with all behind them."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        begin = self.low if after is None else int(after) + 1
+        started = iso(datetime.now(UTC))
+        if begin >= self.high:
+            yield Batch([], 0, started)
+            return
+        consumer = Consumer(dict(self.config))
+        try:
+            consumer.assign([TopicPartition(self.topic, self.number, begin)])
+            heard = time.monotonic()
+            while True:
+                messages = consumer.consume(_MOST, timeout=_WAIT_SECONDS)
+                if messages:
+                    heard = time.monotonic()
+                at_end = any(self._is_end(m) for m in messages)
+                records = [self._record(m) for m in messages if m.error() is None]
+                (place,) = consumer.position([TopicPartition(self.topic, self.number)])
+                next_ = max(place.offset, begin)
+                done = at_end or next_ >= self.high
+                last = str(next_ - 1) if next_ > begin else ""
+                yield Batch(records, self.high - next_, started if done else "", last=last)
+                if done:
+                    return
+                if time.monotonic() - heard > self.patience:
+                    raise StorageError(
+                        f"topic {self.topic}, partition {self.number}: no message for"
+                        f" {self.patience:g} s, and {self.high - next_:,} are left. What was read has"
+                        " landed. It is tried again; if that does not help, look at the brokers.",
+                        permanent=False,
+                    )
+        finally:
+            consumer.close()
+
+    def _is_end(self, message: Any) -> bool:
+        """Whether it says that there is no more. Raises what no waiting mends."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.name() == "_PARTITION_EOF":
+            return True
+        if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE") or error.fatal():
+            raise InputError(
+                f"topic {self.topic}, partition {self.number}: {error.str()}. Messages have left it"
+                " while it was read; what was read before has landed."
+            )
+        return False  # a broker is away: the client finds it again, or another one
+
+    def _record(self, message: Any) -> StreamRecord:
+        from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+        kind, milliseconds = message.timestamp()
+        if kind != TIMESTAMP_LOG_APPEND_TIME and not (self.producer_clock and milliseconds >= 0):
+            raise InputError(
+                f"topic {self.topic}: its messages have the times of their producers, and not those at"
+                " which they arrived. Set message.timestamp.type=LogAppendTime for the topic, or"
+                " `clock: producer` in the contract's source if these can be trusted."
+            )
+        key = message.key()
+        return StreamRecord(
+            message.value() or b"",
+            self.name,
+            str(message.offset()),
+            iso(datetime.fromtimestamp(milliseconds / 1000, UTC)),
+            None if key is None else key.decode(errors="backslashreplace"),
+        )
