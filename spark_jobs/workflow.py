@@ -20,7 +20,7 @@ from spark_jobs.batch.landing.deliveries import expected
 from spark_jobs.contract.location import contracts_at
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import InputError, LakehouseError
-from spark_jobs.lake import ledger
+from spark_jobs.lake import ledger, manifest
 from spark_jobs.lake.row import PartitionState
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.report import LakeSpec, RunSpec
@@ -92,7 +92,8 @@ class Day:
         partitions = window.inside(self.day, contract.partitioning)
         if contract.source:
             dataset = contract.source.dataset
-            return [p for p in partitions if self.lake.storage.files(self.lake.landing(dataset, p))]
+            listing, place = self.lake.storage.listing, self.lake.landing
+            return [p for p in partitions if listing(place(dataset, p), manifest.NAME)[0]]
         if contract.partitioning is None:
             return [WHOLE]
         if not contract.inputs:

@@ -13,8 +13,9 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.assets.landing import delivered_specs
+from lakehouse.assets.landing import build_extractions, delivered_specs
 from lakehouse.assets.tables import build_assets
+from lakehouse.automation.extraction_sensor import build_extraction_sensor
 from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
 from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
@@ -28,6 +29,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.signals.alerts import build_alert_sensors
+from lakehouse.sources.registry import extracted
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
 from spark_jobs.permissions import keep_files_private
@@ -48,7 +50,7 @@ def build_definitions(
     """
     settings = settings or load_settings()
     contracts = load_contracts(settings.contracts) if contracts is None else contracts
-    assets = build_assets(settings, contracts)
+    assets = [*build_extractions(settings, contracts), *build_assets(settings, contracts)]
     mart_assets, mart_resources = _marts(settings, contracts) if marts else ([], {})
     mart_deps = {
         spec.key: [dep.asset_key for dep in spec.deps]
@@ -56,7 +58,8 @@ def build_definitions(
         for spec in definition.specs
     }
     keys = [key for definition in (*assets, *mart_assets) for key in definition.keys]
-    jobs = build_jobs(job_specs(contracts, mart_deps))
+    landing = list(extracted(settings, contracts))
+    jobs = build_jobs(job_specs(contracts, mart_deps, landing))
     ours: dict[str, Any] = {
         **{name: _running(runner) for name, runner in build_runners(settings, contracts).items()},
         LEDGER: LakeLedger.of(settings),
@@ -73,6 +76,7 @@ def build_definitions(
         schedules=build_schedules(settings, contracts, jobs, mart_deps),
         sensors=[
             build_landing_sensor(settings, contracts, jobs, mart_deps),
+            *build_extraction_sensor(settings, contracts, jobs, mart_deps),
             build_follow_up_sensor(settings, contracts, jobs, mart_deps),
             *build_alert_sensors(settings, keys),
         ],

@@ -50,6 +50,10 @@ def warehouse_key(table: str) -> dg.AssetKey:
 
 FORCE_TAG = "lakehouse/force"
 """A run with this tag set to `true` does its work even where nothing changed."""
+AGAIN_TAG = "lakehouse/extract_again"
+"""A run with this tag set to `true` extracts what has landed already anew."""
+FULL_TAG = "lakehouse/extract_full"
+"""A run with this tag set to `true` extracts all rows of a source into its first partition."""
 LANE_TAG = "lakehouse/lane"
 """Runs of one lane go one after another: a day may refer to keys of the day before."""
 DATASETS_TAG = "lakehouse/datasets"

@@ -138,12 +138,17 @@ class Storage:
         """The data files directly in `folder`, by name; none if it does not exist."""
         return self.listing(folder)[0]
 
-    def listing(self, folder: str) -> tuple[list[File], list[str]]:
+    def listing(self, folder: str, control: str = "") -> tuple[list[File], list[str]]:
         """The data files directly in `folder`, and the names of the folders in it.
 
-        Names that begin with `.` or `_` are unfinished or control files and are left out.
+        Names that begin with `.` or `_` are unfinished or control files and are left out, but for the
+        one that is asked for.
         """
-        found = [i for i in self.below(folder)[0] if not i.base_name.startswith((".", "_"))]
+        found = [
+            i
+            for i in self.below(folder)[0]
+            if i.base_name == control or not i.base_name.startswith((".", "_"))
+        ]
         files = [
             File(f"{folder}/{i.base_name}", i.size, f"{i.size}-{_stamp(i.mtime)}")
             for i in sorted(found, key=lambda i: i.base_name)

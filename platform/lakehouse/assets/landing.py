@@ -1,16 +1,24 @@
 """One asset per dataset of landing, upstream of the tables that read it.
 
-Belongs here: what Dagster knows of a dataset. Does not belong here: what is in it (sources/), or the
-tables (tables.py).
+Belongs here: what Dagster knows of a dataset, and the step that extracts it. Does not belong here: how
+(sources/), or the tables (tables.py).
 """
 
-from collections.abc import Container, Mapping, Sequence
+# No postponed annotations here: Dagster reads those of an asset's config and resources.
+from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
-from lakehouse.keys import KIND_TAG, LANDING, landing_key
+from lakehouse.failures import permanent_failure, retry
+from lakehouse.keys import AGAIN_TAG, FULL_TAG, KIND_TAG, LANDING, landing_key, name_of
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
+from lakehouse.sources.cursors import cursors_of
+from lakehouse.sources.extract import UNTIL, Extracted, extract
+from lakehouse.sources.registry import dataset_of, extracted
+from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract, by_dataset
 
 
@@ -20,6 +28,13 @@ def delivered_specs(
     """The datasets that nothing here makes: others deliver them. `made` are the assets that are."""
     specs = [dataset_spec(settings, readers) for readers in by_dataset(contracts).values()]
     return [spec for spec in specs if spec.key not in made]
+
+
+def build_extractions(
+    settings: Settings, contracts: Mapping[str, Contract]
+) -> list[dg.AssetsDefinition]:
+    """The datasets whose kind of source has a connection: each is extracted when it is materialized."""
+    return [_extraction(settings, readers) for readers in extracted(settings, contracts).values()]
 
 
 def dataset_spec(settings: Settings, readers: Sequence[Contract]) -> dg.AssetSpec:
@@ -34,3 +49,77 @@ def dataset_spec(settings: Settings, readers: Sequence[Contract]) -> dg.AssetSpe
         partitions_def=partitions_def(scheme, settings.partitions) if scheme else None,
         metadata={"dagster/uri": f"{settings.zones['landing']}/{source.dataset}"},
     )
+
+
+def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefinition:
+    spec = dataset_spec(settings, readers)
+    name = f"landing__{readers[0].delivered.dataset}"
+
+    @dg.multi_asset(
+        name=name,
+        specs=[spec],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=name,  # one extraction of a dataset at a time
+    )
+    def landing(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        tags = context.run.tags
+        done: dict[str, dict[str, Any]] = {}
+        try:
+            dataset, cursors = dataset_of(settings, readers), cursors_of(settings)
+            for (
+                partition
+            ) in context.partition_keys:  # oldest first: each goes on from the one before
+                found = extract(
+                    dataset,
+                    partition,
+                    cursors,
+                    datetime.now(UTC),
+                    again=tags.get(AGAIN_TAG) == "true",
+                    full=tags.get(FULL_TAG) == "true" and not done,
+                )
+                context.log.info(in_one_line(dataset.name, found))
+                done[partition] = _metadata(found)
+        except Exception as error:
+            if is_transient(error) and context.retry_number < settings.retries.max:
+                raise retry(settings.retries, context.retry_number) from error
+            # An output would mark every partition of the range materialized.
+            for partition, metadata in done.items():
+                yield dg.AssetMaterialization(spec.key, partition=partition, metadata=metadata)
+            raise permanent_failure(error, name_of(spec.key)) from error
+        for partition, metadata in done.items():
+            context.add_asset_metadata(metadata, asset_key=spec.key, partition_key=partition)
+        yield dg.MaterializeResult(asset_key=spec.key)
+
+    return landing
+
+
+def in_one_line(dataset: str, found: Extracted) -> str:
+    """What was extracted, for people."""
+    if not found.landed:
+        return f"landing.{dataset} {found.partition}: is there, {found.manifest.rows:,} rows"
+    known = f", {found.known:,} of them known" if found.known else ""
+    return (
+        f"landing.{dataset} {found.partition}: {found.rows + found.known:,} rows{known},"
+        f" {found.bytes:,} bytes, {found.meter.requests} requests, {found.seconds:.1f} s"
+    )
+
+
+def _metadata(found: Extracted) -> dict[str, Any]:
+    files = [f"{f.name}: {f.rows:,} rows, sha256 {f.sha256[:16]}" for f in found.manifest.files]
+    out: dict[str, Any] = {
+        "status": "landed" if found.landed else "unchanged",
+        "dagster/row_count": found.manifest.rows,
+        "files": files,
+        "position": (found.manifest.positions or {}).get(UNTIL, ""),
+    }
+    if found.landed:
+        out |= {
+            "rows": found.rows,
+            "rows_known": found.known,
+            "bytes": found.bytes,
+            "seconds": round(found.seconds, 3),
+            "requests": found.meter.requests,
+        }
+    if found.meter.cost_usd is not None:
+        out["cost_usd"] = found.meter.cost_usd
+    return out

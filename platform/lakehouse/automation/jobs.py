@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from lakehouse.keys import LANE_TAG, asset_key
+from lakehouse.keys import LANE_TAG, asset_key, landing_key
 from spark_jobs.contract.model import LAYERS, Contract
 from spark_jobs.window import Scheme
 
@@ -34,17 +34,24 @@ class JobSpec:
 
 
 def job_specs(
-    contracts: Mapping[str, Contract], marts: Iterable[dg.AssetKey] = ()
+    contracts: Mapping[str, Contract],
+    marts: Iterable[dg.AssetKey] = (),
+    landing: Iterable[str] = (),
 ) -> list[JobSpec]:
-    """Every job, the whole lake first."""
+    """Every job, the whole lake first. `landing` are the datasets that are extracted here: they run
+    with the tables that read them."""
     tables, marts = list(contracts.values()), tuple(marts)
+    extracted = frozenset(landing)
     specs = []
 
     def add(
         name: str, what: str, chosen: list[Contract], more: tuple[dg.AssetKey, ...] = ()
     ) -> None:
         for scheme in ("daily", "hourly"):
-            keys = tuple(asset_key(c.table) for c in chosen if _scheme(c) == scheme)
+            ours = [c for c in chosen if _scheme(c) == scheme]
+            read = dict.fromkeys(c.source.dataset for c in ours if c.source)
+            keys = tuple(landing_key(dataset) for dataset in read if dataset in extracted)
+            keys += tuple(asset_key(c.table) for c in ours)
             keys += more if scheme == "daily" else ()
             if keys:
                 specs.append(JobSpec(f"{name}_{scheme}", f"{what}, {scheme}", keys, scheme))

@@ -22,6 +22,8 @@ COMMANDS = {
     "run": "lakehouse.cli.run:run",
     "materialize": "lakehouse.cli.materialize:materialize",
     "backfill": "lakehouse.cli.backfill:backfill",
+    "extract": "lakehouse.cli.extract:extract",
+    "doctor": "lakehouse.cli.doctor:doctor",
     "gaps": "lakehouse.cli.gaps:gaps",
     "check": "lakehouse.cli.check:check",
     "contract": "lakehouse.cli.contract:contract",

@@ -27,7 +27,16 @@ from lakehouse.definitions import build_definitions
 from lakehouse.engines.ledger import LakeLedger
 from lakehouse.engines.runner import LedgerReader, build_runners
 from lakehouse.engines.shared import engine_kept_running
-from lakehouse.keys import ARTIFACT_TAG, FORCE_TAG, LEDGER, REST_TAG, asset_key, name_of
+from lakehouse.keys import (
+    ARTIFACT_TAG,
+    FORCE_TAG,
+    KIND_TAG,
+    LANDING,
+    LEDGER,
+    REST_TAG,
+    asset_key,
+    name_of,
+)
 from lakehouse.local.execution import ReportingRunner, RunOutcome, execute
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
@@ -106,14 +115,16 @@ def plan(settings: Settings, contracts: Mapping[str, Contract], request: Request
         if ours and not any(contracts[t].partitioning for t in ours):
             yield Work(job, scheme, None, ours)
             continue
-        partitions = _range(settings, scheme, request)
+        partitions = partitions_of(settings, scheme, request)
         if partitions is not None:
             yield Work(job, scheme, partitions, ours)
     if MARTS_NAME in request.tables:
         yield Work(MARTS, None, None)
 
 
-def _range(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, str] | None:
+def partitions_of(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, str] | None:
+    """The first and the last partition of a scheme; None if the request has none of it. Raises
+    InputError if they do not exist."""
     first, last = request.first, request.last
     if "T" in first or "T" in last:
         if scheme == "daily":
@@ -242,4 +253,9 @@ def _assets(definitions: dg.Definitions, work: Work) -> list[str]:
     if work.tables:
         return list(work.tables)
     job = definitions.resolve_job_def(work.job)
-    return [name_of(key) for key in job.asset_layer.asset_graph.executable_asset_keys]
+    graph = job.asset_layer.asset_graph
+    return [
+        name_of(key)
+        for key in graph.executable_asset_keys
+        if graph.get(key).tags.get(KIND_TAG) != LANDING
+    ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.references import Secret, SettingsError, resolve
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
+SOURCES = "LAKEHOUSE_SOURCES"
 _TARGETS = ("duckdb", "redshift", "sns", "file", "sqlite", "postgres", "dynamodb")
 
 
@@ -44,6 +46,7 @@ def load_settings(
     """Reads and checks the settings of an environment (default: LAKEHOUSE_ENV, else `local`).
 
     `home` defaults to LAKEHOUSE_HOME, else `.lakehouse` in the project; `folder` holds the files.
+    The part `sources` is read from the file that LAKEHOUSE_SOURCES names, if it names one.
     Raises SettingsError that lists everything that is wrong at once.
     """
     environment = environment or os.environ.get("LAKEHOUSE_ENV") or "local"
@@ -57,6 +60,25 @@ def load_settings(
     if home.exists() and not home.is_dir():
         raise SettingsError(f"LAKEHOUSE_HOME is {home}: a file. Set it to a folder.")
     path = Path(folder or Path(__file__).parent / "environments") / f"{environment}.yaml"
+    data = _read(path)
+    if elsewhere := os.environ.get(SOURCES):
+        data["sources"] = _read(Path(elsewhere))
+    problems: list[str] = []
+    resolved = resolve(data, (), problems)
+    if data.get("environment") != environment:
+        problems.append(f"environment: is another one, must be {environment!r}")
+    for given in ("home", "project"):
+        if given in data:
+            problems.append(f"{given}: unknown key (set LAKEHOUSE_HOME instead)")
+    if not problems:
+        try:
+            return Settings(**resolved, home=home.absolute(), project=project.absolute())
+        except ValidationError as error:
+            problems = list(_explain(error))
+    raise SettingsError("\n".join(f"{path}: {p}" for p in problems))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,20 +94,8 @@ def load_settings(
         problem = getattr(error, "problem", None) or "unexpected characters"
         raise SettingsError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise SettingsError(f"{path}: settings are a mapping that begins with environment")
-    problems: list[str] = []
-    resolved = resolve(data, (), problems)
-    if data.get("environment") != environment:
-        problems.append(f"environment: is another one, must be {environment!r}")
-    for given in ("home", "project"):
-        if given in data:
-            problems.append(f"{given}: unknown key (set LAKEHOUSE_HOME instead)")
-    if not problems:
-        try:
-            return Settings(**resolved, home=home.absolute(), project=project.absolute())
-        except ValidationError as error:
-            problems = list(_explain(error))
-    raise SettingsError("\n".join(f"{path}: {p}" for p in problems))
+        raise SettingsError(f"{path}: settings are a mapping")
+    return data
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

@@ -21,9 +21,12 @@ DIGEST_BYTES = 4
 
 def snapshot(storage: Storage, landing: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
     """The present content of landing. One recursive listing per dataset: a listing per partition
-    would be thousands of requests a day on S3. Unfinished files (`.` or `_` first) are left out.
+    would be thousands of requests a day on S3. Unfinished files (`.` or `_` first) are left out. Where a
+    manifest says which files count, the folder changes with it, and with nothing else.
     """
     import pyarrow.fs as pafs
+
+    from spark_jobs.lake import manifest
 
     storage.below(landing)  # a file in its place is no landing in which nothing lies
     found: dict[str, dict[str, str]] = {}
@@ -33,9 +36,13 @@ def snapshot(storage: Storage, landing: str, datasets: Iterable[str]) -> dict[st
         for info in listed:
             relative = info.path.removeprefix(root.rstrip("/") + "/")
             partition, slash, name = relative.partition("/")
-            if info.type != pafs.FileType.File or not slash or name.startswith((".", "_")):
+            control = name.startswith((".", "_")) and name != manifest.NAME
+            if info.type != pafs.FileType.File or not slash or control:
                 continue
             files.setdefault(partition, []).append(f"{name}:{info.size}:{info.mtime_ns}")
+        for partition, names in files.items():
+            listed = [n for n in names if n.startswith(f"{manifest.NAME}:")]
+            files[partition] = listed or names
         found[dataset] = {p: _digest(sorted(names)) for p, names in sorted(files.items())}
     return found
 

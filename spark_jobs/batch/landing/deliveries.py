@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import storage
+from spark_jobs.errors import InputError
+from spark_jobs.lake import manifest, storage
 
 _AT_ONCE = 16
 _Asked = TypeVar("_Asked")
@@ -67,9 +68,11 @@ def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]
 
     def listed(partition: str) -> Delivery:
         folder = lake.landing(dataset, partition)
-        files, folders = lake.storage.listing(folder)
+        files, folders = lake.storage.listing(folder, manifest.NAME)
         delivery = Delivery(partition, files, expected(contract, partition))
-        if folders:
+        if any(file.name == manifest.NAME for file in files):
+            _as_listed(delivery, folder, lake.storage)
+        elif folders:
             delivery.error = (
                 f"{folder}: folders in a partition: {quoting.names(folders)}. What is in"
                 " them would not be read; deliver files into the partition's own folder, or begin"
@@ -83,6 +86,24 @@ def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]
         return delivery
 
     return side_by_side(listed, partitions)
+
+
+def _as_listed(delivery: Delivery, folder: str, of: storage.Storage) -> None:
+    """Leaves the files that the folder's manifest lists. What nobody has extracted to its end is not
+    there yet, and what was extracted and has no rows is there, and empty."""
+    there = {file.name: file for file in delivery.files}
+    delivery.files = []
+    try:
+        listed = manifest.read(of, folder)
+        if listed is None or listed.positions is None:
+            delivery.error = (
+                f"{folder}: the extraction that began here has not come to its end. Wait for it, or"
+                " extract the partition again (lakehouse extract)."
+            )
+        else:
+            delivery.files = listed.present(folder, there)
+    except InputError as error:
+        delivery.error = str(error)
 
 
 def side_by_side(ask: Callable[[_Asked], _Answer], of: Iterable[_Asked]) -> list[_Answer]:

@@ -1,0 +1,69 @@
+"""`lakehouse doctor`: whether every configured connection works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from lakehouse.settings.load import load_settings
+from spark_jobs import quoting
+from spark_jobs.errors import LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+    from spark_jobs.contract.model import Contract
+
+
+@click.command()
+def doctor() -> None:
+    """Try every connection of the settings, and the secrets that they take: the lake, the store of
+    positions, each dataset that is extracted. Prints `ok`, or why not, and never a value."""
+    from lakehouse.sources.cursors import cursors_of
+    from lakehouse.sources.registry import extracted
+    from spark_jobs.contract.reader import load_contracts
+
+    settings = load_settings()
+    there = extracted(settings, load_contracts(settings.contracts))
+    tried = [_tried("lake", lambda: _writable(settings))]
+    if there:
+        tried.append(_tried("positions", lambda: cursors_of(settings).read("doctor")))
+    for dataset, readers in there.items():
+        kind = readers[0].delivered.kind
+        name = f"{kind} {dataset}"
+        tried.append(_tried(name, partial(_check, settings, readers)))
+    sys.exit(0 if all(tried) else 1)
+
+
+def _check(settings: Settings, readers: Sequence[Contract]) -> None:
+    from lakehouse.sources.registry import dataset_of
+
+    dataset_of(settings, readers).source.check()
+
+
+def _writable(settings: Settings) -> None:
+    for zone in settings.zones.values():
+        settings.storage.ensure_writable(zone)
+
+
+def _tried(name: str, attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except Exception as error:
+        click.echo(f"{name}: {_reason(error)}")
+        return False
+    click.echo(f"{name}: ok")
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Ours say it themselves. What a client says may hold what it was given: a login, an address with a
+    token in it; its class and status tell enough."""
+    if isinstance(error, LakehouseError):
+        return str(error)
+    answer = getattr(error, "response", None)
+    status = getattr(answer, "status_code", None) or getattr(error, "status", None)
+    return quoting.plain(f"{type(error).__name__}{f', status {status}' if status else ''}")

@@ -1,0 +1,44 @@
+"""Which module reads which kind of source, and the datasets that are extracted in an environment.
+
+Belongs here: putting a contract, a connection and a module together. Does not belong here: any of them.
+A kind is read by the module of its name, whose `source(connection, declared, columns)` is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lakehouse.sources.extract import Dataset
+from spark_jobs.contract.model import Contract, by_dataset
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+
+
+def extracted(
+    settings: Settings, contracts: Mapping[str, Contract]
+) -> dict[str, Sequence[Contract]]:
+    """The datasets that are extracted here, each with the contracts that read it."""
+    return {
+        dataset: readers
+        for dataset, readers in by_dataset(contracts).items()
+        if readers[0].partitioning and settings.sources.extracts(readers[0].delivered)
+    }
+
+
+def dataset_of(settings: Settings, readers: Sequence[Contract]) -> Dataset:
+    """A dataset with its source, which is not connected to yet. Its columns are those of all tables that
+    read it."""
+    declared = readers[0].delivered
+    columns = tuple(dict.fromkeys(c.name for reader in readers for c in reader.columns))
+    module = importlib.import_module(f"lakehouse.sources.{declared.kind}")
+    return Dataset(
+        module.source(settings.sources.connection(declared.kind), declared, columns),
+        declared,
+        columns,
+        settings.storage,
+        settings.zones["landing"],
+        getattr(declared, "overlap", Dataset.overlap),
+    )

@@ -1,0 +1,400 @@
+"""Extraction: nothing lost and nothing doubled, wherever a crash comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.sources import extract as module
+from lakehouse.sources import files
+from lakehouse.sources.cursors import Cursor, Cursors, DynamoStore, SqliteStore
+from lakehouse.sources.extract import Dataset, Extracted, extract
+from lakehouse.sources.landing import snapshot
+from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws
+from spark_jobs.batch.landing.deliveries import deliveries
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.reader import load_contract
+from spark_jobs.contract.source import Files
+from spark_jobs.errors import ConflictError
+from spark_jobs.lake import manifest
+from spark_jobs.lake.storage import Lake, Storage
+from tests.lakes import bronze, column
+
+DAY = ("2026-10-05", "2026-10-06", "2026-10-07", "2026-10-08")
+LATER = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def at(day: int, hour: int = 12, minute: int = 0) -> str:
+    return datetime(2026, 10, day, hour, minute, tzinfo=UTC).isoformat()
+
+
+@dataclass
+class System:
+    """A system of record: rows by key, of which a pull sees those that are committed."""
+
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    reads: Any = "changes"
+    changed: str | None = "at"
+    arrow: bool = False
+    asked: list[tuple[datetime | None, datetime]] = field(default_factory=list)
+
+    def put(self, key: str, changed: str, value: str = "") -> None:
+        self.rows[key] = {"id": key, "at": changed, "value": value}
+
+    def pull(self, since: datetime | None, until: datetime, meter: Any) -> Iterator[Any]:
+        self.asked.append((since, until))
+        meter.requests += 1
+        found = [
+            row
+            for _, row in sorted(self.rows.items())
+            if (since is None or datetime.fromisoformat(row["at"]) >= since)
+            and datetime.fromisoformat(row["at"]) < until
+        ]
+        for i in range(0, len(found), 2):
+            yield pa.RecordBatch.from_pylist(found[i : i + 2]) if self.arrow else found[i : i + 2]
+
+    def check(self) -> None: ...
+
+
+@pytest.fixture
+def system() -> System:
+    system = System()
+    for day in (1, 5, 6, 7):
+        for n in range(3):
+            system.put(f"{day}-{n}", at(day, 10 + n), "first")
+    return system
+
+
+@pytest.fixture
+def dataset(system: System, tmp_path: Path) -> Dataset:
+    declared = Files(dataset="things", format="json", system="test")
+    columns, landing = ("id", "at", "value"), str(tmp_path / "landing")
+    return Dataset(system, declared, columns, Storage(), landing, timedelta(minutes=15))
+
+
+@pytest.fixture
+def cursors(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "positions.sqlite")
+
+
+def take(dataset: Dataset, cursors: Cursors, partition: str, **more: Any) -> Extracted:
+    now = more.pop("now", LATER)
+    return extract(dataset, partition, cursors, now, **more)
+
+
+def landed(dataset: Dataset, *partitions: str) -> list[str]:
+    """The keys of all rows that count, in order, as often as they are there."""
+    found = []
+    for partition in partitions or DAY:
+        folder = dataset.folder(partition).uri
+        listed = manifest.read(dataset.storage, folder)
+        for file in listed.files if listed else ():
+            text = (Path(folder) / file.name).read_text()
+            found += [json.loads(line)["id"] for line in text.splitlines()]
+    return sorted(found)
+
+
+# -- what is asked for -------------------------------------------------------------------------
+
+
+def test_the_first_extraction_takes_all_there_is_and_each_later_one_what_has_changed(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    done = [take(dataset, cursors, day) for day in DAY[:3]]
+    assert [d.rows for d in done] == [6, 3, 3], "the first has history in it"
+    assert landed(dataset) == sorted(system.rows)
+    assert cursors.read("things").positions == {"until": at(8, 0), "partition": DAY[2]}
+
+
+def test_what_nobody_extracted_for_days_comes_with_the_next_extraction(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    take(dataset, cursors, DAY[0])
+    take(dataset, cursors, DAY[2])
+    assert landed(dataset, DAY[2]) == ["6-0", "6-1", "6-2", "7-0", "7-1", "7-2"]
+
+
+def test_a_partition_that_has_landed_asks_the_source_for_nothing(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    take(dataset, cursors, DAY[0])
+    system.asked.clear()
+    again = take(dataset, cursors, DAY[0])
+    assert (again.landed, again.manifest.rows, system.asked) == (False, 6, [])
+
+
+def test_a_window_that_is_not_over_goes_on_where_it_ended(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    noon = datetime(2026, 10, 5, 11, 30, tzinfo=UTC)
+    assert take(dataset, cursors, DAY[0], now=noon).rows == 5
+    rest = take(dataset, cursors, DAY[0])
+    assert (rest.rows, rest.manifest.rows, len(rest.manifest.files)) == (1, 6, 2)
+    assert landed(dataset) == ["1-0", "1-1", "1-2", "5-0", "5-1", "5-2"]
+
+
+@pytest.mark.parametrize("arrow", [False, True], ids=["records", "arrow"])
+def test_a_row_that_is_committed_late_lands_and_those_around_it_do_not_land_twice(
+    dataset: Dataset, system: System, cursors: SqliteStore, arrow: bool
+) -> None:
+    system.arrow = arrow
+    system.put("before", at(5, 23, 50))
+    take(dataset, cursors, DAY[0])
+    system.put("late", at(5, 23, 55))
+    done = take(dataset, cursors, DAY[1])
+    assert (done.rows, done.known) == (4, 1)
+    assert landed(dataset).count("before") == 1 and landed(dataset, DAY[1])[-1] == "late"
+    assert take(dataset, cursors, DAY[2]).known == 0
+
+
+def test_a_row_that_changed_within_the_overlap_lands_again(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    system.put("x", at(5, 23, 50), "old")
+    take(dataset, cursors, DAY[0])
+    system.put("x", at(5, 23, 58), "new")
+    take(dataset, cursors, DAY[1])
+    assert landed(dataset).count("x") == 2, "both versions are rows of the source"
+
+
+def test_again_writes_a_new_generation_and_leaves_other_partitions_and_the_position_alone(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    for day in DAY[:3]:
+        take(dataset, cursors, day)
+    position = cursors.read("things").positions
+    system.put("6-9", at(6, 9))
+    done = take(dataset, cursors, DAY[1], again=True)
+    assert landed(dataset, DAY[1]) == ["6-0", "6-1", "6-2", "6-9"]
+    folder = Path(dataset.folder(DAY[1]).uri)
+    assert len(list(folder.glob("*.jsonl"))) == 2 and len(done.manifest.files) == 1
+    assert cursors.read("things").positions == position
+
+
+def test_full_takes_all_rows_up_to_the_end_of_the_partition(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    for day in DAY[:3]:
+        take(dataset, cursors, day)
+    take(dataset, cursors, DAY[1], full=True)
+    assert landed(dataset, DAY[1]) == sorted(k for k in system.rows if k < "7")
+
+
+def test_a_source_without_changes_brings_all_rows_and_takes_their_place(
+    dataset: Dataset, system: System, cursors: SqliteStore
+) -> None:
+    system.reads, system.changed = "all", None
+    noon = datetime(2026, 10, 5, 11, 30, tzinfo=UTC)
+    take(dataset, cursors, DAY[0], now=noon)
+    assert take(dataset, cursors, DAY[0]).manifest.rows == 6
+    assert landed(dataset, DAY[0]) == ["1-0", "1-1", "1-2", "5-0", "5-1", "5-2"]
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_the_same_rows_make_the_same_file(dataset: Dataset, cursors: SqliteStore) -> None:
+    first = take(dataset, cursors, DAY[0]).manifest
+    assert take(dataset, cursors, DAY[0], again=True).manifest == first
+    (file,) = first.files
+    assert file.name.startswith("all-20261006T000000-000-") and file.rows == 6
+
+
+def test_parquet_and_csv_have_the_contracts_columns_in_its_order(
+    dataset: Dataset, system: System, cursors: SqliteStore, tmp_path: Path
+) -> None:
+    system.arrow = True
+    of = replace(dataset, columns=("value", "id"), declared=Files(
+        dataset="parquet", format="parquet", system="test"))  # fmt: skip
+    (file,) = take(of, cursors, DAY[0]).manifest.files
+    assert pq.read_table(Path(of.folder(DAY[0]).uri) / file.name).column_names == ["value", "id"]
+    of = replace(of, declared=Files(
+        dataset="csv", format="csv", system="test", delimiter=";", encoding="latin-1"))  # fmt: skip
+    system.put("0", at(5), 'Zoë; "the first"')
+    (file,) = take(of, cursors, DAY[0]).manifest.files
+    text = (Path(of.folder(DAY[0]).uri) / file.name).read_bytes().decode("latin-1")
+    assert text.splitlines()[:2] == ["value;id", '"Zoë; ""the first""";0']
+
+
+def test_a_large_extraction_is_several_files(
+    dataset: Dataset, cursors: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FILE_BYTES", 1)
+    done = take(dataset, cursors, DAY[0])
+    assert [f.rows for f in done.manifest.files] == [2, 2, 2]
+    assert len(landed(dataset)) == 6
+
+
+# -- crashes -----------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What ends a process ends it here."""
+
+
+@pytest.mark.parametrize("where", ["file", "files", "tail", "manifest", "position"])
+@pytest.mark.parametrize("next_day", [False, True], ids=["repeated", "next day"])
+def test_a_crash_at_any_step_is_repaired_by_the_next_extraction(
+    dataset: Dataset,
+    system: System,
+    cursors: SqliteStore,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    next_day: bool,
+) -> None:
+    take(dataset, cursors, DAY[0])
+    system.put("6-3", at(6, 23, 55))
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        if where == "file":
+            patched.setattr(files.Folder, "_rename", killed)
+        elif where == "files":
+            patched.setattr(module._Pull, "write_tail", killed)
+        elif where == "tail":
+            patched.setattr(module, "ensure_current", killed)
+        elif where == "manifest":
+            whole = manifest.write
+            patched.setattr(
+                module.manifests,
+                "write",
+                lambda s, f, m: killed() if m.positions else whole(s, f, m),
+            )
+        else:
+            claim = SqliteStore.advance
+            patched.setattr(
+                SqliteStore,
+                "advance",
+                lambda self, c, p: claim(self, c, p) if p == c.positions else killed(),
+            )
+        with pytest.raises(Killed):
+            take(dataset, cursors, DAY[1])
+    for day in DAY[2:3] if next_day else DAY[1:3]:
+        take(dataset, cursors, day)
+    assert landed(dataset) == sorted(system.rows)
+    assert cursors.read("things").positions["until"] == at(8, 0)
+
+
+def test_an_extraction_that_another_one_has_overtaken_does_not_count(
+    dataset: Dataset, system: System, cursors: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(dataset, cursors, DAY[0])
+    slow = system.pull
+
+    def overtaken(*args: Any) -> Iterator[Any]:
+        yield from slow(*args)
+        monkeypatch.setattr(system, "pull", slow)
+        take(dataset, cursors, DAY[1])
+
+    monkeypatch.setattr(system, "pull", overtaken)
+    with pytest.raises(ConflictError, match="things: something else extracts it at the same time"):
+        take(dataset, cursors, DAY[1])
+    assert landed(dataset) == sorted(k for k in system.rows if k < "7")
+
+
+# -- positions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dynamo() -> Iterator[DynamoStore]:
+    with aws() as server, pytest.MonkeyPatch.context() as patched:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": server.url}.items():
+            patched.setenv(name, value)
+        boto3.client("dynamodb", region_name=REGION).create_table(
+            TableName="positions",
+            KeySchema=[{"AttributeName": "dataset", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "dataset", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield DynamoStore("positions", REGION)
+
+
+@pytest.fixture(params=["sqlite", "dynamodb"])
+def store(request: pytest.FixtureRequest, cursors: SqliteStore) -> Cursors:
+    return cursors if request.param == "sqlite" else request.getfixturevalue("dynamo")
+
+
+def test_a_position_advances_for_whoever_read_it_last(store: Cursors) -> None:
+    assert store.read("shards") == Cursor("shards")
+    first = store.advance(store.read("shards"), {"shard-1": "49", "shard-2": "7"})
+    assert store.read("shards") == first == Cursor("shards", {"shard-1": "49", "shard-2": "7"}, 1)
+    claimed = store.advance(first, first.positions)
+    with pytest.raises(ConflictError):
+        store.advance(first, {"shard-1": "50"})
+    assert store.advance(claimed, {"shard-1": "51"}).version == 3
+    with pytest.raises(ConflictError):
+        store.advance(Cursor("shards"), {"shard-1": "0"})
+    assert store.read("shards").positions == {"shard-1": "51"}
+
+
+# -- what reads landing ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Contract:
+    import yaml
+
+    path = tmp_path / "bronze/things.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(bronze("things", "json", column("id"))))
+    return load_contract(path)
+
+
+def test_a_table_reads_the_files_of_the_manifest_and_no_others(
+    dataset: Dataset, cursors: SqliteStore, contract: Contract, tmp_path: Path
+) -> None:
+    lake = Lake({"landing": str(tmp_path / "landing")})
+    first = take(dataset, cursors, DAY[0]).manifest.files[0]
+    dataset.source.put("5-9", at(5, 9))  # type: ignore[attr-defined]
+    second = take(dataset, cursors, DAY[0], again=True).manifest.files[0]
+    (found,) = deliveries(contract, lake, DAY[:1])
+    assert first.name != second.name and not found.error
+    assert found.fingerprint == [f"{second.name}:{second.sha256}"]
+
+
+def test_an_extraction_without_rows_is_a_delivery_and_one_without_an_end_is_none(
+    dataset: Dataset, cursors: SqliteStore, contract: Contract, tmp_path: Path
+) -> None:
+    lake = Lake({"landing": str(tmp_path / "landing")})
+    take(dataset, cursors, DAY[2])
+    take(dataset, cursors, DAY[3])
+    manifest.write(dataset.storage, dataset.folder(DAY[1]).uri, manifest.Manifest())
+    begun, empty = deliveries(contract, lake, [DAY[1], DAY[3]])
+    assert "has not come to its end" in begun.error
+    assert (empty.error, empty.files) == ("", [])
+
+
+def test_a_landed_file_that_is_not_what_it_was_fails_the_partition(
+    dataset: Dataset, cursors: SqliteStore, contract: Contract, tmp_path: Path
+) -> None:
+    lake = Lake({"landing": str(tmp_path / "landing")})
+    (file,) = take(dataset, cursors, DAY[0]).manifest.files
+    (Path(dataset.folder(DAY[0]).uri) / file.name).write_text("cut")
+    (found,) = deliveries(contract, lake, DAY[:1])
+    assert f"{file.name}: is 3 bytes, and its manifest says {file.bytes}" in found.error
+
+
+def test_a_folder_changes_with_its_manifest_and_with_nothing_else(
+    dataset: Dataset, cursors: SqliteStore
+) -> None:
+    def seen() -> dict[str, str]:
+        return snapshot(Storage(), dataset.landing, ["things"])["things"]
+
+    take(dataset, cursors, DAY[0])
+    before = seen()
+    (Path(dataset.folder(DAY[0]).uri) / "orphan.jsonl").write_text("{}")
+    assert seen() == before
+    dataset.source.put("5-9", at(5, 9))  # type: ignore[attr-defined]
+    take(dataset, cursors, DAY[0], again=True)
+    assert seen() != before
