@@ -6,7 +6,9 @@ Here: differences that the counts of the ledger do not show. Not here: those tha
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from tests.integration.test_recomputed_rows import chain, define_sums_over_sums
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake, column, contract, copied
 
 __all__ = ["chain", "feed_lake"]
-pytestmark = pytest.mark.slow  # every test builds a lake twice
+pytestmark = pytest.mark.slow  # every test computes tables again
 TABLES = ("silver.latest", "silver.spread", "silver.history", "silver.slices", "gold.facts",
           "gold.sums", "gold.sizes", "gold.all")  # fmt: skip
 FEED = [
@@ -29,8 +31,14 @@ FEED = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves the lake as it was built, for the others to copy."""
+    return tmp_path_factory.mktemp("built") / "lake"
+
+
 @pytest.fixture
-def built(chain: TinyLake) -> TinyLake:
+def built(chain: TinyLake, once: Path) -> TinyLake:
     """With sums over sums, and a table without partitions."""
     define_sums_over_sums(chain)
     chain.define(
@@ -44,11 +52,15 @@ def built(chain: TinyLake) -> TinyLake:
         ),
         copied("id", "x", table="latest"),
     )
+    if once.exists():
+        shutil.copytree(once, chain.root / "lake")
+        return chain
     chain.given("bronze.feed", delivered(FEED))
     for table in TABLES:
         days = () if table == "gold.all" else (MONDAY, TUESDAY, WEDNESDAY)
         assert not chain.run(table, *days).failed
     assert all(found(chain, t) == [] for t in TABLES)
+    shutil.copytree(chain.root / "lake", once)
     return chain
 
 
