@@ -8,18 +8,32 @@ when the step runs.
 """
 
 from dagster._cli.proxy_server_manager import ProxyServerManager
+from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.errors import (
     DagsterExecutionInterruptedError,
     DagsterPipesExecutionError,
     DagsterUserCodeUnreachableError,
+    raise_execution_interrupts,
 )
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
 )
-from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.execution.api import ExecuteRunWithPlanIterable
+from dagster._core.execution.compute_logs import create_compute_log_file_key, redirect_to_file
+from dagster._core.execution.context.system import (
+    PlanExecutionContext,
+    PlanOrchestrationContext,
+    StepExecutionContext,
+)
+from dagster._core.execution.context_creation_job import PlanExecutionContextManager
+from dagster._core.execution.execute_in_process import core_execute_in_process
+from dagster._core.execution.plan.execute_plan import dagster_event_sequence_for_step
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -91,4 +105,22 @@ __all__ += [
     "DagsterGrpcClient",
     "DagsterUserCodeUnreachableError",
     "WorkerStatus",
+]
+
+# An executor with threads, of which Dagster has none: `dg.Executor` is public, and what one is made of
+# is not. `execute_in_process` runs with the stock one whatever a job says.
+__all__ += [
+    "ExecuteRunWithPlanIterable",
+    "ExecutionPlan",
+    "InMemoryJob",
+    "InstanceConcurrencyContext",
+    "PlanExecutionContext",
+    "PlanExecutionContextManager",
+    "PlanOrchestrationContext",
+    "RetryMode",
+    "StepExecutionContext",
+    "core_execute_in_process",
+    "create_compute_log_file_key",
+    "dagster_event_sequence_for_step",
+    "raise_execution_interrupts",
 ]

@@ -20,8 +20,9 @@ from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
 from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
+from lakehouse.engines.executor import executor_of
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import Runner, build_runners, runner_of
+from lakehouse.engines.runner import Runner, build_runners
 from lakehouse.engines.shared import release_engines
 from lakehouse.keys import LEDGER
 from lakehouse.settings.load import load_settings
@@ -81,23 +82,9 @@ def build_definitions(
             *build_alert_sensors(settings, keys),
         ],
         resources={name: _closed(resource) for name, resource in (ours | resources).items()},
-        executor=_executor(settings, contracts),
+        executor=executor_of(settings, contracts),
         metadata={"environment": settings.environment, "lake": settings.zones["gold"]},
     )
-
-
-def _executor(settings: Settings, contracts: Mapping[str, Contract]) -> dg.ExecutorDefinition:
-    """Embedded tables share the engine of the run's process: a process per step would start one for
-    each. Where every table runs elsewhere, steps wait side by side."""
-    if any(runner_of(c, settings) == "embedded" for c in contracts.values()):
-        return dg.in_process_executor
-    return multiprocess
-
-
-@dg.configured(dg.multiprocess_executor, config_schema={})
-def multiprocess(_: Any) -> dict[str, Any]:
-    """A process per step. Run config can set nothing of it: it would name modules to load."""
-    return {}
 
 
 def _running(runner: Runner) -> dg.ResourceDefinition:

@@ -211,9 +211,9 @@ def _rest(
     outcome: RunOutcome,
 ) -> list[Work]:
     """The runs of what bad partitions stopped; notes which partitions have to wait for them."""
-    if not (outcome.skipped and work.partitions and work.scheme):
-        return []
     failed = frozenset(name for f in outcome.failures for name in f.assets)
+    if not (failed and outcome.skipped and work.partitions and work.scheme):
+        return []
     partitions, skipped = tuple(windows(*work.partitions)), tuple(outcome.skipped)
     ended = Ended(outcome.run_id, work.scheme, partitions, failed, skipped)
     graph = definitions.resolve_asset_graph()

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from lakehouse.dagster_private import InMemoryJob, core_execute_in_process
 from lakehouse.engines.runner import Runner
 from lakehouse.keys import KIND_TAG, LOAD, MART, PROCESS_TAG, name_of, range_tags
 from spark_jobs.report import RunSpec, TableReport
@@ -103,17 +104,25 @@ def execute(
     outcome = RunOutcome(job, str(uuid4()), partitions=partitions)
     if on_event is not None:
         instance.add_event_listener(outcome.run_id, on_event)
-    result = definitions.resolve_job_def(job).execute_in_process(
+    definition = definitions.resolve_job_def(job)
+    selected = list(assets or [])
+    result = core_execute_in_process(
+        job=InMemoryJob(
+            definition.as_ephemeral_job({}, {}, asset_selection=selected).with_executor_def(
+                definition.executor_def
+            )
+        ),
         run_config=QUIET,
         instance=instance,
-        asset_selection=list(assets) if assets is not None else None,
-        tags={
+        output_capturing_enabled=False,
+        raise_on_error=False,
+        run_tags={
             **(tags or {}),
             **(range_tags(*partitions) if partitions else {}),
             PROCESS_TAG: str(os.getpid()),
         },
         run_id=outcome.run_id,
-        raise_on_error=False,
+        asset_selection=frozenset(selected),
     )
     outcome.success = result.success
     made: dict[str, tuple[str, ...]] = {}
@@ -177,6 +186,10 @@ def _note(
         step = event.step_key or ""
         outcome.interrupted = outcome.interrupted or _interrupted(event)
         outcome.failures.append(StepFailure(step, made.get(step, ()), reason_of(event)))
+    elif kind == dg.DagsterEventType.RUN_FAILURE and not outcome.failures:
+        error = event.job_failure_data.error
+        reason = error.message.strip() if error is not None else event.message or "unknown"
+        outcome.failures.append(StepFailure(outcome.job, (), reason))
     elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key in marts:
         outcome.marts.append(_mart(event))
 
