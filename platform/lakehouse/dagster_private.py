@@ -30,6 +30,7 @@ from dagster._core.execution.context.system import (
 )
 from dagster._core.execution.context_creation_job import PlanExecutionContextManager
 from dagster._core.execution.execute_in_process import core_execute_in_process
+from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.execute_plan import dagster_event_sequence_for_step
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.execution.plan.plan import ExecutionPlan
@@ -110,6 +111,7 @@ __all__ += [
 # An executor with threads, of which Dagster has none: `dg.Executor` is public, and what one is made of
 # is not. `execute_in_process` runs with the stock one whatever a job says.
 __all__ += [
+    "ActiveExecution",
     "ExecuteRunWithPlanIterable",
     "ExecutionPlan",
     "InMemoryJob",

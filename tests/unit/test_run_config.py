@@ -65,10 +65,10 @@ def apart(settings: Settings) -> list[dg.JobDefinition]:
     return build_definitions(process, marts=False).get_repository_def().get_all_jobs()
 
 
-def test_steps_run_side_by_side_only_where_tables_run_elsewhere(
+def test_steps_share_a_process_unless_every_table_runs_elsewhere(
     jobs: list[dg.JobDefinition], apart: list[dg.JobDefinition]
 ) -> None:
-    assert {j.executor_def.name for j in jobs} == {"in_process"}
+    assert {j.executor_def.name for j in jobs} == {"side_by_side"}
     assert {j.executor_def.name for j in apart} == {"multiprocess"}
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import dagster as dg
 
 from lakehouse.dagster_private import InMemoryJob, core_execute_in_process
+from lakehouse.engines.executor import side_by_side
 from lakehouse.engines.runner import Runner
 from lakehouse.keys import KIND_TAG, LOAD, MART, PROCESS_TAG, name_of, range_tags
 from spark_jobs.report import RunSpec, TableReport
@@ -104,14 +105,10 @@ def execute(
     outcome = RunOutcome(job, str(uuid4()), partitions=partitions)
     if on_event is not None:
         instance.add_event_listener(outcome.run_id, on_event)
-    definition = definitions.resolve_job_def(job)
     selected = list(assets or [])
+    chosen = definitions.resolve_job_def(job).as_ephemeral_job({}, {}, asset_selection=selected)
     result = core_execute_in_process(
-        job=InMemoryJob(
-            definition.as_ephemeral_job({}, {}, asset_selection=selected).with_executor_def(
-                definition.executor_def
-            )
-        ),
+        job=InMemoryJob(chosen.with_executor_def(side_by_side)),
         run_config=QUIET,
         instance=instance,
         output_capturing_enabled=False,
