@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from spark_jobs.batch import superseded
 from spark_jobs.batch.audit import technical_columns
-from spark_jobs.batch.inputs import Upstream, keyed_source, origins, present, upstream
+from spark_jobs.batch.inputs import Upstream, keyed_sources, origins, present, upstream
 from spark_jobs.batch.reconcile import Finding, reconcile
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.validity import HISTORY_COLUMNS
@@ -127,8 +127,8 @@ def _of_superseded(
     run makes of the table."""
     from pyspark.sql import functions as F
 
-    source = keyed_source(contract, sources)
-    present_ = origins(spark, contract, source) if source else None
+    keyed = keyed_sources(contract, sources)
+    present_ = origins(spark, contract, keyed) if keyed else None
     names = [c.name for c in contract.columns if c.name not in HISTORY_COLUMNS]
     names += [n for n, _ in technical_columns(contract) if n not in _OF_A_RUN]
     same = [*contract.key, contract.sequence, "_row_hash", "_partition"]

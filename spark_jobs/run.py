@@ -188,7 +188,7 @@ class _Run:
 
         contract, spark, found = self.contract, self.engine.spark, self.plan
         rows = reading.read(spark, contract, self.lake, found, [partition])
-        frame = transformed(spark, contract, found.upstream, found.started_at, rows.frame)
+        frame = transformed(spark, contract, found.upstream, found.started_at, rows.frames)
         return faults.at_fault(contract, module_of(contract), frame)
 
     def _explained(self, error: Exception, batch: Batch) -> LakehouseError:
@@ -226,11 +226,11 @@ class _Run:
     def _quarantine(self, batch: Batch, staged: StagedBatch, closed: list[str]) -> None:
         """Keeps the rows that left before anything of the batch is visible: those of partitions whose
         gate is closed if there are any, since the others will be a batch of their own."""
-        contract, spark, whole = self.contract, self.engine.spark, None
+        contract, spark = self.contract, self.engine.spark
+        whole: list[inputs.Whole] = []
         partitions = closed or batch.partitions
         if contract.inputs and any(staged.outcome.counts[p].quarantined for p in partitions):
-            source = self.plan.upstream[contract.inputs[0].table]
-            whole = inputs.whole_records(spark, contract, source, partitions)
+            whole = inputs.whole_records(spark, contract, self.plan.upstream, partitions)
         gone = quarantine.write(
             spark,
             contract,

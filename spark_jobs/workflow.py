@@ -98,17 +98,17 @@ class Day:
             return [WHOLE]
         if not contract.inputs:
             return partitions
-        source = self.contracts[contract.inputs[0].table]
+        sources = [self.contracts[i.table] for i in contract.drivers]
         there = self._states() if states is None else states
 
-        def published(partition: str) -> bool:
-            state = there.get((source.table, partition))
+        def published(table: str, partition: str) -> bool:
+            state = there.get((table, partition))
             return state is not None and not state.failed
 
         return [
             p
             for p in partitions
-            if all(published(w) for w in window.inside(p, source.partitioning))
+            if all(published(s.table, w) for s in sources for w in window.inside(p, s.partitioning))
         ]
 
     def _states(self) -> States:

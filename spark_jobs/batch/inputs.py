@@ -5,8 +5,9 @@ Belongs here: slicing Delta tables for a batch. Does not belong here: landing fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable
@@ -64,6 +65,8 @@ def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
     return pinned.rows(spark, table, uri)
 
 
+# The field of `_input` that names the table of a record, where several drive a batch.
+TABLE = "_table"
 # Beyond this many earlier versions to look at, every slice counts as touched: a plan has a branch
 # per version, and engines run out of stack on some hundred.
 _FEW_VERSIONS = 20
@@ -88,8 +91,6 @@ def slices(
     of the table before (one column), if there are any: of many versions, what stood in one of them
     only can still stand in there, and nowhere else.
     """
-    from functools import reduce
-
     from pyspark.sql import functions as F
 
     contract, now = source.contract, source.rows(spark)
@@ -109,27 +110,46 @@ def slices(
             frames.append(before.select(by, last))
         else:
             frames.append(_arrived(contract, before, partitions).select(by, "_partition"))
-    found = reduce(lambda a, b: a.unionByName(b), frames)
-    return found.groupBy(by).agg(F.max("_partition").alias("_slice")).toArrow()
+    return _united(frames).groupBy(by).agg(F.max("_partition").alias("_slice")).toArrow()
+
+
+def drivers(contract: Contract, sources: Mapping[str, Upstream]) -> list[Upstream]:
+    """The tables that a batch is made of."""
+    return [sources[i.table] for i in contract.drivers]
 
 
 def driving(
     spark: SparkSession,
     contract: Contract,
-    source: Upstream,
+    sources: Sequence[Upstream],
     partitions: list[str],
     touched: pa.Table | None = None,
-) -> DataFrame:
-    """The rows that decide the batch: the table's columns, `_partition` and its date, and `_input`, a
-    struct of the row as it was read, from which the original record of a bad row is kept. `touched`
-    are the slices, for a table that reads those.
+) -> dict[str, DataFrame]:
+    """The rows that decide the batch, by table: the table's columns, `_partition` and its date, and
+    `_input`, a struct of the row as it was read, from which the original record of a bad row is kept.
+    Its fields are those of all the tables, so that rows made of them can be united. `touched` are the
+    slices, for a table that reads those.
 
     Carrying whole rows through a transform takes longer than many a transform. Where rows have a
     key `_input` is that, and whole_records finds the rest of the few that need it.
     """
+    types = record_types(contract, sources)
+    return {
+        s.contract.table: _driving(spark, contract, s, types, partitions, touched) for s in sources
+    }
+
+
+def _driving(
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    types: Mapping[str, str],
+    partitions: list[str],
+    touched: pa.Table | None,
+) -> DataFrame:
     from pyspark.sql import functions as F
 
-    how = contract.inputs[0]
+    how = next(i for i in contract.drivers if i.table == source.contract.table)
     rows = source.rows(spark)
     columns = [c.name for c in source.contract.columns]
     if how.read == "lookup":  # the whole table is the batch, of the one partition there is
@@ -150,14 +170,31 @@ def driving(
         few = copied_if_few(partition_of, touched.num_rows)
         joined = rows.join(few, F.col(how.by).eqNullSafe(F.col("_by")))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
-    record = [F.col(c) for c in record_types(contract, source)]
+    record = _of_record(contract, source, types)
     return changed.select(
         *columns, "_partition", "_arrival_date", F.struct(*record).alias("_input")
     )
 
 
-def record_types(contract: Contract, source: Upstream) -> dict[str, str]:
+def record_types(contract: Contract, sources: Sequence[Upstream]) -> dict[str, str]:
     """The columns of `_input`, with their types."""
+    types = {n: t for s in sources for n, t in _own_types(contract, s).items()}
+    return types | ({TABLE: "string"} if len(sources) > 1 else {})
+
+
+def _of_record(contract: Contract, source: Upstream, types: Mapping[str, str]) -> list[Column]:
+    """The fields of `_input`, or some of them, in a row of one table."""
+    from pyspark.sql import functions as F
+
+    own = _own_types(contract, source)
+    absent = {TABLE: F.lit(source.contract.table)}
+    return [
+        (F.col(n) if n in own else absent.get(n, F.lit(None).cast(t))).alias(n)
+        for n, t in types.items()
+    ]
+
+
+def _own_types(contract: Contract, source: Upstream) -> dict[str, str]:
     of = source.contract
     types = {c.name: c.type for c in of.columns}
     if of.keyed:
@@ -168,11 +205,20 @@ def record_types(contract: Contract, source: Upstream) -> dict[str, str]:
     return types | {n: "string" for n in ("_rescued", "_source_file") if n in has}
 
 
-def identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
-    """The columns of `_input` that tell a driving record of `contract` from the others: the key of
-    a keyed table, else what the key and the sequence of this one are made of, where that is
-    declared and complete, and rows are merged by it: the few records that they do not tell apart
-    are compared whole (see `doubled`). None: all of them."""
+def identity(contract: Contract, sources: Sequence[Contract]) -> tuple[str, ...] | None:
+    """The columns of `_input` that tell a driving record of `contract` from the others: of several
+    tables, what tells those of each apart, and the table."""
+    found = [_identity(contract, source) for source in sources]
+    if len(found) == 1:
+        return found[0]
+    names = {n for of in found for n in of or ()}
+    return None if None in found else tuple(sorted(names | {TABLE}))
+
+
+def _identity(contract: Contract, source: Contract) -> tuple[str, ...] | None:
+    """The key of a keyed table, else what the key and the sequence of this one are made of, where
+    that is declared and complete, and rows are merged by it: the few records that they do not tell
+    apart are compared whole (see `doubled`). None: all of them."""
     if source.keyed:
         return source.key
     if not contract.keyed:
@@ -224,22 +270,40 @@ def doubled(read: DataFrame, whole: Column, staged: DataFrame) -> set[str]:
     return set(beyond.select("_partition").distinct().toArrow().column(0).to_pylist())
 
 
-def keyed_source(contract: Contract, sources: Mapping[str, Upstream]) -> Upstream | None:
-    """The driving table if its rows can move from one partition to another."""
+def keyed_sources(contract: Contract, sources: Mapping[str, Upstream]) -> list[Upstream]:
+    """The driving tables if their rows can move from one partition to another."""
     if not contract.inputs or contract.inputs[0].read != "changes" or contract.grain != "row":
-        return None
-    source = sources[contract.inputs[0].table]
-    return source if source.contract.keyed else None
+        return []
+    return [s for s in drivers(contract, sources) if s.contract.keyed]
 
 
 def origins(
     spark: SparkSession,
     contract: Contract,
-    source: Upstream,
+    sources: Sequence[Upstream],
     partitions: list[str] | None = None,
 ) -> DataFrame:
-    """`_origin` and `_partition` (by the contract's scheme) of the rows of a keyed table, or of
-    those that arrived in some partitions."""
+    """`_origin` and `_partition` (by the contract's scheme) of the rows of the keyed tables that drive
+    one, or of those that arrived in some partitions."""
+    types, names = (
+        record_types(contract, sources),
+        identity(contract, [s.contract for s in sources]),
+    )
+    of = {n: types[n] for n in names or ()}
+    return _united(_origins(spark, contract, s, of, partitions) for s in sources)
+
+
+def _united(frames: Iterable[DataFrame]) -> DataFrame:
+    return reduce(lambda a, b: a.unionByName(b), frames)
+
+
+def _origins(
+    spark: SparkSession,
+    contract: Contract,
+    source: Upstream,
+    types: Mapping[str, str],
+    partitions: list[str] | None,
+) -> DataFrame:
     from pyspark.sql import functions as F
 
     rows = source.rows(spark)
@@ -247,21 +311,41 @@ def origins(
         rows = _arrived(source.contract, rows, partitions)
     elif contract.partitioning != source.contract.partitioning:
         rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
-    key = [hashable(F.col(k), source.contract.column[k].type) for k in source.contract.key]
+    values = _of_record(contract, source, types)
+    key = [hashable(v, t) for v, t in zip(values, types.values(), strict=True)]
     return rows.select(F.xxhash64(*key).alias("_origin"), "_partition")
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Driving rows with all their columns, and their key; and their `table`, where there are several."""
+
+    rows: DataFrame
+    key: tuple[str, ...]
+    table: str | None
+
+
 def whole_records(
-    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
-) -> tuple[DataFrame, tuple[str, ...]] | None:
-    """The rows that `driving` read, with all their columns, and their key; None if its `_input` has
-    all columns."""
-    if not (source.contract.keyed and contract.grain == "row"):
-        return None
-    rows = source.rows(spark)
-    if contract.inputs[0].read == "changes":
-        rows = _arrived(source.contract, rows, partitions)
-    return rows.select(*[c.name for c in source.contract.columns]), source.contract.key
+    spark: SparkSession,
+    contract: Contract,
+    sources: Mapping[str, Upstream],
+    partitions: list[str],
+) -> list[Whole]:
+    """The rows that `driving` read, of the tables of which `_input` has the key only."""
+    if contract.grain != "row":
+        return []
+    found = []
+    for how in contract.drivers:
+        source = sources[how.table]
+        if not source.contract.keyed:
+            continue
+        rows = source.rows(spark)
+        if how.read == "changes":
+            rows = _arrived(source.contract, rows, partitions)
+        rows = rows.select(*[c.name for c in source.contract.columns])
+        table = how.table if len(contract.drivers) > 1 else None
+        found.append(Whole(rows, source.contract.key, table))
+    return found
 
 
 def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:

@@ -295,7 +295,7 @@ def _using(contract: Contract, diff: _Difference, lake: Lake, partitions: list[s
     from pyspark.sql import functions as F
 
     name = diff.source.contract.table
-    declared = [i for i in contract.inputs[1:] if i.table == name]
+    declared = [i for i in contract.looked_up if i.table == name]
     if any(i.affects is None for i in declared) and diff.rows().limit(1).toArrow().num_rows:
         return set(partitions)
     found: set[str] = set()
@@ -338,7 +338,7 @@ def _altered(contract: Contract, rows: DataFrame, diff: _Difference, lookup: Inp
 def ensure_evaluable(contract: Contract, sources: Mapping[str, Upstream], rows: DataFrame) -> None:
     """Raises ContractError for an `affects` that the engine makes no sense of, before it is needed;
     `rows` have the table's columns."""
-    for i in contract.inputs[1:]:
+    for i in contract.looked_up:
         if i.affects:
             theirs = sources[i.table].rows(rows.sparkSession)
             names = [c.name for c in sources[i.table].contract.columns]

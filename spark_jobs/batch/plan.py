@@ -185,24 +185,28 @@ def _inspected(
 def _inputs_there(
     contract: Contract, contracts: dict[str, Contract], arrived: Arrivals, partitions: list[str]
 ) -> tuple[dict[str, str], set[str]]:
-    """A partition can only run if its driving input's partition has been published; it may be
-    empty only if that one was. Returns why some cannot, and those that may be empty."""
+    """A partition can only run if that of each driving input has been published; it may be empty
+    only if those were. Returns why some cannot, and those that may be empty."""
     refused: dict[str, str] = {}
     may_be_empty: set[str] = set()
     if contract.source or not contract.inputs or contract.partitioning is None:
         return refused, may_be_empty
-    source = contract.inputs[0].table
-    states = arrived.newest.get(source, {})
     for p in partitions:
-        due = window.inside(p, contracts[source].partitioning)
-        missing = [w for w in due if w not in states]
-        if missing:
-            names, of = window.named(missing), f" ({len(missing)} of {len(due)})"
-            refused[p] = (
-                f"its input {source} has no published partition"
-                f" {names}{of if len(due) > 1 else ''}. Materialize"
-                f" {source} for {names} first, or mend what failed there."
-            )
-        elif all(states[w].status == "empty" for w in due) or contract.grain == "aggregate":
-            may_be_empty.add(p)
+        found: list[str] = []
+        for source in (i.table for i in contract.drivers):
+            states = arrived.newest.get(source, {})
+            due = window.inside(p, contracts[source].partitioning)
+            missing = [w for w in due if w not in states]
+            if missing:
+                names, of = window.named(missing), f" ({len(missing)} of {len(due)})"
+                refused[p] = (
+                    f"its input {source} has no published partition"
+                    f" {names}{of if len(due) > 1 else ''}. Materialize"
+                    f" {source} for {names} first, or mend what failed there."
+                )
+                break
+            found += [states[w].status for w in due]
+        else:
+            if contract.grain == "aggregate" or set(found) == {"empty"}:
+                may_be_empty.add(p)
     return refused, may_be_empty

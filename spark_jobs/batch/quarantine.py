@@ -10,7 +10,7 @@ that the current contract rejects; a run that publishes nothing only adds what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from deltalake import write_deltalake
 
 from spark_jobs.batch.audit import record_text, staged_frame
+from spark_jobs.batch.inputs import TABLE, Whole
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, replace_slices
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake import delta
@@ -68,7 +69,7 @@ def write(
     metadata: dict[str, str],
     *,
     publishing: bool,
-    whole: tuple[DataFrame, tuple[str, ...]] | None = None,
+    whole: Sequence[Whole] = (),
     moved: DataFrame | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
@@ -77,8 +78,8 @@ def write(
     If the partitions are about to be published, these rows replace the ones kept before, and those
     that are no longer rejected leave with a decision; so do rows of other partitions whose record
     has `moved` to these. Otherwise what readers see stays as it was, and so does what had left it.
-    `whole` are source rows and their key, to complete records from that are staged as no more than
-    the key. `changed` tells what made a partition stale, for the reason of a decision.
+    `whole` are source rows and their key, by table, to complete records from that are staged as no
+    more than the key. `changed` tells what made a partition stale, for the reason of a decision.
 
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
@@ -90,8 +91,8 @@ def write(
     folder = staged[1]
     try:
         if rows is not None:
-            if whole is not None:
-                rows = _completed(rows, whole)
+            for of_table in whole:
+                rows = _completed(rows, of_table)
             rejected = _rejected(contract, rows, partitions, metadata)
             if not publishing and delta.active_files(to.table):
                 held = to.rows(spark).select("quarantine_id")
@@ -153,11 +154,13 @@ def _without_moved(
     return gave_way
 
 
-def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> DataFrame:
+def _completed(rows: DataFrame, whole: Whole) -> DataFrame:
     """Staged rows with the whole source record in `_record`, of which they have the key."""
     from pyspark.sql import functions as F
 
-    source, key = whole
+    source, key, written = whole.rows, whole.key, {n: F.col(n) for n in whole.rows.columns}
+    if whole.table is not None:
+        source, key = source.withColumn(TABLE, F.lit(whole.table)), (*key, TABLE)
     named = F.from_json("_record", ", ".join(f"`{k}` string" for k in key))
     staged = ("_partition", "_violations", "_record", "_record_file", "_origin", "_computed")
     rows = rows.select(
@@ -166,7 +169,7 @@ def _completed(rows: DataFrame, whole: tuple[DataFrame, tuple[str, ...]]) -> Dat
     )
     on = [F.col(f"_of_{k}").eqNullSafe(F.col(k).cast("string")) for k in key]
     found = rows.join(source.withColumn("_found", F.lit(True)), on, "left")
-    record = record_text(source.schema, {n: F.col(n) for n in source.columns})
+    record = record_text(source.schema, written)
     return found.withColumn("_record", F.when(F.col("_found"), record).otherwise(F.col("_record")))
 
 

@@ -1,14 +1,15 @@
 """The rows that a batch is made of, as they are read, and how many its source says there are.
 
-Belongs here: which rows of the driving input a batch reads, and what each is recognized by. Does not
+Belongs here: which rows of the driving inputs a batch reads, and what each is recognized by. Does not
 belong here: how they are read (landing, inputs.py), or what is made of them (staging.py).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from spark_jobs import window
@@ -26,16 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Read:
-    """The driving rows; none for a table without inputs. `counted` is how many each partition has
-    according to its source, with the sum of their origins: file footers for Parquet, the upstream
+    """The driving rows by table; none for a table without inputs. `counted` is how many each partition
+    has according to its source, with the sum of their origins: file footers for Parquet, the upstream
     table for Delta; text files count themselves while being parsed. `touched` are the slices of an
     aggregate that the batch touches, `moved` the records that are in this batch's partitions now and
     may have been in others before."""
 
-    frame: DataFrame | None = None
+    frames: Mapping[str, DataFrame] = field(default_factory=dict)
     counted: dict[str, tuple[int, int | None]] | None = None
     touched: pa.Table | None = None
     moved: DataFrame | None = None
+
+    @property
+    def records(self) -> DataFrame:
+        """What drives the batch, whatever table it is of: `_partition` and the record, `_input`."""
+        if len(self.frames) == 1:
+            return next(iter(self.frames.values()))
+        alike = [f.select("_partition", "_input") for f in self.frames.values()]
+        return reduce(lambda a, b: a.unionByName(b), alike)
 
 
 def read(
@@ -44,26 +53,29 @@ def read(
     if contract.source:
         due = [plan.deliveries[p] for p in partitions]
         counted: dict[str, tuple[int, int | None]] = {d.partition: (d.records, None) for d in due}
-        return Read(landing.read(spark, contract, due, lake.storage), counted)
+        frame = landing.read(spark, contract, due, lake.storage)
+        return Read({contract.table: frame}, counted)
     if not contract.inputs:
         return Read()
     todo, touched = list(partitions), None
     first = contract.inputs[0]
-    source = plan.upstream[first.table]
+    sources = inputs.drivers(contract, plan.upstream)
     if first.by:
+        source = sources[0]
         replaced = ledger.versions(source.table, _replacing(plan, source.contract, todo))
         made = inputs.present(spark, lake.table(contract.table), lake)
         column = contract.publish.column or first.by
         made = made.select(column) if made is not None and column in made.columns else None
         touched = inputs.slices(spark, source, first.by, todo, replaced, made)
-    frame = inputs.driving(spark, contract, source, todo, touched)
-    keyed = inputs.keyed_source(contract, plan.upstream)
-    has_moved = keyed is not None and _have_moved(plan, source.contract, todo)
-    moved = inputs.origins(spark, contract, keyed, todo) if keyed and has_moved else None
+    frames = inputs.driving(spark, contract, sources, todo, touched)
+    keyed = inputs.keyed_sources(contract, plan.upstream)
+    has_moved = any(_have_moved(plan, s.contract, todo) for s in keyed)
+    moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
+    read_ = Read(frames, None, touched, moved)
     has_input = contract.grain == "row" and touched is None
-    counted_rows = with_origin(contract, plan, frame, has_input=True) if has_input else frame
-    found = inputs.rows_by_partition(counted_rows, has_origin=has_input)
-    return Read(frame, found, touched, moved)
+    records = read_.records
+    counted_rows = with_origin(contract, plan, records, has_input=True) if has_input else records
+    return replace(read_, counted=inputs.rows_by_partition(counted_rows, has_origin=has_input))
 
 
 def _have_moved(plan: Plan, source: Contract, partitions: list[str]) -> bool:
@@ -101,9 +113,9 @@ def with_origin(contract: Contract, plan: Plan, frame: DataFrame, *, has_input: 
     from pyspark.sql import functions as F
 
     if has_input:
-        source = plan.upstream[contract.inputs[0].table]
-        identity = inputs.identity(contract, source.contract)
-        record = inputs.record_types(contract, source)
+        sources = inputs.drivers(contract, plan.upstream)
+        identity = inputs.identity(contract, [s.contract for s in sources])
+        record = inputs.record_types(contract, sources)
         return frame.withColumn("_origin", inputs.origin(record, identity))
     if contract.keyed and contract.inputs:
         return frame.withColumn("_origin", F.lit(None).cast("bigint"))
@@ -114,11 +126,11 @@ def are_told_by_some_columns(contract: Contract, plan: Plan) -> bool:
     """Whether `_origin` may be the same for records that differ: see inputs.identity."""
     if not contract.inputs or contract.grain != "row":
         return False
-    source = plan.upstream[contract.inputs[0].table].contract
-    return not source.keyed and inputs.identity(contract, source) is not None
+    sources = [s.contract for s in inputs.drivers(contract, plan.upstream)]
+    return not sources[0].keyed and inputs.identity(contract, sources) is not None
 
 
 def whole(contract: Contract, plan: Plan) -> Column:
     """The hash of all that a driving record holds."""
-    source = plan.upstream[contract.inputs[0].table]
-    return inputs.origin(inputs.record_types(contract, source), None)
+    sources = inputs.drivers(contract, plan.upstream)
+    return inputs.origin(inputs.record_types(contract, sources), None)

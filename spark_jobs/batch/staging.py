@@ -92,13 +92,13 @@ def stage(
     altered = {
         p for p, (_, of) in counted.items() if of is not None and of != staged.origins.get(p, 0)
     }
-    if alike and rows.frame is not None:
+    if alike:
         with steps.timed("count"):
             found = audit.staged_rows(
                 spark, contract, columns, to.storage, to.uri, batch.folder, todo
             )
             if found is not None:
-                driving = reading.with_origin(contract, plan, rows.frame, has_input=True)
+                driving = reading.with_origin(contract, plan, rows.records, has_input=True)
                 altered |= inputs.doubled(driving, reading.whole(contract, plan), found)
     return StagedBatch(rows, staged, {p: n for p, (n, _) in counted.items()}, altered)
 
@@ -108,7 +108,7 @@ def _transformed(
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
-    frame = transform.transformed(spark, contract, plan.upstream, plan.started_at, rows.frame)
+    frame = transform.transformed(spark, contract, plan.upstream, plan.started_at, rows.frames)
     given = set(frame.columns)
     if contract.partitioning is not None and "_arrival_date" not in given:
         day = F.to_date(F.substring("_partition", 1, 10))
@@ -137,8 +137,8 @@ def _standing(
     former = resolution.Former(again, rows.moved)
     lost = None
     if former and contract.partitioning is not None:
-        source = inputs.keyed_source(contract, plan.upstream)
-        present = inputs.origins(spark, contract, source) if source else None
+        sources = inputs.keyed_sources(contract, plan.upstream)
+        present = inputs.origins(spark, contract, sources) if sources else None
         lost = superseded.records(spark, contract, lake, newest, present)
     return resolution.standing(contract, batch.to.rows(spark), former, lost)
 

@@ -39,21 +39,23 @@ def transformed(
     contract: Contract,
     upstream: Mapping[str, inputs.Upstream],
     started_at: datetime,
-    frame: DataFrame | None,
+    driving: Mapping[str, DataFrame],
 ) -> DataFrame:
-    """What the transform makes of the driving rows, or of nothing for a table without inputs.
+    """What the transform makes of the driving rows, by table, or of nothing for a table without
+    inputs.
 
     Raises SchemaError if its columns are not those of the contract.
     """
     from pyspark.sql import functions as F
 
     module = module_of(contract)
-    if frame is None:
+    if not driving:
         frame = module.transform(spark).withColumn("_partition", F.lit(WHOLE))
-    elif module is not None:
-        first, *others = contract.inputs
-        arguments = {first.table.partition(".")[2]: frame}
-        for other in others:
+    elif module is None:
+        (frame,) = driving.values()
+    else:
+        arguments = {table.partition(".")[2]: rows for table, rows in driving.items()}
+        for other in contract.looked_up:
             name = other.table.partition(".")[2]
             used = contract.uses(other)
             # A column that is not declared would change unnoticed, so it is not there to be used.

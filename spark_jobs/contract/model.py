@@ -219,6 +219,16 @@ class Contract:
         return [(r, r.spec) for r in self.rules if isinstance(r.spec, kind)]
 
     @property
+    def drivers(self) -> tuple[Input, ...]:
+        """The inputs whose rows a batch is made of: the first one, and others read by their changes."""
+        return tuple(i for n, i in enumerate(self.inputs) if n == 0 or i.read == "changes")
+
+    @property
+    def looked_up(self) -> tuple[Input, ...]:
+        """The other inputs."""
+        return tuple(i for i in self.inputs if i not in self.drivers)
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Tables that reference rules read, without the declared inputs."""
         declared = {i.table for i in self.inputs}
@@ -243,7 +253,7 @@ class Contract:
         if self.partitioning is None:
             return ()
         referred = [spec.table for _, spec in self.rules_of(Reference)]
-        return tuple(dict.fromkeys((*(i.table for i in self.inputs[1:]), *referred)))
+        return tuple(dict.fromkeys((*(i.table for i in self.looked_up), *referred)))
 
     @property
     def upstream(self) -> tuple[str, ...]:

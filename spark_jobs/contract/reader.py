@@ -216,11 +216,17 @@ class _Reader:
                     yield Rule(f"{c.name}_not_null", "error", held, column=c.name, where=where)
         for c in columns:
             # A column that copies one source column may lose values only by a failed cast.
-            driving = inputs and [inputs[0].table] == [s.rpartition(".")[0] for s in c.sources]
-            if self.layer == "silver" and driving and not c.derived and c.type != "string":
+            driving = [i.table for n, i in enumerate(inputs) if n == 0 or i.read == "changes"]
+            of = [s.rpartition(".")[0] for s in c.sources]
+            copies = bool(of) and len(set(of)) == len(of) and set(of) <= set(driving)
+            if self.layer == "silver" and copies and not c.derived and c.type != "string":
                 where = ("schema", 0, "properties", c.name)
-                kept = TypeKept(rule="type", source=c.sources[0])
-                yield Rule(f"{c.name}_type", "error", kept, column=c.name, where=where)
+                # Records of several tables have one column for those of one name.
+                named = {s.rpartition(".")[2]: s for s in reversed(c.sources)}
+                for n, source in enumerate(reversed(named.values())):
+                    name = f"{c.name}_type" if n == 0 else f"{c.name}_type_{n + 1}"
+                    kept = TypeKept(rule="type", source=source)
+                    yield Rule(name, "error", kept, column=c.name, where=where)
         for where, p in self._properties():
             column = next(c for c in columns if c.name == p["name"])
             for i, quality in enumerate(p.get("quality") or ()):

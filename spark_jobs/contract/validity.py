@@ -240,8 +240,16 @@ def _inputs(c: Contract) -> Iterator[tuple[Where, str]]:
             yield where, f"input {source.table}: affects is said of a table that is looked up"
         elif source.affects and source.table.partition(".")[2] == c.name:
             yield where, f"input {source.table}: affects cannot tell it from {c.table}, of one name"
-        if i > 0 and source.read != "lookup":
-            yield where, f"input {source.table}: only the first one drives the batch; read: lookup"
+        if i > 0 and source.read == "touched":
+            yield where, f"input {source.table}: only the first one is read by what it touched"
+        if i > 0 and source.read == "changes" and (c.inputs[0].read, c.grain) != ("changes", "row"):
+            yield (
+                where,
+                (
+                    f"input {source.table}: it drives the batch too only where the first one is read"
+                    " by its changes, and the grain is row; else read: lookup"
+                ),
+            )
     if c.inputs and (c.inputs[0].read == "lookup") != (c.partitioning is None):
         yield (
             ("customProperties", "inputs", "value", 0),
@@ -259,7 +267,7 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
             where = ("customProperties", "inputs", "value", i)
             if source.table not in contracts:
                 yield c, where, f"{c.table} reads {source.table}, which has no contract"
-            elif i == 0 and source.read == "changes" and _moves(c, contracts[source.table]):
+            elif source.read == "changes" and _moves(c, contracts[source.table]):
                 what = (
                     f"rows of {source.table} move from one partition to another when a newer record"
                     " of their key arrives, so a copy of its partitions would keep rows that are"
@@ -280,6 +288,7 @@ def between(contracts: Mapping[str, Contract]) -> Iterator[tuple[Contract, Where
                     yield c, where, what
         yield from _windows(c, contracts)
         yield from _one_source(c, contracts)
+        yield from _drivers(c, contracts)
         for column in c.columns:
             for source_column in column.sources:
                 if not _declared(contracts, source_column):
@@ -376,6 +385,38 @@ def _one_source(
                 " source or partitioning: say the same in both, or name another dataset"
             )
             yield c, ("customProperties", "source"), what
+
+
+def _drivers(
+    c: Contract, contracts: Mapping[str, Contract]
+) -> Iterator[tuple[Contract, Where, str]]:
+    """Several inputs drive a batch as one: their windows are this table's, their records are told
+    apart in one way, and have columns of one name in one type."""
+    drivers = [contracts[i.table] for i in c.drivers if i.table in contracts]
+    types: dict[str, tuple[str, str]] = {}
+    for driving in drivers if len(drivers) > 1 else []:
+        first, at = drivers[0], next(n for n, i in enumerate(c.inputs) if i.table == driving.table)
+        where = ("customProperties", "inputs", "value", at)
+        if driving.partitioning != c.partitioning:
+            what = (
+                f"{driving.table} is not {c.partitioning}, as {c.table} is: tables that drive one"
+                " together are partitioned as it is"
+            )
+            yield c, where, what
+        if driving.keyed != first.keyed:
+            what = (
+                f"of {first.table} and {driving.table} one is merged by key and the other is not: they"
+                " cannot drive one table together"
+            )
+            yield c, where, what
+        for column in driving.columns:
+            of, type_ = types.setdefault(column.name, (driving.table, column.type))
+            if type_ != column.type:
+                what = (
+                    f"column {column.name} is {type_} in {of} and {column.type} in"
+                    f" {driving.table}: tables that drive one together have it in one type"
+                )
+                yield c, where, what
 
 
 def _declared(contracts: Mapping[str, Contract], qualified: str) -> bool:

@@ -138,6 +138,7 @@ class SyntheticLake:
                 {
                     "customer_sk": c,
                     "date_sk": 0,
+                    "event_source": "web",
                     "event_id": f"e{index}-{n}",
                     "customer_id": c,
                     "session_id": f"s{index}-{n // 3}",

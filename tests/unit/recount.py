@@ -122,7 +122,11 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
     )
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
-    final["gold.fact_behavior"] = final["silver.customer_behavior"]
+    final["gold.fact_behavior"] = (
+        final["silver.customer_behavior"]
+        + final["silver.customer_events"]
+        + final["silver.orders_events"]
+    )
     final["gold.sensor_status_hourly"] = _one(
         db,
         """select count(*) from

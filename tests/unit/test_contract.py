@@ -480,9 +480,16 @@ SPOILED = {
         feed(inputs=[{"table": "bronze.feed", "read": "touched"}]), "- table: bronze.feed",
         "input bronze.feed: read: touched, and only that, names a column by",
     ),
-    "two driving inputs": (
-        feed(inputs=[{"table": "bronze.feed"}, {"table": "bronze.more"}]), "- table: bronze.more",
-        "input bronze.more: only the first one drives the batch; read: lookup",
+    "another input read by slices": (
+        feed(inputs=[{"table": "bronze.feed"},
+                     {"table": "bronze.more", "read": "touched", "by": "day"}]),
+        "- table: bronze.more", "input bronze.more: only the first one is read by what it touched",
+    ),
+    "two driving inputs of an aggregate": (
+        feed(column("n", "bigint", key=1), grain="aggregate",
+             inputs=[{"table": "bronze.feed"}, {"table": "bronze.more"}]), "- table: bronze.more",
+        "input bronze.more: it drives the batch too only where the first one is read by its changes,"
+        " and the grain is row; else read: lookup",
     ),
     "a source of a silver table": (
         feed(source={"dataset": "feed", "format": "csv", "system": "test"}), "customProperties:",

@@ -32,7 +32,7 @@ behavior as (
     select
         customer_id,
         count(*) as event_count,
-        count(distinct session_id) as session_count,
+        count(distinct event_source || session_id) as session_count,
         max(event_ts) as last_activity_at
     from {{ ref('stg_fact_behavior') }}
     group by customer_id

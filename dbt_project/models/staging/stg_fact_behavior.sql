@@ -2,6 +2,7 @@
 select
     customer_sk,
     date_sk,
+    event_source,
     event_id,
     customer_id,
     session_id,

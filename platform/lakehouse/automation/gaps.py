@@ -96,11 +96,11 @@ def _gap(
     stale: str | None = None,
 ) -> Gap | None:
     row = latest.get((contract.table, partition))
-    sources = [i.table for i in contract.inputs[:1]]
+    sources = [i.table for i in contract.drivers]
     inputs = [gaps[t, w] for t in sources for w in windows if (t, w) in gaps]
     if row is not None and not row.failed:
-        if not stale and any(cause.state == "stale" for cause in inputs):
-            stale = f"{sources[0]} is stale"
+        if not stale:
+            stale = next((_is(cause) for cause in inputs if cause.state == "stale"), None)
         return Gap(contract.table, partition, "stale", "stale", stale) if stale else None
     if contract.source is not None:
         if partition not in arrived.get(contract.source.dataset, ()):
@@ -146,7 +146,7 @@ def _undue_source(
     contract: Contract, windows: list[str], latest: Mapping[tuple[str, str], PartitionState]
 ) -> bool:
     """Whether its input never ran for these windows either and has no gap there: nothing was due."""
-    return all((contract.inputs[0].table, w) not in latest for w in windows)
+    return all((i.table, w) not in latest for i in contract.drivers for w in windows)
 
 
 def due(contract: Contract, partition: str) -> bool:

@@ -21,6 +21,7 @@ from lakehouse.standins.data.record import DayRecord, Tally
 Cells = dict[str, dict[str, dict[str, Any]]]
 """Table, partition, counts."""
 
+EVENTS = ("customer_behavior", "customer_events", "orders_events")
 SENSOR_HOURS, SENSOR_DAYS = "gold.sensor_status_hourly", "gold.sensor_status_daily"
 
 
@@ -92,7 +93,7 @@ def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
     final["gold.dim_customer"] = sum(t.versions for t in by_dataset["customers"]) + 1
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
-    final["gold.fact_behavior"] = final["silver.customer_behavior"]
+    final["gold.fact_behavior"] = sum(final[f"silver.{events}"] for events in EVENTS)
     final[SENSOR_HOURS] = sum(t.sensor_hours for t in by_dataset["sensor_readings"])
     sensors: Counter[str] = Counter()
     for tally in by_dataset["sensor_readings"]:
