@@ -115,3 +115,20 @@ def hour(time: Column) -> Column:
 def surrogate_key(*names: str) -> Column:
     """A deterministic key: xxHash64 of the natural key. 0 is kept for the unknown member."""
     return F.xxhash64(*[F.col(n) for n in names])
+
+
+def position_of(time: Column) -> Column:
+    """A time as a place among changes that `change_position` tells: before all of the same moment."""
+    digits = F.regexp_replace(time.cast("string"), "[^0-9]", "")
+    moment = F.substring(F.concat(digits, F.lit("0" * 16)), 1, 16)
+    return F.concat(moment, F.lit("0" * 20))
+
+
+def change_position(commit: Column) -> Column:
+    """Where a captured change (columns `Op` and `change_seq`) stands among all: changes are in the
+    order of their commits, by which DMS numbers them, and a full load stands at its moment. Of two
+    changes at one position, as an update of a primary key is, the one that takes a key stands after
+    the one that gives it away."""
+    loaded = F.substring(position_of(commit), 1, 35)
+    gives_away = F.when(F.col("Op") == "D", "0").otherwise("1")
+    return F.concat(F.coalesce(text("change_seq"), loaded), gives_away)

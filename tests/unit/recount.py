@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recount_rules import REFERENCES, TABLES, Table
+from recount_rules import FEEDS, REFERENCES, TABLES, Table
 
 
 def read(landing: Path, dataset: str) -> tuple[list[dict], Counter[str], Counter[str]]:
@@ -88,6 +88,7 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
     db = duckdb.connect()
     cells: list[dict] = [{} for _ in runs]
     final: dict[str, int] = {}
+    readable: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for dataset, table in TABLES.items():
         rows, seen, bad = read(landing, dataset)
         names = sorted({name for row in rows for name in row})
@@ -97,29 +98,28 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
         db.unregister("arrow_rows")
         _judge(db, dataset, table)
         final[f"bronze.{dataset}"] = len(rows)
-        final[f"silver.{dataset}"] = _one(
-            db, f"select count(*) from (select distinct {table.key} from valid_{dataset})"
-        )
+        of = FEEDS.get(dataset, dataset)
+        if of != dataset:
+            _unite(db, of, dataset)
+        readable[of].update(seen)
+        readable[of].subtract(bad)
         for number, days in enumerate(runs):
-            wanted = [p for p in seen if p[:10] in days]
-            earlier = [p for p in seen if any(p[:10] in run for run in runs[:number])]
-            silver = _outcomes(db, dataset, table, wanted, earlier)
             cells[number][f"bronze.{dataset}"] = {
                 p: _cell(seen[p], {"quarantined": bad[p]}, _bronze_rule(dataset, bad[p]))
-                for p in wanted
+                for p in seen
+                if p[:10] in days
             }
-            cells[number][f"silver.{dataset}"] = {
-                p: _cell(seen[p] - bad[p], *silver[p]) for p in wanted
-            }
-    final["gold.dim_customer"] = 1 + _one(
-        db,
-        """select count(*) from (
-           select state, lag(state) over (partition by customer_id order by updated_at) before
-           from (select distinct customer_id, updated_at,
-               concat_ws('|', r.name, r.email, r.country, r.region, r.market_segment, r.address,
-                   r.phone) state
-               from valid_customers)) where state is distinct from before""",
-    )
+    for name, counted in readable.items():
+        table = TABLES[name]
+        final[f"silver.{name}"] = _one(
+            db, f"select count(*) from (select distinct {table.key} from valid_{name})"
+        )
+        for number, days in enumerate(runs):
+            wanted = [p for p in counted if p[:10] in days]
+            earlier = [p for p in counted if any(p[:10] in run for run in runs[:number])]
+            silver = _outcomes(db, name, table, wanted, earlier)
+            cells[number][f"silver.{name}"] = {p: _cell(counted[p], *silver[p]) for p in wanted}
+    final["gold.dim_customer"] = final["silver.customers"] + 1
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
     final["gold.fact_behavior"] = (
@@ -168,6 +168,16 @@ def _judge(db: duckdb.DuckDBPyConnection, dataset: str, table: Table) -> None:
     db.execute(f"create table valid_{dataset} as from judged_{dataset} where valid")
 
 
+def _unite(db: duckdb.DuckDBPyConnection, table: str, dataset: str) -> None:
+    """Adds judged rows of a dataset to those of the table that they are part of."""
+    for kind in ("judged", "valid"):
+        db.execute(
+            f"""create or replace table {kind}_{table} as
+            select * exclude (r) from {kind}_{table}
+            union all by name select * exclude (r) from {kind}_{dataset}"""
+        )
+
+
 def _outcomes(
     db: duckdb.DuckDBPyConnection, dataset: str, table: Table, wanted: list[str], earlier: list[str]
 ) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
@@ -195,7 +205,8 @@ def _outcomes(
     outcomes: dict[str, tuple[dict[str, int], dict[str, int]]] = {p: ({}, {}) for p in wanted}
     for partition, outcome, count in found:
         outcomes[partition][0][outcome] = count
-    rules = list(table.errors | table.warnings)
+    parts = [TABLES[d] for d in TABLES if FEEDS.get(d, d) == dataset]
+    rules = list(dict.fromkeys(rule for t in parts for rule in t.errors | t.warnings))
     sums = ", ".join(f'sum("{rule}"::int)' for rule in rules)
     for partition, *counts in db.execute(
         f"select _partition, {sums} from judged_{dataset} where not filtered group by 1"

@@ -83,15 +83,26 @@ def asked(tick: Any) -> list[tuple[str, str, str, set[str]]]:
 def test_a_new_file_asks_for_its_partition_and_what_its_rows_flow_into(
     definitions: dg.Definitions, settings: Settings
 ) -> None:
-    land(settings, "customers", "2026-10-06")
+    land(settings, "products", "2026-10-06")
     assert asked(look(definitions)) == [
         (
             "lake_daily",
             "2026-10-06",
             "2026-10-06",
-            {"bronze.customers", "silver.customers", "gold.dim_customer"},
+            {"bronze.products", "silver.products", "gold.dim_product"},
         )
     ]
+
+
+def test_what_several_datasets_drive_is_asked_for_once_all_of_them_are_there(
+    definitions: dg.Definitions, settings: Settings
+) -> None:
+    land(settings, "customers", "2026-10-06")
+    (first,) = asked(first_look := look(definitions))
+    assert first[3] == {"bronze.customers"}
+    land(settings, "customer_changes", "2026-10-06")
+    (second,) = asked(look(definitions, first_look.cursor))
+    assert second[3] == {"bronze.customer_changes", "silver.customers", "gold.dim_customer"}
 
 
 def test_hours_ask_for_the_hourly_job(definitions: dg.Definitions, settings: Settings) -> None:

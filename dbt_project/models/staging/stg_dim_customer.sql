@@ -9,6 +9,8 @@ select
     country,
     region,
     market_segment,
+    loyalty_tier,
+    is_deleted,
     valid_from,
     valid_to,
     is_current

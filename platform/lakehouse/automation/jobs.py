@@ -9,7 +9,7 @@ without partitions (the calendar, the marts) run with the daily ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -96,17 +96,22 @@ def downstream(
     contracts: Mapping[str, Contract],
     tables: Iterable[str],
     mart_deps: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
+    absent: Collection[str] = (),
 ) -> list[dg.AssetKey]:
-    """Everything that new rows of `tables` flow into, themselves included, in run order.
+    """Everything that new rows of `tables` flow into, themselves included, in run order; but what
+    other tables drive too waits for those that are `absent`: their rows will flow into it as well.
 
     Rows flow along `changes` and `touched` inputs, inside one partition scheme, and into marts.
     They do not flow along lookups: those are read as they are when their own rows run.
     """
     reached = set(tables)
     schemes = {contracts[t].partitioning for t in reached}
+    waiting = set(absent)
     for contract in contracts.values():  # upstream first
         flows = {i.table for i in contract.inputs if i.read != "lookup"}
-        if flows & reached and contract.partitioning in schemes:
+        if flows & waiting:
+            waiting.add(contract.table)
+        elif flows & reached and contract.partitioning in schemes:
             reached.add(contract.table)
     keys = [asset_key(t) for t in contracts if t in reached]
     if "daily" not in schemes:

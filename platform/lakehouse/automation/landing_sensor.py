@@ -154,7 +154,10 @@ def build_landing_sensor(
                 run_key=arrival.run_key,
                 job_name=LAKE_JOBS[arrival.scheme],
                 asset_selection=downstream(
-                    contracts, [t for d in arrival.datasets for t in readers[d]], mart_deps
+                    contracts,
+                    [t for d in arrival.datasets for t in readers[d]],
+                    mart_deps,
+                    [t for d in _absent(arrival, present, schemes) for t in readers[d]],
                 ),
                 tags={
                     **run_tags(arrival.scheme),
@@ -169,6 +172,14 @@ def build_landing_sensor(
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
 
     return landing
+
+
+def _absent(arrival: Arrival, present: Snapshot, schemes: Mapping[str, Scheme]) -> Iterator[str]:
+    """The datasets that have not come yet to some of the partitions in which others have arrived."""
+    arrived = {p for _, p in arrival.changes}
+    for dataset, scheme in schemes.items():
+        if scheme == arrival.scheme and not arrived <= present.get(dataset, {}).keys():
+            yield dataset
 
 
 def _existing(

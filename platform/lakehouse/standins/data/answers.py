@@ -22,6 +22,8 @@ Cells = dict[str, dict[str, dict[str, Any]]]
 """Table, partition, counts."""
 
 EVENTS = ("customer_behavior", "customer_events", "orders_events")
+FEEDS = {"customer_changes": "customers"}
+"""Datasets that are part of a silver table of another name."""
 SENSOR_HOURS, SENSOR_DAYS = "gold.sensor_status_hourly", "gold.sensor_status_daily"
 
 
@@ -54,30 +56,35 @@ def expected(days: Sequence[DayRecord], before: Sequence[DayRecord]) -> Cells:
     """Counts per table and partition for one run over `days`, after runs over `before`."""
     cells: Cells = defaultdict(dict)
     for dataset, tallies in _by_dataset(days).items():
-        surplus, unchanged = _resolve(tallies, _by_dataset(before).get(dataset, []))
         for tally in tallies:
-            readable = tally.read - tally.unreadable
             cells[f"bronze.{dataset}"][tally.partition] = {
                 "read": tally.read,
-                "published": readable,
+                "published": tally.read - tally.unreadable,
                 "unchanged": 0,
                 "duplicate": 0,
                 "quarantined": tally.unreadable,
                 "filtered": 0,
                 "rules": dict(sorted(tally.bronze_rules.items())),
             }
-            valid = readable - tally.quarantined - tally.filtered
-            at = tally.partition
-            cells[f"silver.{dataset}"][at] = {
-                "read": readable,
-                "published": valid - surplus[at] - unchanged[at],
+    for table, tallies in _by_table(days).items():
+        surplus, unchanged = _resolve(tallies, _by_table(before).get(table, []))
+        for at in dict.fromkeys(tally.partition for tally in tallies):
+            parts = [tally for tally in tallies if tally.partition == at]
+            rules = sum((tally.silver_rules for tally in parts), Counter())
+            cells[table][at] = {
+                "read": sum(t.read - t.unreadable for t in parts),
+                "published": sum(_valid(t) for t in parts) - surplus[at] - unchanged[at],
                 "unchanged": unchanged[at],
                 "duplicate": surplus[at],
-                "quarantined": tally.quarantined,
-                "filtered": tally.filtered,
-                "rules": dict(sorted(tally.silver_rules.items())),
+                "quarantined": sum(t.quarantined for t in parts),
+                "filtered": sum(t.filtered for t in parts),
+                "rules": dict(sorted(rules.items())),
             }
     return dict(cells)
+
+
+def _valid(tally: Tally) -> int:
+    return tally.read - tally.unreadable - tally.quarantined - tally.filtered
 
 
 def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
@@ -86,11 +93,11 @@ def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
     by_dataset = _by_dataset(days)
     for dataset, tallies in by_dataset.items():
         final[f"bronze.{dataset}"] = sum(t.read - t.unreadable for t in tallies)
-        valid = sum(t.read - t.unreadable - t.quarantined - t.filtered for t in tallies)
+    for table, tallies in _by_table(days).items():
         surplus = sum(sum(copies.values()) - 1 for copies in _records(tallies).values())
-        final[f"silver.{dataset}"] = valid - surplus
+        final[table] = sum(_valid(t) for t in tallies) - surplus
     # One row more than there are members: the explicit unknown one.
-    final["gold.dim_customer"] = sum(t.versions for t in by_dataset["customers"]) + 1
+    final["gold.dim_customer"] = final["silver.customers"] + 1
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
     final["gold.fact_behavior"] = sum(final[f"silver.{events}"] for events in EVENTS)
@@ -130,6 +137,14 @@ def _by_dataset(days: Iterable[DayRecord]) -> dict[str, list[Tally]]:
     for record in days:
         for tally in record.tallies:
             found[tally.dataset].append(tally)
+    return found
+
+
+def _by_table(days: Iterable[DayRecord]) -> dict[str, list[Tally]]:
+    """The tallies of each silver table."""
+    found: dict[str, list[Tally]] = defaultdict(list)
+    for dataset, tallies in _by_dataset(days).items():
+        found[f"silver.{FEEDS.get(dataset, dataset)}"] += tallies
     return found
 
 

@@ -34,7 +34,7 @@ STREETS = (
 CHANGED_A_DAY = 0.01
 NEW_A_DAY = 0.002
 ADDRESS, SEGMENT, EMAIL, COUNTRY, PHONE, BALANCE = range(6)
-# One draw of twenty decides what changes; a balance is no tracked attribute of the history.
+# One draw of twenty decides what changes.
 CHANGES = np.array(
     [ADDRESS] * 7 + [SEGMENT] * 4 + [EMAIL] * 4 + [COUNTRY] * 2 + [PHONE] + [BALANCE] * 2
 )
@@ -42,7 +42,7 @@ CHANGES = np.array(
 CASCADING = missing("name")
 FAULTS = (
     missing("customer_id"),
-    missing("updated_at"),
+    missing("updated_at", None, "position_not_null"),
     Fault("wrong_value", "market_segment", "SPACECRAFT", ("market_segment_accepted_values",)),
     missing("name"),
 )
@@ -68,13 +68,15 @@ SCHEMA = pa.schema(
 
 @dataclass
 class Customers:
-    """Plays the days in order; `deliver(index)` gives the versions that arrive on a day."""
+    """Plays the days in order; `deliver(index)` gives the versions that arrive on a day.
+    `changed_today` are customers of the first day who changed on the last one, and when."""
 
     plan: Plan
     tpch: Tpch
     base: dict[str, np.ndarray] = field(init=False)
     count: int = field(init=False)
     unusable: np.ndarray = field(init=False)
+    changed_today: dict[int, int] = field(init=False, default_factory=dict)
     _held_back: pa.Table | None = field(init=False, default=None)
     _next: int = field(init=False, default=0)
 
@@ -119,6 +121,14 @@ class Customers:
             inside & self.unusable[np.where(inside, ids - 1, 0)]
         )
 
+    def settled(self) -> np.ndarray:
+        """Positions of the customers whose first version is right."""
+        return np.flatnonzero(self._settled[: self.count])
+
+    def rows_at(self, at: np.ndarray) -> pa.Table:
+        """Customers as they are now, without the time of their change."""
+        return self._rows(at, np.zeros(len(at))).drop_columns(["updated_at"])
+
     def deliver(self, index: int) -> tuple[pa.Table, Tally]:
         """The versions that arrive on the day. Days are asked for in order."""
         while self._next < index:
@@ -156,7 +166,6 @@ class Customers:
         table = self._rows(at, self.plan.history(at, NAME))
         for fault, positions in self._first_day:
             fault.count(tally, len(positions))
-        tally.versions = self.count - tally.quarantined
         moments = table.column("updated_at").cast(pa.int64()).to_numpy()
         table = faults.spoil_table(table, self._first_day)
         if not self.plan.faults:
@@ -187,16 +196,16 @@ class Customers:
         morning = self.plan.midnight(index) + 9 * HOUR_US
         self._held_back = self._rows(twice, np.full(len(twice), morning)) if len(twice) else None
         self._change(twice, np.full(len(twice), SEGMENT), index)
-        kinds = CHANGES[draw.below(once, len(CHANGES))]
+        kinds = CHANGES[self.plan.draw(NAME, "kinds", index).below(once, len(CHANGES))]
         self._change(once, kinds, index)
         at = np.concatenate([fresh, twice, once])
         moments = self.plan.moments(at, f"{NAME}:{index}", index)
         moments[len(fresh) : len(fresh) + len(twice)] = morning + 6 * HOUR_US
+        ids, when = at[len(fresh) :] + 1, moments[len(fresh) :]
+        self.changed_today = dict(zip(ids.tolist(), when.tolist(), strict=True))
         parts = [self._rows(at, moments), *spoiled]
-        tally.versions = len(fresh) + len(twice) + int((kinds != BALANCE).sum())
         if late is not None:
             parts.append(late)
-            tally.versions += len(late)
             tally.plant("older_after_newer", len(late))
         return pa.concat_tables(parts)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from lakehouse.standins.data import (
     behavior,
+    cdc,
     crm,
     customers,
     events,
@@ -132,15 +133,23 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
     placed = orders.Orders(plan, source, people)
     lines = line_items.LineItems(plan, source, placed, goods)
     relations, clicks = crm.Crm(plan, people), behavior.Behavior(plan, people, placed)
+    database = cdc.SourceDb(plan, people)
     streams, readings = events.Events(plan, people, placed), sensors.Sensors(plan)
 
+    for earlier in range(first):  # what is there on the first day follows from all before
+        people.deliver(earlier)
+        database.play(earlier)
+
     def parts(index: int) -> Iterator[tuple[str, object, Tally]]:
-        """File name, content and tally; parents before their children."""
+        """File name, content (or several files) and tally; parents before their children."""
         if fx.delivered_on(plan.day(index)):
             yield "fx_rates.csv", *fx.deliver(plan, index)
         for part in (people, goods, placed, lines):
             table, tally = part.deliver(index)
             yield f"{tally.dataset}.parquet", table, tally
+        database.play(index)
+        for dataset in cdc.COLUMNS:
+            yield "", *database.deliver(dataset, index)
         for dataset in (crm.ACCOUNTS, crm.CONTACTS, crm.OPPORTUNITIES):
             yield f"{dataset}.jsonl", *relations.deliver(dataset, index)
         yield "customer_behavior.csv", *clicks.deliver(index)
@@ -150,12 +159,15 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
             yield "sensor_readings.jsonl", content, tally
 
     for index in range(first, end):
-        tallies, size = [], 0
+        tallies, number, size = [], 0, 0
         for name, content, tally in parts(index):
-            write = files.text(content) if isinstance(content, bytes) else files.parquet(content)
-            size += files.write_once(landing / tally.dataset / tally.partition / name, write)
+            several = content if isinstance(content, dict) else {name: content}
+            for file, data in several.items():
+                write = files.text(data) if isinstance(data, bytes) else files.parquet(data)
+                size += files.write_once(landing / tally.dataset / tally.partition / file, write)
+            number += len(several)
             tallies.append(tally)
-        yield DayRecord(plan.partition(index), tuple(tallies), len(tallies), size)
+        yield DayRecord(plan.partition(index), tuple(tallies), number, size)
 
 
 def _open_record(landing: Path, answers: Path, plan: Plan) -> Delivered:

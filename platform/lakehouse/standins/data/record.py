@@ -33,8 +33,6 @@ class Tally:
     earlier: list[list[Any]] = field(default_factory=list)
     drift: dict[str, list[str]] = field(default_factory=dict)
     planted: Counter[str] = field(default_factory=Counter)
-    versions: int = 0
-    """Customers only: rows that this partition adds to the history dimension."""
     sensor_hours: int = 0
     """Sensor readings only: pairs of sensor and hour that this partition brings."""
 
