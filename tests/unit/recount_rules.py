@@ -206,6 +206,14 @@ TABLES = {
         | _no_parent("account_id", "accounts"),
         {"email_pattern": f"not regexp_matches(r.Email, '{EMAIL}')"},
     ),
+    "leads": Table(
+        {"lead_id": "r.Id", "system_modstamp": "r.SystemModstamp"},
+        "lead_id",
+        "system_modstamp",
+        _is_null("lead_id", "system_modstamp")
+        | {"company_not_null": "r.Company is null", "status_not_null": "r.Status is null"},
+        {"email_pattern": f"not regexp_matches(r.Email, '{EMAIL}')"},
+    ),
     "opportunities": Table(
         {
             "opportunity_id": "r.Id",

@@ -69,7 +69,9 @@ def spoil(change: Callable[[dict], None]) -> dict:
 
 def test_every_contract_of_the_project_is_valid():
     files = (PROJECT / "contracts").glob("*/*.yaml")
-    assert set(load_contracts(PROJECT / "contracts")) == {f"{f.parent.name}.{f.stem}" for f in files}
+    assert set(load_contracts(PROJECT / "contracts")) == {
+        f"{f.parent.name}.{f.stem}" for f in files
+    }
 
 
 def test_a_contract_says_what_its_file_says(folder):

@@ -150,7 +150,7 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
     for dataset, counts in grown.first_sheet["planted"].items():
         for kind in counts:
             kinds.setdefault(kind, set()).add(dataset)
-    json_lines = {"sensor_readings", "accounts", "contacts", "opportunities"}
+    json_lines = {"sensor_readings", "accounts", "contacts", "opportunities", "leads"}
     assert kinds["unparsable"] & json_lines
     streams = {"orders_events", "customer_events"}
     assert streams <= kinds["unparsable"] & kinds["null"] & kinds["wrong_type"] & kinds["duplicate"]

@@ -1,10 +1,12 @@
-"""Accounts, contacts and opportunities, as a Salesforce-shaped source delivers them in JSON lines.
+"""Accounts, contacts, opportunities and leads, as a Salesforce-shaped source delivers them in JSON
+lines.
 
 Here: which record arrives or changes when, the planted faults, and which records follow a lost
 account into quarantine. Not here: the records' contents (`crm_records.py`).
 
 Records are numbered: account j belongs to one TPC-H customer and has the contacts and the
-opportunities 2j and 2j + 1. Everything about a record follows from its number and the day.
+opportunities 2j and 2j + 1. Leads belong to nobody. Everything about a record follows from its
+number and the day.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from lakehouse.standins.data.plan import CYCLE, Plan
 from lakehouse.standins.data.record import Tally
 
 ACCOUNTS, CONTACTS, OPPORTUNITIES = "accounts", "contacts", "opportunities"
+LEADS = "leads"
+ALONE = (ACCOUNTS, LEADS)
+"""What is counted by itself, as many of each."""
 SHARE_OF_CUSTOMERS, ON_FIRST_DAY = 0.20, 0.70
-CHANGED_A_DAY = {ACCOUNTS: 0.15, CONTACTS: 0.08, OPPORTUNITIES: 0.15}
+CHANGED_A_DAY = {ACCOUNTS: 0.15, CONTACTS: 0.08, OPPORTUNITIES: 0.15, LEADS: 0.15}
 WRONG, WARNED, AGAIN = 0.012, 0.004, 0.004
 
 CUT_SHORT = Fault("unparsable", "", None, ("parsable",), "unreadable")
@@ -58,6 +63,13 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         missing("AccountId", "account_id"),
         NO_MODSTAMP,
     ),
+    LEADS: (
+        missing("Company", "company"),
+        CUT_SHORT,
+        missing("Id", "lead_id"),
+        NO_MODSTAMP,
+        missing("Status", "status"),
+    ),
 }
 WARNINGS: dict[str, Fault] = {
     ACCOUNTS: Fault(
@@ -65,6 +77,7 @@ WARNINGS: dict[str, Fault] = {
     ),
     CONTACTS: Fault("bad_email", "Email", "name(at)example.com", ("email_pattern",), "warn"),
     OPPORTUNITIES: Fault("wrong_value", "StageName", "Hopeful", ("stage_accepted_values",), "warn"),
+    LEADS: Fault("bad_email", "Email", "lead at example", ("email_pattern",), "warn"),
 }
 
 
@@ -85,7 +98,7 @@ class Crm:
             step += 2
         self._step = step
         self.lost_accounts = np.zeros(self._on_first_day, bool)
-        for dataset in (ACCOUNTS, CONTACTS, OPPORTUNITIES):
+        for dataset in FAULTS:
             numbers = self._arriving(dataset, 0)
             planted = self._plant(dataset, numbers, ~self._orphaned(dataset, numbers), 0)
             self._first_faults[dataset] = planted
@@ -142,7 +155,7 @@ class Crm:
 
     def _day_of(self, dataset: str, numbers: np.ndarray) -> np.ndarray:
         """The day of first arrival. Every second opportunity comes days after its account."""
-        if dataset == ACCOUNTS:
+        if dataset in ALONE:
             return self._account_day(numbers)
         days = self._account_day(numbers // 2)
         if dataset == OPPORTUNITIES:
@@ -153,7 +166,7 @@ class Crm:
 
     def _arrived_by(self, dataset: str, index: int) -> np.ndarray:
         accounts = self._accounts_by(index)
-        numbers = np.arange(accounts if dataset == ACCOUNTS else 2 * accounts)
+        numbers = np.arange(accounts if dataset in ALONE else 2 * accounts)
         return numbers[self._day_of(dataset, numbers) <= index]
 
     def _arriving(self, dataset: str, index: int) -> np.ndarray:
@@ -177,7 +190,7 @@ class Crm:
 
     def _orphaned(self, dataset: str, numbers: np.ndarray) -> np.ndarray:
         """Mask of the records whose account was lost on the first day."""
-        if dataset == ACCOUNTS:
+        if dataset in ALONE:
             return np.zeros(len(numbers), bool)
         accounts = numbers // 2
         inside = accounts < len(self.lost_accounts)
@@ -218,6 +231,8 @@ class Crm:
             return crm_records.accounts(numbers, self.customer_of(numbers), created, modified, draw)
         if dataset == CONTACTS:
             return crm_records.contacts(numbers, created, modified, draw)
+        if dataset == LEADS:
+            return crm_records.leads(numbers, created, modified, draw)
         return crm_records.opportunities(numbers, created, modified, draw)
 
     def _plant(self, dataset: str, numbers: np.ndarray, usable: np.ndarray, index: int) -> Planted:

@@ -65,7 +65,11 @@ COMPANY_FORMS = (
 )
 DEALS = ("cold chain renewal", "expansion", "new region", "pilot", "renewal", "spare parts")
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - Salesforce's text form adds the offset
-PREFIXES = {"accounts": "001", "contacts": "003", "opportunities": "006"}
+PREFIXES = {"accounts": "001", "contacts": "003", "opportunities": "006", "leads": "00Q"}
+STATUSES = (
+    "Open - Not Contacted", "Working - Contacted", "Closed - Converted", "Closed - Not Converted",
+)  # fmt: skip
+LEAD_SOURCES = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other")
 
 
 def record_id(dataset: str, number: int) -> str:
@@ -155,6 +159,33 @@ def contacts(
                 "LastName": LAST_NAMES[a // 64 % len(LAST_NAMES)],
                 "Email": f"contact{number + 1}@example.org",
                 "Phone": _phone(b >> 20),
+                **_stamps(first, last),
+            }
+        )
+    return records
+
+
+def leads(
+    numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
+) -> list[dict[str, Any]]:
+    """A version's status and phone follow from its modification; the rest stays."""
+    fixed = draw.bits(numbers).tolist()
+    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
+    records = []
+    for number, first, last, a, b in zip(
+        numbers.tolist(), created.tolist(), modified.tolist(), fixed, moving, strict=True
+    ):
+        word = COMPANY_WORDS[a // 16 % len(COMPANY_WORDS)]
+        records.append(
+            {
+                "Id": record_id("leads", number),
+                "FirstName": FIRST_NAMES[a // 3 % len(FIRST_NAMES)],
+                "LastName": LAST_NAMES[a // 128 % len(LAST_NAMES)],
+                "Email": f"lead{number + 1}@example.org",
+                "Phone": _phone(b >> 20),
+                "Company": f"{word} {COMPANY_FORMS[a // 4096 % len(COMPANY_FORMS)]}",
+                "Status": STATUSES[b % len(STATUSES)],
+                "LeadSource": LEAD_SOURCES[a // 65_536 % len(LEAD_SOURCES)],
                 **_stamps(first, last),
             }
         )

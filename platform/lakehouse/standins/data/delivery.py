@@ -150,7 +150,7 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
         database.play(index)
         for dataset in cdc.COLUMNS:
             yield "", *database.deliver(dataset, index)
-        for dataset in (crm.ACCOUNTS, crm.CONTACTS, crm.OPPORTUNITIES):
+        for dataset in crm.FAULTS:
             yield f"{dataset}.jsonl", *relations.deliver(dataset, index)
         yield "customer_behavior.csv", *clicks.deliver(index)
         for dataset in (events.ORDERS, events.CUSTOMERS):
