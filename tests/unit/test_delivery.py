@@ -234,7 +234,7 @@ def test_a_delivery_that_was_cut_off_is_completed(
     written = []
 
     def fails_in_the_second_day(path: Path, write) -> int:
-        if len(written) > 40:
+        if len(written) > 60:
             raise OSError(28, "No space left on device")
         written.append(path)
         return original(path, write)
