@@ -7,11 +7,12 @@ how one logs in (the settings of an environment), or reading one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+_WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_$]*"
 Identifier = Annotated[str, StringConstraints(pattern=rf"^{_IDENTIFIER}$")]
 """A name that a source's language takes without quotes, and that can hold nothing else."""
@@ -43,6 +44,10 @@ class Source(BaseModel):
     encoding: str = "utf-8"
     # Columns that hold text of several lines, each of which may look like a record.
     multiline: tuple[str, ...] = ()
+
+    def delivers_on(self, partition: str) -> bool:
+        """Whether there is something on the day of the week of a partition."""
+        return _WEEK[date.fromisoformat(partition[:10]).weekday()] in self.days
 
     @model_validator(mode="after")
     def _readable(self) -> Source:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.settings.references import Secret, SettingsError, resolve
 from lakehouse.sources import extract as module
 from lakehouse.sources import files
 from lakehouse.sources.cursors import Cursor, Cursors, DynamoStore, SqliteStore
@@ -336,6 +337,26 @@ def test_a_position_advances_for_whoever_read_it_last(store: Cursors) -> None:
     with pytest.raises(ConflictError):
         store.advance(Cursor("shards"), {"shard-1": "0"})
     assert store.read("shards").positions == {"shard-1": "51"}
+
+
+def test_a_secret_of_secrets_manager_is_read_where_it_is_used(
+    dynamo: DynamoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("SF_SECRET_NAME", "lake-dev-salesforce-credentials")
+    problems: list[str] = []
+    reference = {"secretsmanager": {"env": "SF_SECRET_NAME"}, "key": "password"}
+    secret = resolve({"password": reference}, (), problems)["password"]
+    assert problems == []
+    with pytest.raises(SettingsError, match=r"cannot be read \(ResourceNotFoundException\)"):
+        secret.reveal()
+    boto3.client("secretsmanager", region_name=REGION).create_secret(
+        Name="lake-dev-salesforce-credentials",
+        SecretString=json.dumps({"password": "correct horse", "domain": "login"}),
+    )
+    assert secret.reveal() == "correct horse" and "horse" not in repr(secret)
+    with pytest.raises(SettingsError, match="has no text token"):
+        Secret("lake-dev-salesforce-credentials", "token", managed=True).reveal()
 
 
 # -- what reads landing ------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import yaml
 from click.testing import CliRunner
 
 from lakehouse.automation.extraction_sensor import NAME as SENSOR
-from lakehouse.cli import main
+from lakehouse.automation.gaps import find_gaps
+from lakehouse.automation.schedules import gap_requests
+from lakehouse.cli import lake_run, main
 from lakehouse.definitions import build_definitions
 from lakehouse.keys import asset_key, landing_key, range_tags
 from lakehouse.local.instance import open_instance
@@ -24,6 +26,7 @@ from lakehouse.settings.references import Secret
 from lakehouse.settings.sources import FxApiConnection
 from lakehouse.sources import fx_api
 from lakehouse.sources.cursors import SqliteStore
+from lakehouse.sources.registry import extracted
 from lakehouse.sources.source import Meter
 from lakehouse.standins.data import fx
 from lakehouse.standins.data.plan import Plan
@@ -209,6 +212,41 @@ def test_the_daily_job_extracts_before_its_tables_read(settings: Settings) -> No
     graph = definitions.resolve_job_def("lake_daily").asset_layer.asset_graph
     assert landing_key("fx_rates") in graph.executable_asset_keys
     assert landing_key("orders") not in graph.executable_asset_keys, "others deliver it"
+
+
+def test_a_gap_of_a_dataset_that_is_extracted_is_filled_by_extracting_it(
+    settings: Settings,
+) -> None:
+    contracts = load_contracts(settings.contracts)
+    only = {"bronze.fx_rates": contracts["bronze.fx_rates"]}
+    days = (date(2026, 10, 9), date(2026, 10, 12))  # from Friday to Monday
+    found = find_gaps(only, [], {}, days, extracted=extracted(settings, contracts))
+    assert [(g.partition, g.state, g.detail) for g in found] == [
+        ("2026-10-09", "missing", "never extracted"),
+        ("2026-10-12", "missing", "never extracted"),
+    ]
+    at, read = datetime(2026, 10, 13, tzinfo=UTC), {"bronze.fx_rates": "fx_rates"}
+    versions = {"bronze.fx_rates": "1"}
+    requests = list(gap_requests(found, versions, list(only), at, "daily", read))
+    assert [r.asset_selection for r in requests] == 2 * [
+        [landing_key("fx_rates"), asset_key("bronze.fx_rates")]
+    ]
+
+
+def test_nothing_is_extracted_on_a_day_on_which_nothing_is_due(
+    settings: Settings, service: FxService
+) -> None:
+    said("extract", "fx_rates", "--from", "2026-10-10", "--to", "2026-10-11")
+    assert service.asked == []
+    assert not (Path(settings.zones["landing"]) / "fx_rates").exists()
+
+
+def test_a_table_that_is_run_is_extracted_first(settings: Settings, service: FxService) -> None:
+    contracts = load_contracts(settings.contracts)
+    definitions = build_definitions(settings, contracts=contracts, marts=False)
+    assert lake_run._extracted(definitions, ["bronze.fx_rates", "bronze.orders"]) == [
+        landing_key("fx_rates")
+    ]
 
 
 def test_what_is_not_extracted_is_said_with_what_is(settings: Settings) -> None:

@@ -69,6 +69,9 @@ def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDef
             for (
                 partition
             ) in context.partition_keys:  # oldest first: each goes on from the one before
+                if not dataset.declared.delivers_on(partition):
+                    done[partition] = {"status": "nothing is due on this day"}
+                    continue
                 found = extract(
                     dataset,
                     partition,

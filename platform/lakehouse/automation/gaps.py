@@ -6,7 +6,7 @@ Does not belong here: filling them (schedules.py) or printing them (cli).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -20,8 +20,6 @@ from spark_jobs.window import inside, named
 GapState = Literal["not delivered", "missing", "failed", "blocked", "stale"]
 Delivered = Mapping[str, Iterable[str]]
 """Partition keys with files, by dataset."""
-
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,12 @@ def find_gaps(
     delivered: Delivered,
     days: tuple[date, date],
     stale: Mapping[str, Mapping[str, str]] | None = None,
+    extracted: Container[str] = (),
 ) -> list[Gap]:
     """Every gap of every partitioned table, upstream tables first.
 
     `ledger` holds rows of the ledger, oldest first; `stale` says by table and partition what made
-    one stale.
+    one stale. What is missing of a dataset that is extracted here can be had by running it.
     """
     latest = {(row.table, row.partition): row for row in ledger}
     arrived = {dataset: set(partitions) for dataset, partitions in delivered.items()}
@@ -80,7 +79,7 @@ def find_gaps(
         for partition in keys(contract.partitioning, *days):
             because = (stale or {}).get(contract.table, {}).get(partition)
             windows = _windows(contract, partition, contracts)
-            gap = _gap(contract, partition, windows, latest, arrived, gaps, because)
+            gap = _gap(contract, partition, windows, latest, arrived, gaps, because, extracted)
             if gap is not None:
                 gaps[contract.table, partition] = gap
     return list(gaps.values())
@@ -94,6 +93,7 @@ def _gap(
     arrived: Mapping[str, set[str]],
     gaps: Mapping[tuple[str, str], Gap],
     stale: str | None = None,
+    extracted: Container[str] = (),
 ) -> Gap | None:
     row = latest.get((contract.table, partition))
     sources = [i.table for i in contract.drivers]
@@ -107,6 +107,8 @@ def _gap(
             if not due(contract, partition) and row is None:
                 return None
             where = f"landing/{contract.source.dataset}/{partition}"
+            if due(contract, partition) and contract.source.dataset in extracted:
+                return Gap(contract.table, partition, "missing", "missing", "never extracted")
             if due(contract, partition):
                 return Gap(contract.table, partition, "not delivered", "not delivered", where)
     elif contract.inputs:
@@ -151,5 +153,4 @@ def _undue_source(
 
 def due(contract: Contract, partition: str) -> bool:
     """Whether the source delivers on this partition's day of the week."""
-    assert contract.source is not None
-    return _WEEKDAYS[window_start(partition).weekday()] in contract.source.days
+    return contract.delivered.delivers_on(partition)

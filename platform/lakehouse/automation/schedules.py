@@ -16,7 +16,7 @@ from lakehouse.assets.checks import lookups_evaluation
 from lakehouse.automation.gaps import Gap, find_gaps, horizon
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, job_specs, run_tags
 from lakehouse.engines.runner import LedgerReader
-from lakehouse.keys import GAP_TAG, asset_key, range_tags
+from lakehouse.keys import GAP_TAG, asset_key, landing_key, range_tags
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
@@ -153,7 +153,7 @@ def _gap_filler(
     name = LAKE_JOBS[scheme]
     ours = {t: c for t, c in contracts.items() if c.partitioning == scheme}
     # A daily table may be made of hours: their gaps are looked for too, and left to their own job.
-    datasets = list(by_dataset(contracts))
+    datasets, landing = list(by_dataset(contracts)), extracted(settings, contracts)
 
     @dg.schedule(
         name=f"{name}_gap_fill",
@@ -184,10 +184,12 @@ def _gap_filler(
                 context.instance.report_runless_asset_event(
                     lookups_evaluation(contracts[table], partitions)
                 )
-        every = find_gaps(contracts, ledger, delivered, (first, days[1]), stale)
+        every = find_gaps(contracts, ledger, delivered, (first, days[1]), stale, landing)
         gaps = [g for g in every if g.table in ours]
         versions = {t: transform_version(c) for t, c in ours.items()}
-        found = list(gap_requests(gaps, versions, list(ours), at, scheme))
+        read = {t: c.source.dataset for t, c in ours.items()
+                if c.source and c.source.dataset in landing}  # fmt: skip
+        found = list(gap_requests(gaps, versions, list(ours), at, scheme, read))
         return found or dg.SkipReason(f"no gap to fill from {first} to {days[1]}")
 
     return fill
@@ -199,14 +201,19 @@ def gap_requests(
     order: Sequence[str],
     at: datetime,
     scheme: Scheme,
+    landing: Mapping[str, str] | None = None,
 ) -> Iterator[dg.RunRequest]:
     """One request per range of partitions in which the same tables have a gap that a run can fill.
-    `at` makes a new attempt possible at each tick."""
+    `at` makes a new attempt possible at each tick. `landing` has the dataset of each table that reads
+    one which is extracted here: it is, if it has not landed."""
     for tables, first, last in gap_ranges(gaps, versions, order):
         digest = hashlib.sha256("|".join(tables).encode()).hexdigest()[:8]
         yield dg.RunRequest(
             run_key=f"gap:{first}:{last}:{digest}:{at:%Y-%m-%dT%H}",
-            asset_selection=[asset_key(t) for t in tables],
+            asset_selection=[
+                *dict.fromkeys(landing_key(landing[t]) for t in tables if landing and t in landing),
+                *(asset_key(t) for t in tables),
+            ],
             tags={**run_tags(scheme), **range_tags(first, last), GAP_TAG: "true"},
         )
 

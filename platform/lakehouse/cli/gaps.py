@@ -57,6 +57,7 @@ def _find(
     from lakehouse.automation.gaps import find_gaps, horizon
     from lakehouse.engines.shared import EngineOnDemand
     from lakehouse.sources.landing import snapshot
+    from lakehouse.sources.registry import extracted
     from spark_jobs.batch.stale import stale_partitions
     from spark_jobs.contract.model import by_dataset
     from spark_jobs.lake import ledger
@@ -72,7 +73,7 @@ def _find(
     given = settings.engine
     engine = EngineOnDemand(given.name, given.cores, given.memory, lake.store)
     stale = stale_partitions(contracts, lake, newest, engine, list(contracts))
-    every = find_gaps(contracts, newest, delivered, days, stale)
+    every = find_gaps(contracts, newest, delivered, days, stale, extracted(settings, contracts))
     return days, [g for g in every if g.table in wanted]
 
 

@@ -239,7 +239,7 @@ def _execute(
         work.job,
         instance,
         partitions=work.partitions,
-        assets=[asset_key(t) for t in work.tables] or None,
+        assets=[*_extracted(definitions, work.tables), *map(asset_key, work.tables)] or None,
         tags={
             **run_tags(work.scheme),
             **tags,
@@ -247,6 +247,14 @@ def _execute(
         },
         on_event=display.on_event,
     )
+
+
+def _extracted(definitions: dg.Definitions, tables: Iterable[str]) -> list[dg.AssetKey]:
+    """The datasets that tables read and that are extracted here: they are, if they have not landed."""
+    graph = definitions.resolve_asset_graph()
+    read = [k for t in tables for k in graph.get(asset_key(t)).parent_keys]
+    kinds = {k: graph.get(k).tags.get(KIND_TAG) for k in read if k in graph.executable_asset_keys}
+    return [key for key, kind in kinds.items() if kind == LANDING]
 
 
 def _assets(definitions: dg.Definitions, work: Work) -> list[str]:

@@ -1,11 +1,13 @@
 """Values that a settings file does not hold itself: references, secrets, and what was forgotten.
 
-Belongs here: resolving `{env: NAME}`, `{env: NAME, default: VALUE}` and `{secret: NAME}`, and
-finding placeholders and credentials. Does not belong here: which settings there are.
+Belongs here: resolving `{env: NAME}`, `{env: NAME, default: VALUE}`, `{secret: NAME}` and
+`{secretsmanager: NAME, key: KEY}`, and finding placeholders and credentials. Does not
+belong here: which settings there are.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -28,16 +30,41 @@ class SettingsError(LakehouseError):
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret by the name it is kept under. Its value is never printed or stored."""
+    """A secret by the name it is kept under: a variable, or a secret of Secrets Manager, of which
+    `key` names a value if it holds several. Its value is never printed or stored."""
 
     name: str
+    key: str | None = None
+    managed: bool = False
 
     def reveal(self) -> str:
-        """Raises SettingsError if the secret has gone since the settings were loaded."""
+        """Raises SettingsError if the secret is not there, or may not be read."""
+        if self.managed:
+            return _managed(self.name, self.key)
         value = os.environ.get(self.name)
         if not value:
             raise SettingsError(f"secret {self.name} is not set: set the variable {self.name}")
         return value
+
+
+def _managed(name: str, key: str | None) -> str:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = boto3.client("secretsmanager", region_name=os.environ.get("AWS_REGION"))
+        text: str = client.get_secret_value(SecretId=name)["SecretString"]
+        return text if key is None else str(json.loads(text)[key])
+    except (KeyError, TypeError, ValueError):
+        raise SettingsError(
+            f"secret {name} of Secrets Manager has no text {key or ''}: it is JSON with that key"
+        ) from None
+    except (BotoCoreError, ClientError) as error:
+        said = getattr(error, "response", {}).get("Error", {}).get("Code") or type(error).__name__
+        raise SettingsError(
+            f"secret {name} of Secrets Manager cannot be read ({said}): check its name and region, and"
+            " that this role may read it"
+        ) from None
 
 
 def resolve(value: Any, key: tuple[str, ...], problems: list[str]) -> Any:
@@ -45,6 +72,9 @@ def resolve(value: Any, key: tuple[str, ...], problems: list[str]) -> Any:
     if isinstance(value, Mapping):
         if set(value) in ({"env"}, {"env", "default"}, {"secret"}):
             return _referenced(value, ".".join(key), problems)
+        if set(value) in ({"secretsmanager"}, {"secretsmanager", "key"}):
+            name = resolve(value["secretsmanager"], key, problems)
+            return Secret(str(name), value.get("key"), managed=True)
         return {k: resolve(v, (*key, str(k)), problems) for k, v in value.items()}
     if isinstance(value, list):
         return [resolve(v, (*key, str(i)), problems) for i, v in enumerate(value)]

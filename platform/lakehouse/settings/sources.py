@@ -41,6 +41,22 @@ class FxApiConnection(Part):
     attempts: int = Field(default=6, ge=1)
 
 
+class SalesforceConnection(Part):
+    """A user of Salesforce; `domain` is `login`, `test`, or one's own with `.my`. `endpoint`: an address
+    in place of Salesforce's. From so many records on (`bulk_from`) a pull is a job of Bulk 2.0, which is
+    looked at each `poll_seconds`."""
+
+    username: Secret
+    password: Secret
+    security_token: Secret
+    domain: Annotated[str, Field(pattern=r"^[a-zA-Z0-9.-]+$")] = "login"
+    endpoint: Url | None = None
+    bulk_from: int = Field(default=20_000, ge=1)
+    poll_seconds: float = Field(default=5, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0)
+    attempts: int = Field(default=6, ge=1)
+
+
 class SqliteCursors(Part):
     """A file below `home`, for one machine."""
 
@@ -60,6 +76,7 @@ class SourceSettings(Part):
     """A connection per kind of source, and where the position of each dataset is kept."""
 
     fx_api: FxApiConnection | None = None
+    salesforce: SalesforceConnection | None = None
     cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
         SqliteCursors()
     )

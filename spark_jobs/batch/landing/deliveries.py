@@ -5,7 +5,6 @@ Stores answer many questions at once, and slowly: partitions are listed side by 
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -56,9 +55,7 @@ class Delivery:
 
 def expected(contract: Contract, partition: str) -> bool:
     """Whether the source delivers on this partition's day of the week."""
-    day = dt.date.fromisoformat(partition[:10])
-    week = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-    return week[day.weekday()] in contract.delivered.days
+    return contract.delivered.delivers_on(partition)
 
 
 def deliveries(contract: Contract, lake: storage.Lake, partitions: Iterable[str]) -> list[Delivery]:
