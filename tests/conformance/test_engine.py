@@ -84,6 +84,12 @@ def test_a_python_function_imports_what_its_caller_can(engine):
     assert {row.answer for row in frame.collect()} == {Path(__file__).stem}
 
 
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+def test_the_jvm_asks_for_a_secret_on_its_other_ports_too(engine):
+    assert engine.spark.conf.get("spark.authenticate") == "true"
+    assert engine.spark.range(3).mapInArrow(_with_answer, "id long, answer string").count() == 3
+
+
 def _with_answer(batches):
     for batch in batches:
         answers = pa.array([Path(__file__).stem] * batch.num_rows)
@@ -134,13 +140,6 @@ def test_classic_sessions_are_possible_again_after_the_last_engine():
     with Engine.start("sail"):
         assert "SPARK_CONNECT_MODE_ENABLED" in os.environ
     assert ("SPARK_CONNECT_MODE_ENABLED" in os.environ) == bool(others)
-
-
-@pytest.mark.jvm
-def test_the_jvm_asks_for_a_secret_on_its_other_ports_too():
-    with Engine.start("spark", jvm_options=("-XX:TieredStopAtLevel=1",)) as engine:
-        assert engine.spark.conf.get("spark.authenticate") == "true"
-        assert engine.spark.range(3).mapInArrow(_with_answer, "id long, answer string").count() == 3
 
 
 @pytest.mark.jvm

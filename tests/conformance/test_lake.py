@@ -41,7 +41,7 @@ class Sample:
 @pytest.fixture(scope="module")
 def sample(sail: Engine, spark: Engine, tmp_path_factory: pytest.TempPathFactory) -> Sample:
     root = tmp_path_factory.mktemp("sample")
-    deliver(root / "landing", root / "answers.json", days=DAYS)
+    deliver(root / "landing", root / "answers.json", days=DAYS, scale=0.002)
     answers = json.loads((root / "answers.json").read_text())
     made = Sample({}, {}, answers["final"])
     for engine in (sail, spark):
