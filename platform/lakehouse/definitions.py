@@ -14,23 +14,26 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.landing import build_extractions, delivered_specs
+from lakehouse.assets.streams import build_drains
 from lakehouse.assets.tables import build_assets
 from lakehouse.automation.extraction_sensor import build_extraction_sensor
 from lakehouse.automation.follow_up_sensor import build_follow_up_sensor
 from lakehouse.automation.jobs import build_jobs, job_specs
 from lakehouse.automation.landing_sensor import build_landing_sensor
 from lakehouse.automation.schedules import build_schedules
+from lakehouse.automation.stream_sensor import build_stream_sensor
 from lakehouse.engines.executor import executor_of
 from lakehouse.engines.ledger import LakeLedger
 from lakehouse.engines.runner import Runner, build_runners
 from lakehouse.engines.shared import release_engines
-from lakehouse.keys import LEDGER
+from lakehouse.keys import LEDGER, STREAMS
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.signals.alerts import build_alert_sensors
 from lakehouse.sources.registry import extracted
+from lakehouse.sources.stream_datasets import Streams
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
 from spark_jobs.permissions import keep_files_private
@@ -51,7 +54,12 @@ def build_definitions(
     """
     settings = settings or load_settings()
     contracts = load_contracts(settings.contracts) if contracts is None else contracts
-    assets = [*build_extractions(settings, contracts), *build_assets(settings, contracts)]
+    streams = Streams(settings, contracts)
+    assets = [
+        *build_extractions(settings, contracts),
+        *build_drains(settings, streams),
+        *build_assets(settings, contracts),
+    ]
     mart_assets, mart_resources = _marts(settings, contracts) if marts else ([], {})
     mart_deps = {
         spec.key: [dep.asset_key for dep in spec.deps]
@@ -59,11 +67,12 @@ def build_definitions(
         for spec in definition.specs
     }
     keys = [key for definition in (*assets, *mart_assets) for key in definition.keys]
-    landing = list(extracted(settings, contracts))
+    landing = [*extracted(settings, contracts), *streams.readers]
     jobs = build_jobs(job_specs(contracts, mart_deps, landing))
     ours: dict[str, Any] = {
         **{name: _running(runner) for name, runner in build_runners(settings, contracts).items()},
         LEDGER: LakeLedger.of(settings),
+        STREAMS: streams,
         "io_manager": dg.FilesystemIOManager(),
         **_sessions(settings),
         **mart_resources,
@@ -78,6 +87,7 @@ def build_definitions(
         sensors=[
             build_landing_sensor(settings, contracts, jobs, mart_deps),
             *build_extraction_sensor(settings, contracts, jobs, mart_deps),
+            *build_stream_sensor(settings, streams, jobs),
             build_follow_up_sensor(settings, contracts, jobs, mart_deps),
             *build_alert_sensors(settings, keys),
         ],

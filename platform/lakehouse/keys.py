@@ -103,3 +103,6 @@ NOW, BEFORE, UNEVALUATED = "now", "before", "not evaluated"
 
 LEDGER = "lake_ledger"
 """The resource that is a LedgerReader. Each runner is a resource of its own name."""
+
+STREAMS = "streams"
+"""The resource that has every stream which is drained here, by dataset."""

@@ -115,14 +115,32 @@ class FxApi(Source):
     days_before: int = Field(6, ge=0, le=366)
 
 
-class Kafka(Source):
-    """Messages of a topic."""
+class Stream(Source):
+    """Records that are JSON objects, in shards or partitions. `fields` are fields that a record gets if
+    it has none such: for its arrival, its position, its shard and its key. `max_lag_seconds`: how old
+    the oldest record may be when it lands."""
+
+    format: Literal["json"]
+    fields: Mapping[Literal["arrived", "position", "shard", "key"], Identifier] = Field(
+        default_factory=dict
+    )
+    max_lag_seconds: int = Field(7200, ge=1)
+
+
+_Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+class Kafka(Stream):
+    """Messages of a topic. They arrive when the broker takes them; with `clock: producer`, when their
+    producers say. `dead_letters`: a topic for those that are no JSON objects."""
 
     kind: Literal["kafka"]
-    topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    topic: _Topic
+    clock: Literal["broker", "producer"] = "broker"
+    dead_letters: _Topic | None = None
 
 
-class Kinesis(Source):
+class Kinesis(Stream):
     """Records of a stream."""
 
     kind: Literal["kinesis"]

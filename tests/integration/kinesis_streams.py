@@ -16,11 +16,11 @@ from typing import Any
 
 import boto3
 
+from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kinesis.stream import KinesisStream
 from lakehouse.sources.streams.drain import Drained, Form, drain
 from lakehouse.sources.streams.positions import Progress
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION
-from spark_jobs.errors import ConflictError
 from tests.processes import die
 
 NAME, DATASET = "sensor-readings", "sensor_readings"
@@ -39,26 +39,6 @@ def client(url: str) -> Any:
         aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
     )
-
-
-@dataclass(frozen=True)
-class FileStore:
-    path: Path
-
-    def read(self, dataset: str) -> tuple[dict[str, str], int]:
-        if not self.path.exists():
-            return {}, 0
-        found = json.loads(self.path.read_text())
-        return found["positions"], found["version"]
-
-    def write(self, dataset: str, positions: Mapping[str, str], version: int) -> int:
-        if self.read(dataset)[1] != version:
-            raise ConflictError("another drain")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps({"positions": dict(positions), "version": version + 1}))
-        os.replace(new, self.path)
-        return version + 1
 
 
 @dataclass(frozen=True)
@@ -124,8 +104,8 @@ class Stream:
         )
 
     @property
-    def store(self) -> FileStore:
-        return FileStore(self.root / "positions.json")
+    def store(self) -> SqliteStore:
+        return SqliteStore(self.root / "positions.sqlite")
 
     @property
     def landing(self) -> Folder:
@@ -139,7 +119,7 @@ class Stream:
         found = self.open()
         progress = self.progress(found)
         found.refuse_gap(progress.positions)
-        progress.store = Hooked(progress.store, "write", "position", hook)
+        progress.cursors = Hooked(progress.cursors, "advance", "position", hook)
         landing: Any = Hooked(self.landing, "write", "file", hook)
         return drain(found.shards, progress, landing, self.form)
 

@@ -18,14 +18,20 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakehouse.settings.references import Secret
+from lakehouse.settings.sources import KafkaConnection
+from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kafka.dead_letters import DeadLetterTopic
 from lakehouse.sources.kafka.topic import KafkaTopic
+from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
 from lakehouse.sources.streams.drain import DeadLetters, Drained, Form, drain
 from lakehouse.sources.streams.positions import Progress
 from lakehouse.standins.servers.kafka.broker import USER, Broker, broker
+from spark_jobs.contract.source import Kafka
 from spark_jobs.errors import ConflictError, InputError, StorageError
+from spark_jobs.lake.storage import Storage
 from spark_jobs.stream_records import sent
-from tests.integration.kinesis_streams import At, Crash, FileStore, Folder, Hooked, crash
+from tests.integration.kinesis_streams import At, Crash, Folder, Hooked, crash
 
 pytestmark = pytest.mark.jvm
 APPEND = {"message.timestamp.type": "LogAppendTime"}
@@ -81,9 +87,11 @@ class Topic:
 
     def drain(self, hook: Callable[[str], None] = lambda step: None) -> Drained:
         found = self.open()
-        progress = Progress.of(FileStore(self.root / "positions.json"), self.name, found.created)
+        progress = Progress.of(
+            SqliteStore(self.root / "positions.sqlite"), self.name, found.created
+        )
         found.refuse_gap(progress.positions)
-        progress.store = Hooked(progress.store, "write", "position", hook)
+        progress.cursors = Hooked(progress.cursors, "advance", "position", hook)
         landing: Any = Hooked(Folder(self.root / "landing"), "write", "file", hook)
         return drain(found.shards, progress, landing, self.form, self.dead_letters)
 
@@ -219,7 +227,7 @@ def test_dead_letters_are_in_landing_and_in_a_topic_before_the_position_advances
     topic.put(3, 1, partition=0)
     producer.produce(topic.name, b"bad", partition=0)
     producer.flush(30)
-    with pytest.raises(StorageError, match="dead letters could not be kept") as error:
+    with pytest.raises(StorageError, match="messages could not be kept") as error:
         topic.drain()
     assert not error.value.permanent
     topic.dead_letters = None
@@ -248,3 +256,35 @@ def test_a_cluster_that_asks_for_a_login_takes_the_right_one_alone(topic: Topic)
     assert len(KafkaTopic.open(login, topic.name).shards) == 1
     with pytest.raises(InputError, match="Create it"):
         KafkaTopic.open(login, "nothing-there")
+
+
+def test_a_dataset_of_a_topic_is_sent_to_measured_and_drained_with_a_login(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.create(1)
+    monkeypatch.setenv("KAFKA_API_KEY", USER)
+    monkeypatch.setenv("KAFKA_API_SECRET", topic.broker.password)
+    login = KafkaConnection(
+        bootstrap=topic.broker.guarded,
+        protocol="SASL_PLAINTEXT",
+        user=Secret("KAFKA_API_KEY"),
+        password=Secret("KAFKA_API_SECRET"),
+    )
+    source = Kafka(kind="kafka", dataset="orders", topic=topic.name, fields={"key": "order"})
+    orders = StreamDataset(
+        source,
+        login,
+        "hourly",
+        SqliteStore(topic.root / "positions.sqlite"),
+        LandingFiles(Storage(), str(topic.root / "landing")),
+    )
+    assert orders.put(b'{"id": 1}', "k1") == (f"{topic.name}-0", "0")
+    orders.put(b'{"id": 2}', "k2")
+    (lag,) = orders.lag()
+    assert lag.records == 2 and lag.seconds > 0
+    assert [r.data for r in orders.tail(1)] == [b'{"id": 2}']
+    assert orders.drain().records == 2 and orders.again()[1] == 2
+    (lag,) = orders.lag()
+    assert (lag.records, lag.seconds) == (0, 0.0)
+    assert [json.loads(text)["order"] for text in topic.lines()] == ["k1", "k2"]
+    assert topic.broker.password not in f"{orders!r} {login!r} {login.model_dump_json()}"

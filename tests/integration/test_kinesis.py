@@ -43,7 +43,8 @@ def test_a_drain_lands_what_came_since_the_last_one(stream: Stream) -> None:
     assert (first.records, second.records, stream.drain().records) == (100, 50, 0)
     assert stream.landed_ids() == list(range(150))
     assert set(second.behind.values()) == {0}
-    assert len(second.partitions) >= 1 and first.files > 2
+    assert sum(first.by_partition.values()) == 100 and first.files > 2
+    assert all(0 <= seconds < 60 for seconds in first.oldest.values())
 
 
 def test_a_record_lands_in_its_order_with_what_the_stream_knows_of_it(stream: Stream) -> None:
@@ -115,10 +116,9 @@ def test_a_drain_that_crashes_at_any_step_is_finished_by_the_next(aws: Aws, tmp_
         # Where the reply to a write is lost, a shard beside it finds a version that it did not expect.
         with pytest.raises((Crash, ConflictError)):
             again.drain(At(step, crash))
-        after = again.drain()
+        again.drain()
         assert again.landed_ids() == list(range(120)), step
         assert {f.name for f in again.root.glob("landing/*/*")} == names, step
-        assert after.partitions == whole.partitions, "nobody was told of them before"
 
 
 @pytest.mark.slow

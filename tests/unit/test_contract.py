@@ -718,7 +718,7 @@ def test_tables_that_read_each_other(folder):
         ({"kind": "snowflake", "table": "a; drop"}, "table: a; drop", "table: String should match"),
         ({"kind": "snowflake", "table": "a", "modified": "x y"}, "modified: x y", "modified: String"),
         ({"kind": "snowflake", "table": "a", "overlap": "P9D"}, "overlap: P9D", "less than or equal"),
-        ({"kind": "kinesis"}, "value:", "stream: Field required"),
+        ({"kind": "kinesis", "format": "json"}, "value:", "stream: Field required"),
         ({"kind": "fx_api", "base": "euro"}, "base: euro", "base: String should match"),
         ({}, "value:", "system: Field required"),
     ],

@@ -38,8 +38,8 @@ def job_specs(
     marts: Iterable[dg.AssetKey] = (),
     landing: Iterable[str] = (),
 ) -> list[JobSpec]:
-    """Every job, the whole lake first. `landing` are the datasets that are extracted here: they run
-    with the tables that read them."""
+    """Every job, the whole lake first. `landing` are the datasets that are extracted or drained here:
+    they run with the tables that read them."""
     tables, marts = list(contracts.values()), tuple(marts)
     extracted = frozenset(landing)
     specs = []

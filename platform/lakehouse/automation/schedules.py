@@ -20,7 +20,7 @@ from lakehouse.keys import GAP_TAG, asset_key, landing_key, range_tags
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
-from lakehouse.sources.registry import extracted
+from lakehouse.sources.registry import drained, extracted
 from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.lake.row import LedgerRow
@@ -81,7 +81,7 @@ def build_schedules(
 ) -> list[dg.ScheduleDefinition]:
     """A schedule for the newest partition of each scheme that has tables, and the gap filler."""
     schemes: list[Scheme] = [s for s in LAKE_JOBS if LAKE_JOBS[s] in jobs]
-    landing = extracted(settings, contracts)
+    landing = [*extracted(settings, contracts), *drained(settings, contracts)]
     specs = {spec.name: spec for spec in job_specs(contracts, marts, landing)}
     newest = [
         _newest_partition(settings, contracts, s, jobs[LAKE_JOBS[s]], specs[LAKE_JOBS[s]].keys)

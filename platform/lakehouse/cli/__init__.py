@@ -33,6 +33,7 @@ COMMANDS = {
     "deploy": "lakehouse.cli.deploy:deploy",
     "hand-over": "lakehouse.cli.hand_over:hand_over",
     "rehearse": "lakehouse.cli.rehearse:rehearse",
+    "stream": "lakehouse.cli.stream:stream",
     "ui": "lakehouse.cli.ui:ui",
 }
 

@@ -15,26 +15,32 @@ from spark_jobs.errors import LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
+    from lakehouse.sources.stream_datasets import Streams
     from spark_jobs.contract.model import Contract
 
 
 @click.command()
 def doctor() -> None:
     """Try every connection of the settings, and the secrets that they take: the lake, the store of
-    positions, each dataset that is extracted. Prints `ok`, or why not, and never a value."""
+    positions, each dataset that is extracted or drained. Prints `ok`, or why not, and never a value."""
     from lakehouse.sources.cursors import cursors_of
     from lakehouse.sources.registry import extracted
+    from lakehouse.sources.stream_datasets import Streams
     from spark_jobs.contract.reader import load_contracts
 
     settings = load_settings()
-    there = extracted(settings, load_contracts(settings.contracts))
+    contracts = load_contracts(settings.contracts)
+    there, streams = extracted(settings, contracts), Streams(settings, contracts)
     tried = [_tried("lake", lambda: _writable(settings))]
-    if there:
+    if there or streams.readers:
         tried.append(_tried("positions", lambda: cursors_of(settings).read("doctor")))
     for dataset, readers in there.items():
         kind = readers[0].delivered.kind
         name = f"{kind} {dataset}"
         tried.append(_tried(name, partial(_check, settings, readers)))
+    for dataset, readers in streams.readers.items():
+        name = f"{readers[0].delivered.kind} {dataset}"
+        tried.append(_tried(name, partial(_read, streams, dataset)))
     sys.exit(0 if all(tried) else 1)
 
 
@@ -42,6 +48,10 @@ def _check(settings: Settings, readers: Sequence[Contract]) -> None:
     from lakehouse.sources.registry import dataset_of
 
     dataset_of(settings, readers).source.check()
+
+
+def _read(streams: Streams, dataset: str) -> None:
+    streams[dataset].lag()
 
 
 def _writable(settings: Settings) -> None:

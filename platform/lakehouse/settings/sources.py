@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lakehouse.settings.part import Part
 from lakehouse.settings.references import Secret
-from spark_jobs.contract.source import Source
+from spark_jobs.contract.source import Source, Stream
 
 
 def _url(value: str) -> str:
@@ -57,6 +57,52 @@ class SalesforceConnection(Part):
     attempts: int = Field(default=6, ge=1)
 
 
+class KinesisConnection(Part):
+    """Kinesis in a region; who asks is told by the default credential chain. A shard is asked
+    `calls_per_second` times at most: five are what it allows all its consumers together."""
+
+    region: str
+    endpoint: Url | None = None
+    calls_per_second: float = Field(default=5, gt=0)
+
+
+class KafkaConnection(Part):
+    """A cluster by some of its brokers (`host:port,…`), and how one logs in there."""
+
+    bootstrap: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-]+:\d+(,[A-Za-z0-9.\-]+:\d+)*$")]
+    protocol: Literal["SASL_SSL", "SSL", "SASL_PLAINTEXT", "PLAINTEXT"] = "SASL_SSL"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    user: Secret | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> KafkaConnection:
+        hosts = {broker.rpartition(":")[0] for broker in self.bootstrap.split(",")}
+        if self.protocol.endswith("PLAINTEXT") and hosts - {"127.0.0.1", "localhost"}:
+            raise ValueError(f"protocol {self.protocol} is not encrypted: use SASL_SSL or SSL")
+        if self.protocol.startswith("SASL") != (
+            self.user is not None and self.password is not None
+        ):
+            raise ValueError("user and password: both for SASL, and none without it")
+        return self
+
+    def config(self) -> dict[str, str]:
+        """As librdkafka takes it. It holds the password: it is made where it is used."""
+        told = {"bootstrap.servers": self.bootstrap, "security.protocol": self.protocol}
+        if self.user is None or self.password is None:
+            return told
+        login = {"sasl.username": self.user.reveal(), "sasl.password": self.password.reveal()}
+        return {**told, "sasl.mechanism": self.mechanism, **login}
+
+
+class StreamRules(Part):
+    """When a stream is drained: its oldest record has waited for so long, or so many have, where the
+    stream tells how many there are."""
+
+    drain_after_seconds: float = Field(default=300, ge=0)
+    drain_after_records: int = Field(default=100_000, ge=1)
+
+
 class SqliteCursors(Part):
     """A file below `home`, for one machine."""
 
@@ -77,14 +123,22 @@ class SourceSettings(Part):
 
     fx_api: FxApiConnection | None = None
     salesforce: SalesforceConnection | None = None
+    kafka: KafkaConnection | None = None
+    kinesis: KinesisConnection | None = None
+    streams: StreamRules = StreamRules()
     cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
         SqliteCursors()
     )
 
     def connection(self, kind: str) -> Part | None:
         """How sources of a kind are reached; None where others deliver what they have."""
-        return getattr(self, kind, None) if kind != "cursors" else None
+        return getattr(self, kind, None) if kind not in ("cursors", "streams") else None
 
     def extracts(self, source: Source) -> bool:
         """Whether a dataset is extracted here, or delivered by others."""
-        return self.connection(source.kind) is not None
+        return not isinstance(source, Stream) and self.connection(source.kind) is not None
+
+    def drains(self, source: Source) -> bool:
+        """Whether a dataset is a stream that is drained here. What lands by that is served as what
+        others deliver is: by the sensor on landing."""
+        return isinstance(source, Stream) and self.connection(source.kind) is not None

@@ -28,6 +28,15 @@ def extracted(
     }
 
 
+def drained(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str, Sequence[Contract]]:
+    """The streams that are drained here, each with the contracts that read it."""
+    return {
+        dataset: readers
+        for dataset, readers in by_dataset(contracts).items()
+        if readers[0].partitioning and settings.sources.drains(readers[0].delivered)
+    }
+
+
 def dataset_of(settings: Settings, readers: Sequence[Contract]) -> Dataset:
     """A dataset with its source, which is not connected to yet. Its columns are those of all tables that
     read it."""

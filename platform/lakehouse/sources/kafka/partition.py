@@ -47,7 +47,7 @@ class KafkaPartition:
         drain, with all behind them."""
         from confluent_kafka import Consumer, TopicPartition
 
-        begin = self.low if after is None else int(after) + 1
+        begin = self.high - self.waiting(after)
         started = iso(datetime.now(UTC))
         if begin >= self.high:
             yield Batch([], 0, started)
@@ -78,6 +78,10 @@ class KafkaPartition:
                     )
         finally:
             consumer.close()
+
+    def waiting(self, after: str | None) -> int:
+        """The offsets that are left, those of marks of transactions included."""
+        return max(0, self.high - (self.low if after is None else int(after) + 1))
 
     def _is_end(self, message: Any) -> bool:
         """Whether it says that there is no more. Raises what no waiting mends."""

@@ -81,7 +81,7 @@ class KafkaTopic:
             raise InputError(
                 f"topic {self.name}: messages {what} ({'; '.join(lost or shorter)}). Nothing was read."
                 " Get what is missing from its producer, and go on with"
-                " `lakehouse stream reset --to oldest`."
+                " `lakehouse stream reset`."
             )
 
 

@@ -59,6 +59,9 @@ class KinesisShard:
                 return
             time.sleep(max(0.0, asked + self.seconds_between_calls - time.monotonic()))
 
+    def waiting(self, after: str | None) -> int | None:
+        return None  # Kinesis tells times only
+
     def _iterator(self, after: str | None) -> str:
         where = (
             {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}

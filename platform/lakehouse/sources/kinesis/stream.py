@@ -64,7 +64,7 @@ class KinesisStream:
             f"stream {self.name}: what arrived from {oldest} to {horizon} ({hours:.1f} hours) has left"
             f" it before it was read: it keeps records for {self.retention.total_seconds() / 3600:g}"
             f" hours. Shards: {quoting.names(sorted(lost))}. Nothing was read. Get what is missing from"
-            " its producer, and go on with `lakehouse stream reset --to oldest`."
+            " its producer, and go on with `lakehouse stream reset`."
         )
 
 

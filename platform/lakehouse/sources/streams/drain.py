@@ -49,6 +49,10 @@ class Shard(Protocol):
         """Batches of what follows a record, up to the tip that the shard had when the drain began."""
         ...
 
+    def waiting(self, after: str | None) -> int | None:
+        """How many records follow one; None where nobody knows."""
+        ...
+
 
 class Landing(Protocol):
     """Where files go."""
@@ -68,17 +72,17 @@ class DeadLetters(Protocol):
 
 @dataclass
 class Drained:
-    """What a drain did. `behind` is how far each shard was from its tip at the end, and `partitions`
-    are those whose files nobody was told of yet, of this drain and of earlier ones that died."""
+    """What a drain did. By shard: `oldest`, the seconds for which its oldest record had waited, and
+    `behind`, how far it was from its tip at the end, in the stream's own measure."""
 
     records: int = 0
     bytes: int = 0
     files: int = 0
     dead_letters: int = 0
     seconds: float = 0
+    oldest: dict[str, float] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
     by_partition: Counter[str] = field(default_factory=Counter)
-    partitions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,6 @@ def drain(
                     order.done(name)  # else its children wait for the drain that finds its end
     if errors:
         raise errors[0]
-    result.partitions = progress.touched
     result.seconds = time.monotonic() - began
     return result
 
@@ -143,6 +146,7 @@ class _Shard:
     dead_letters: DeadLetters | None
     position: Position = field(default_factory=Position)
     landed_through: str = ""
+    oldest: float | None = None
     behind: int = 0
     records: int = 0
     bytes: int = 0
@@ -154,12 +158,13 @@ class _Shard:
         self.position = self.progress.positions.get(self.shard.name, Position())
         if self.position.until is not None:
             self._repeat(self.position.until)
-        held: list[StreamRecord] = []
-        size = 0
+        held, size = list[StreamRecord](), 0
         for batch in self.shard.read(self.position.after):
             held += batch.records
             size += sum(len(r.data) for r in batch.records)
             self.behind = batch.behind
+            if self.oldest is None and batch.records:
+                self.oldest = age(batch.records[0])
             if held and size >= self.form.file_bytes:
                 self._land(held)
                 held, size = [], 0
@@ -184,14 +189,14 @@ class _Shard:
             if batch.records and _number(batch.records[-1].position) >= _number(until):
                 break
         self._write(records)
-        self._advance(Position(after=until, through=self.position.through), records)
+        self._advance(Position(after=until, through=self.position.through))
 
     def _land(self, records: list[StreamRecord]) -> None:
         """Stores what will be written, with it that what was written before is durable; then writes."""
         after = self.position.until or self.position.after
         through = self.landed_through or self.position.through or records[0].arrived
         until = records[-1].position
-        self._advance(Position(after=after, through=through, until=until), records)
+        self._advance(Position(after=after, through=through, until=until))
         self._write(records)
         self.landed_through = max(through, records[-1].arrived)
 
@@ -212,9 +217,8 @@ class _Shard:
             self.dead += len(dead)
             self.by_partition[partition] += len(several)
 
-    def _advance(self, position: Position, records: Iterable[StreamRecord] = ()) -> None:
-        partitions = {self.form.partition(r) for r in records}
-        self.progress.advance(self.shard.name, position, partitions)
+    def _advance(self, position: Position) -> None:
+        self.progress.advance(self.shard.name, position)
         self.position = position
 
     def add_to(self, result: Drained) -> bool:
@@ -224,6 +228,7 @@ class _Shard:
         result.files += self.files
         result.dead_letters += self.dead
         result.by_partition += self.by_partition
+        result.oldest[self.shard.name] = self.oldest or 0.0
         result.behind[self.shard.name] = self.behind
         return self.position.ended
 
@@ -233,10 +238,12 @@ def _number(position: str) -> tuple[int, ...]:
     return tuple(map(int, position.split(":")))
 
 
-def now() -> str:
-    """The time as records have it."""
-    return iso(datetime.now(UTC))
+def age(record: StreamRecord) -> float:
+    """The seconds since it arrived."""
+    arrived = datetime.fromisoformat(record.arrived)
+    return max(0.0, (datetime.now(UTC) - arrived).total_seconds())
 
 
 def iso(at: datetime) -> str:
+    """The time as records have it."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

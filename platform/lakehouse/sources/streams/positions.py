@@ -12,15 +12,14 @@ has written anything.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-STREAM, TOUCHED = "stream", "touched"
-"""Keys beside those of shards: what tells this stream from one of the same name before it, and the
-partitions with files that nobody has been told of."""
+from lakehouse.sources.cursors import Cursor, Cursors
+
+STREAM = "stream"
+"""The key beside those of shards: what tells this stream from one of the same name before it."""
 
 
 class Position(BaseModel):
@@ -39,65 +38,30 @@ class Position(BaseModel):
         return self.model_dump_json(exclude_defaults=True)
 
 
-class PositionStore(Protocol):
-    """Positions of every dataset, each set with a version that counts its changes."""
-
-    def read(self, dataset: str) -> tuple[dict[str, str], int]:
-        """The positions and their version; nothing and 0 for a dataset that has none."""
-        ...
-
-    def write(self, dataset: str, positions: Mapping[str, str], version: int) -> int:
-        """Replaces the positions if they still have this version; returns the next one. Raises
-        ConflictError if they have another."""
-        ...
-
-
 @dataclass
 class Progress:
     """The positions of one stream while it is drained, by several threads at once."""
 
-    store: PositionStore
-    dataset: str
-    _stored: dict[str, str] = field(default_factory=dict)
-    _version: int = 0
+    cursors: Cursors
+    cursor: Cursor
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, store: PositionStore, dataset: str, stream: str) -> Progress:
+    def of(cls, cursors: Cursors, dataset: str, stream: str) -> Progress:
         """Those of a stream, which `stream` tells from an earlier one of the same name: its positions
         mean nothing in this one."""
-        stored, version = store.read(dataset)
-        if stored.get(STREAM) != stream:
-            stored = {STREAM: stream} | {k: v for k, v in stored.items() if k == TOUCHED}
-        return cls(store, dataset, stored, version)
+        cursor = cursors.read(dataset)
+        if cursor.positions.get(STREAM) != stream:
+            cursor = Cursor(dataset, {STREAM: stream}, cursor.version)
+        return cls(cursors, cursor)
 
     @property
     def positions(self) -> dict[str, Position]:
-        with self._lock:
-            shards = {k: v for k, v in self._stored.items() if k not in (STREAM, TOUCHED)}
-        return {shard: Position.model_validate_json(text) for shard, text in shards.items()}
+        stored = self.cursor.positions.items()
+        return {k: Position.model_validate_json(text) for k, text in stored if k != STREAM}
 
-    @property
-    def touched(self) -> list[str]:
-        """The partitions with files that nobody has been told of, from drains that died too."""
-        with self._lock:
-            return sorted(filter(None, self._stored.get(TOUCHED, "").split(",")))
-
-    def advance(self, shard: str, position: Position, touched: Iterable[str] = ()) -> None:
+    def advance(self, shard: str, position: Position) -> None:
         """Raises ConflictError if another drain has stored something since this one began."""
-        partitions = {*self.touched, *touched}
         with self._lock:
-            partitions |= set(filter(None, self._stored.get(TOUCHED, "").split(",")))
-            self._save(
-                self._stored | {shard: position.text(), TOUCHED: ",".join(sorted(partitions))}
-            )
-
-    def told(self, partitions: Iterable[str]) -> None:
-        """Forgets partitions, once what follows from their files has been asked for."""
-        left = sorted(set(self.touched) - set(partitions))
-        with self._lock:
-            self._save(self._stored | {TOUCHED: ",".join(left)})
-
-    def _save(self, positions: dict[str, str]) -> None:
-        self._version = self.store.write(self.dataset, positions, self._version)
-        self._stored = positions
+            positions = {**self.cursor.positions, shard: position.text()}
+            self.cursor = self.cursors.advance(self.cursor, positions)

@@ -1,0 +1,210 @@
+"""The streams that an environment drains, each with its place in landing.
+
+Belongs here: putting a contract, a connection and a protocol together, and what can be done with a
+stream. Does not belong here: the protocols (kinesis/, kafka/), or draining (streams/).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lakehouse.settings.sources import KafkaConnection, KinesisConnection
+from lakehouse.sources.cursors import Cursors, cursors_of
+from lakehouse.sources.kafka.dead_letters import DeadLetterTopic
+from lakehouse.sources.kafka.topic import KafkaTopic
+from lakehouse.sources.kinesis.stream import KinesisStream
+from lakehouse.sources.registry import drained
+from lakehouse.sources.streams.drain import Drained, Form, Shard, age, drain, iso
+from lakehouse.sources.streams.positions import STREAM, Position, Progress
+from spark_jobs import quoting
+from spark_jobs.contract.model import Contract
+from spark_jobs.contract.source import Kafka, Kinesis, Stream
+from spark_jobs.errors import InputError
+from spark_jobs.stream_records import StreamRecord
+
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+    from spark_jobs.lake.storage import Storage
+    from spark_jobs.window import Scheme
+
+
+class OpenStream(Protocol):
+    """A stream as it is now."""
+
+    @property
+    def created(self) -> str: ...
+    @property
+    def shards(self) -> Sequence[Shard]: ...
+    def refuse_gap(self, positions: Mapping[str, Position]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What a shard has that has not landed: for how many seconds its oldest record waits, 0 if there is
+    none, and how many there are, where the stream tells."""
+
+    shard: str
+    seconds: float
+    records: int | None
+
+
+@dataclass(frozen=True)
+class LandingFiles:
+    """The folder of a dataset."""
+
+    storage: Storage
+    uri: str
+
+    def write(self, partition: str, name: str, lines: Iterable[bytes]) -> None:
+        file = f"{self.uri}/{partition}/{name}"
+        if not self.storage.exists(file):
+            self.storage.write(file, lines)
+
+
+@dataclass(frozen=True)
+class StreamDataset:
+    """A dataset that is a stream."""
+
+    declared: Stream
+    connection: KafkaConnection | KinesisConnection
+    scheme: Scheme
+    cursors: Cursors
+    files: LandingFiles
+
+    @property
+    def name(self) -> str:
+        return self.declared.dataset
+
+    def drain(self) -> Drained:
+        """Lands what there is up to now. Raises InputError if something is gone that was not read."""
+        stream = self._open()
+        progress = Progress.of(self.cursors, self.name, stream.created)
+        stream.refuse_gap(progress.positions)
+        form = Form(self.scheme, {str(of): name for of, name in self.declared.fields.items()})
+        return drain(stream.shards, progress, self.files, form, self._dead_letters)
+
+    def lag(self) -> list[Lag]:
+        """What has not landed, by shard. A shard whose parents have not is left to them."""
+        stream = self._open(records_per_call=1)
+        positions = self._positions(stream)
+        todo = {s.name: s for s in stream.shards if not positions.get(s.name, Position()).ended}
+        return [
+            _lag(shard, positions.get(name, Position()).after)
+            for name, shard in todo.items()
+            if not todo.keys() & set(shard.parents)
+        ]
+
+    def tail(
+        self, count: int, shard: str | None = None, *, landed: bool = False
+    ) -> list[StreamRecord]:
+        """The newest records that have not landed; with `landed`, of all that the stream still has."""
+        stream = self._open()
+        positions = {} if landed else self._positions(stream)
+        found = (
+            record
+            for each in stream.shards
+            if shard in (None, each.name) and not positions.get(each.name, Position()).ended
+            for batch in each.read(positions.get(each.name, Position()).after)
+            for record in batch.records
+        )
+        return sorted(deque(found, count), key=lambda record: record.arrived)
+
+    def put(self, data: bytes, key: str) -> tuple[str, str]:
+        """Sends a record; returns its shard and position."""
+        if isinstance(self.declared, Kinesis):
+            sent = self._kinesis.put_record(
+                StreamName=self.declared.stream, Data=data, PartitionKey=key
+            )
+            return sent["ShardId"], sent["SequenceNumber"]
+        from lakehouse.sources.kafka.produce import produce
+
+        assert isinstance(self.declared, Kafka) and isinstance(self.connection, KafkaConnection)
+        (place,) = produce(self.connection.config(), self.declared.topic, [(data, key, {})])
+        return place
+
+    def again(self) -> tuple[str, int | None]:
+        """What a reset has land once more: everything since the oldest record that the stream has, and
+        how many that are, where it tells."""
+        shards = self._open(records_per_call=1).shards
+        lags = [_lag(shard, None) for shard in shards]
+        oldest = max((lag.seconds for lag in lags), default=0.0)
+        counts = [lag.records for lag in lags if lag.records is not None]
+        since = iso(datetime.now(UTC) - timedelta(seconds=oldest)) if oldest else ""
+        return since, sum(counts) if counts else None
+
+    def reset(self) -> None:
+        """Forgets how far the stream has landed: the next drain begins at its oldest record."""
+        cursor = self.cursors.read(self.name)
+        self.cursors.advance(cursor, {STREAM: cursor.positions.get(STREAM, "")})
+
+    def _positions(self, stream: OpenStream) -> dict[str, Position]:
+        return Progress.of(self.cursors, self.name, stream.created).positions
+
+    def _open(self, records_per_call: int = 10_000) -> OpenStream:
+        if isinstance(self.declared, Kinesis):
+            assert isinstance(self.connection, KinesisConnection)
+            return KinesisStream.open(
+                self._kinesis,
+                self.declared.stream,
+                calls_per_second=self.connection.calls_per_second,
+                records_per_call=records_per_call,
+            )
+        assert isinstance(self.declared, Kafka) and isinstance(self.connection, KafkaConnection)
+        trusted = self.declared.clock == "producer"
+        return KafkaTopic.open(
+            self.connection.config(), self.declared.topic, producer_clock=trusted
+        )
+
+    @cached_property
+    def _kinesis(self) -> Any:
+        import boto3
+
+        assert isinstance(self.connection, KinesisConnection)
+        return boto3.client(
+            "kinesis", region_name=self.connection.region, endpoint_url=self.connection.endpoint
+        )
+
+    @cached_property
+    def _dead_letters(self) -> DeadLetterTopic | None:
+        if not isinstance(self.declared, Kafka) or self.declared.dead_letters is None:
+            return None
+        assert isinstance(self.connection, KafkaConnection)
+        return DeadLetterTopic(self.connection.config(), self.declared.dead_letters)
+
+
+def _lag(shard: Shard, after: str | None) -> Lag:
+    waiting = shard.waiting(after)
+    for batch in shard.read(after) if waiting != 0 else ():
+        if batch.records:
+            return Lag(shard.name, age(batch.records[0]), waiting)
+    return Lag(shard.name, 0.0, waiting)
+
+
+class Streams:
+    """The streams of an environment by dataset. None is connected to before it is used."""
+
+    def __init__(self, settings: Settings, contracts: Mapping[str, Contract]) -> None:
+        self._settings = settings
+        self.readers = drained(settings, contracts)
+
+    def __getitem__(self, dataset: str) -> StreamDataset:
+        if dataset not in self.readers:
+            raise InputError(
+                f"{dataset}: no stream that is drained in {self._settings.environment}; there are"
+                f" {quoting.names(list(self.readers)) or 'none'}. Give its kind of source a connection"
+                " in the settings (sources)."
+            )
+        contract, settings = self.readers[dataset][0], self._settings
+        declared = contract.delivered
+        assert isinstance(declared, Stream) and contract.partitioning
+        connection = settings.sources.connection(declared.kind)
+        assert isinstance(connection, KafkaConnection | KinesisConnection)
+        files = LandingFiles(settings.storage, f"{settings.zones['landing']}/{dataset}")
+        return StreamDataset(
+            declared, connection, contract.partitioning, cursors_of(settings), files
+        )
