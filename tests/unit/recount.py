@@ -8,11 +8,13 @@ the code under its test.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import duckdb
 import pyarrow as pa
@@ -25,9 +27,10 @@ def read(landing: Path, dataset: str) -> tuple[list[dict], Counter[str], Counter
     rows: list[dict] = []
     seen: Counter[str] = Counter()
     bad: Counter[str] = Counter()
-    for file in sorted(landing.glob(f"{dataset}/*/*")):
+    for file in sorted(landing.glob(f"{dataset}/*/[!.]*")):
         partition = file.parent.name
-        for record in {".jsonl": _json, ".csv": _csv, ".parquet": _parquet}[file.suffix](file):
+        kind = file.suffixes[0]
+        for record in {".jsonl": _json, ".csv": _csv, ".parquet": _parquet}[kind](file):
             seen[partition] += 1
             if record is None:
                 bad[partition] += 1
@@ -37,6 +40,11 @@ def read(landing: Path, dataset: str) -> tuple[list[dict], Counter[str], Counter
     return rows, seen, bad
 
 
+def _text(file: Path) -> TextIO:
+    opened = gzip.open if file.suffix == ".gz" else open
+    return opened(file, "rt", encoding="utf-8-sig", newline="")
+
+
 def _json(file: Path) -> list[dict | None]:
     def parsed(line: str) -> dict | None:
         try:
@@ -44,12 +52,14 @@ def _json(file: Path) -> list[dict | None]:
         except ValueError:
             return None
 
-    return [parsed(line) for line in file.read_text().split("\n") if line]
+    with _text(file) as lines:
+        return [parsed(line) for line in lines.read().split("\n") if line]
 
 
 def _csv(file: Path) -> list[dict | None]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        header, *records = csv.reader(lines)
+    delimiter = ";" if file.parts[-3] == "inventory" else ","
+    with _text(file) as lines:
+        header, *records = csv.reader(lines, delimiter=delimiter)
     return [
         {k: v or None for k, v in zip(header, r, strict=True)} if len(r) == len(header) else None
         for r in records

@@ -206,6 +206,30 @@ TABLES = {
         | _no_parent("account_id", "accounts"),
         {"email_pattern": f"not regexp_matches(r.Email, '{EMAIL}')"},
     ),
+    "inventory": Table(
+        {
+            "warehouse": "r.warehouse",
+            "product_id": "try_cast(r.part_id as bigint)",
+            "on_hand": "try_cast(r.on_hand as int)",
+            "counted_at": "try_cast(r.counted_at as timestamp)",
+        },
+        "warehouse, product_id",
+        "counted_at",
+        _is_null("warehouse", "product_id", "on_hand", "counted_at")
+        | _uncast(product_id="part_id", on_hand="on_hand", counted_at="counted_at")
+        | {"on_hand_range": "on_hand < 0"},
+    ),
+    "employees": Table(
+        {
+            "employee_id": "r.employee_id",
+            "hired_on": "try_cast(r.hired_on as date)",
+            "updated_at": "try_cast(r.updated_at as timestamp)",
+        },
+        "employee_id",
+        "updated_at",
+        _is_null("employee_id", "updated_at")
+        | _uncast(hired_on="hired_on", updated_at="updated_at"),
+    ),
     "leads": Table(
         {"lead_id": "r.Id", "system_modstamp": "r.SystemModstamp"},
         "lead_id",

@@ -150,7 +150,7 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
     for dataset, counts in grown.first_sheet["planted"].items():
         for kind in counts:
             kinds.setdefault(kind, set()).add(dataset)
-    json_lines = {"sensor_readings", "accounts", "contacts", "opportunities", "leads"}
+    json_lines = {"sensor_readings", "accounts", "contacts", "opportunities", "leads", "employees"}
     assert kinds["unparsable"] & json_lines
     streams = {"orders_events", "customer_events"}
     assert streams <= kinds["unparsable"] & kinds["null"] & kinds["wrong_type"] & kinds["duplicate"]
@@ -161,6 +161,8 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
     assert {"orders", "customers", "sensor_readings"} <= kinds["older_after_newer"]
     assert {"orders", "customer_behavior", "sensor_readings", "fx_rates"} <= kinds["wrong_type"]
     assert {"customer_behavior", "sensor_readings"} <= kinds["no_zone"]
+    assert {"addresses", "customer_changes", "loyalty_accounts"} <= kinds["deleted"]
+    assert kinds["duplicate_file"] == {"inventory"}
     assert {"orders", "customers", "line_items", "customer_behavior"} <= kinds["null"]
     single = ("byte_order_mark", "multi_line", "column_extra", "column_missing", "column_retyped")
     assert all(kinds[kind] for kind in (*single, "currency_without_rate", "implausible"))

@@ -7,6 +7,7 @@ read (test_bad_input.py).
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -19,8 +20,8 @@ from spark_jobs.batch.audit import drift_text
 from spark_jobs.batch.landing import Delivery, inspect, parse_csv, parse_json
 from spark_jobs.batch.landing.json_lines import split
 from spark_jobs.batch.landing.parquet import rows_of
-from spark_jobs.batch.landing.text import Layout, Part, parsed
-from spark_jobs.lake.storage import Storage
+from spark_jobs.batch.landing.text import Layout, Part, parsed, parts
+from spark_jobs.lake.storage import File, Storage
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
 
 COLUMNS = ("a", "b")
@@ -234,6 +235,49 @@ def test_a_csv_file_that_cannot_be_trusted_says_why(csv, tmp_path, case, content
     assert found.records == 0
     assert found.error.startswith(f"{tmp_path}/f.csv: {error}"), found.error
     assert found.error.count("Deliver") + found.error.count("deliver") == 1
+
+
+# -- compressed text ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parse", "name", "first", "line"),
+    [
+        (parse_csv, "f.csv.gz", b"a,b\n", b"1,%d\n"),
+        (parse_json, "f.jsonl.gz", b"", b'{"a": "1", "b": "%d"}\n'),
+    ],
+)
+def test_a_compressed_file_is_read_as_the_text_that_it_holds(tmp_path, parse, name, first, line):
+    text = first + b"".join(line % n for n in range(200_000))  # some blocks of it
+    # What is appended to a gzip file is a part of its own, and text all the same.
+    halves = gzip.compress(text[:1_000_003]) + gzip.compress(text[1_000_003:])
+    found = Read(tmp_path / name, halves, parse)
+    assert (found.error, found.records) == (None, 200_000)
+    assert found.rows[-1] == ("1", "199999")
+
+
+@pytest.mark.parametrize(
+    ("case", "spoil"),
+    [
+        ("cut off", lambda data: data[:-20]),
+        ("cut off within its header", lambda data: data[:5]),
+        ("of another format", lambda data: b"a,b\n1,2\n"),
+        ("damaged", lambda data: data[:200] + bytes(8) + data[208:]),
+    ],
+)
+def test_a_compressed_file_that_is_not_whole_says_so(tmp_path, case, spoil):
+    data = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(999)))
+    found = Read(tmp_path / "f.csv.gz", spoil(data), parse_csv)
+    assert found.error.startswith(f"{tmp_path}/f.csv.gz: not a whole gzip file ("), found.error
+
+
+def test_a_large_compressed_file_is_one_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("spark_jobs.batch.landing.text.SPLIT", 10)
+    lake = TinyLake(tmp_path)
+    lake.define(bronze("feed", "json", column("a")))
+    for name, expected in (("f.jsonl", 4), ("f.jsonl.gz", 1)):
+        delivery = Delivery(MONDAY, [File(f"{tmp_path}/{name}", 40, "v")], True)
+        assert len(list(parts(lake.parsed()["bronze.feed"], delivery, Storage()))) == expected
 
 
 # -- JSON lines --------------------------------------------------------------------------------

@@ -3,15 +3,17 @@ readers: those differ between engines in what they do with a broken line, and dr
 whole read. Every row of a text source is delivered as strings; typing is the silver table's work.
 
 A file is read in blocks, so that memory does not grow with it; a file whose lines are its records is
-also split, so that tasks share it. Belongs here: what CSV and JSON lines have in common. Does not
-belong here: their grammars.
+also split, so that tasks share it, unless it is compressed. Belongs here: what CSV and JSON lines have
+in common. Does not belong here: their grammars.
 """
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +39,7 @@ SPLIT = 64 << 20
 LONGEST = 64 << 20
 # Pieces of a part that are worked on at once. Tasks share the cores already, one part each.
 _AT_ONCE = 2
+GZIP = ".gz"
 # How files begin that are sometimes delivered as text by mistake.
 _FORMATS = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x00asm": "binary"}
 
@@ -90,7 +93,8 @@ def parts(contract: Contract, delivery: Delivery, storage: Storage) -> Iterator[
     source = contract.delivered
     lines = source.format == "json" or source.quote is None
     for file in delivery.files:
-        if lines and "\n".encode(source.encoding) == b"\n" and file.size > SPLIT:
+        whole = file.size <= SPLIT or file.name.endswith(GZIP)
+        if lines and "\n".encode(source.encoding) == b"\n" and not whole:
             for start in range(0, file.size, SPLIT):
                 end = min(start + SPLIT, file.size)
                 yield Part(file.uri, delivery.partition, storage, start, end)
@@ -181,6 +185,9 @@ def _decoded(part: Part, encoding: str) -> Iterator[bytes]:
 def _bytes(part: Part) -> Iterator[bytes]:
     fs, path = part.storage.filesystem(part.uri)
     with fs.open_input_file(path) as file:
+        if part.uri.endswith(GZIP):
+            yield from _inflated(file, part.uri)
+            return
         left = file.size() if part.end is None else part.end
         if part.start:
             file.seek(part.start - 1)  # a line that ends just before the part is not in it
@@ -204,6 +211,18 @@ def _bytes(part: Part) -> Iterator[bytes]:
             line, ended, _ = block.partition(b"\n")
             block = line + ended
             yield block
+
+
+def _inflated(file: pa.NativeFile, where: str) -> Iterator[bytes]:
+    """The text of a compressed file. Raises InputError for one that is cut off, or no gzip file."""
+    try:
+        with gzip.GzipFile(fileobj=file) as text:
+            while block := text.read(BLOCK):
+                yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{where}: not a whole gzip file ({short(error)}). Deliver the file again."
+        ) from error
 
 
 def whole_lines(part: Part) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from lakehouse.standins.data import (
     cdc,
     crm,
     customers,
+    drops,
     events,
     files,
     fx,
@@ -134,6 +135,7 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
     lines = line_items.LineItems(plan, source, placed, goods)
     relations, clicks = crm.Crm(plan, people), behavior.Behavior(plan, people, placed)
     database = cdc.SourceDb(plan, people)
+    bucket = drops.Drops(plan, source)
     streams, readings = events.Events(plan, people, placed), sensors.Sensors(plan)
 
     for earlier in range(first):  # what is there on the first day follows from all before
@@ -150,6 +152,8 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
         database.play(index)
         for dataset in cdc.COLUMNS:
             yield "", *database.deliver(dataset, index)
+        for dataset in drops.FAULTS:
+            yield "", *bucket.deliver(dataset, index)
         for dataset in crm.FAULTS:
             yield f"{dataset}.jsonl", *relations.deliver(dataset, index)
         yield "customer_behavior.csv", *clicks.deliver(index)
