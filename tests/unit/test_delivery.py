@@ -161,7 +161,7 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
     assert {"orders", "customers", "sensor_readings"} <= kinds["older_after_newer"]
     assert {"orders", "customer_behavior", "sensor_readings", "fx_rates"} <= kinds["wrong_type"]
     assert {"customer_behavior", "sensor_readings"} <= kinds["no_zone"]
-    assert {"addresses", "customer_changes", "loyalty_accounts"} <= kinds["deleted"]
+    assert {"addresses", "customer_changes", "loyalty_accounts"} <= kinds["duplicate"]
     assert kinds["duplicate_file"] == {"inventory"}
     assert {"orders", "customers", "line_items", "customer_behavior"} <= kinds["null"]
     single = ("byte_order_mark", "multi_line", "column_extra", "column_missing", "column_retyped")
