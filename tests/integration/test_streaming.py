@@ -26,8 +26,8 @@ from spark_jobs.lake import ledger
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.streaming import pipeline
 from spark_jobs.streaming.spec import StreamSpec
-from tests import documents
-from tests.integration.streams import STEPS
+from tests import documents, processes
+from tests.integration.streams import STEPS, follow
 from tests.lakes import TinyLake
 
 PROJECT = Path(__file__).parents[2]
@@ -96,11 +96,19 @@ class Stream:
             command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300
         )
 
-    def finish(self, **more: Any) -> list[dict[str, Any]]:
+    def finish(self) -> list[dict[str, Any]]:
         """Runs it to the end of what was sent; what it said of its batches."""
-        done = self.run(**more)
+        done = self.run()
         assert done.returncode == 0, done.stderr[-3000:]
-        return [json.loads(text) for text in done.stderr.splitlines() if text.startswith('{"str')]
+        return _told(done.stderr)
+
+    def follow(self, step: str | None = None) -> list[dict[str, Any]]:
+        """The same on the embedded engine; what it said until it ended, or was killed at a step."""
+        said = self.root / "said"
+        said.unlink(missing_ok=True)
+        process = processes.start(follow, self.spec(engine="sail"), step, said)
+        assert processes.finish(process) == (-signal.SIGKILL if step else 0)
+        return _told(said.read_text())
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return self.tables.delta(table).to_pyarrow_table().to_pylist()
@@ -111,6 +119,10 @@ class Stream:
             for path in sorted((self.root / "lake/landing/sensor_readings").rglob("*.json"))
             for text in path.read_text().splitlines()
         ]
+
+
+def _told(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith('{"str')]
 
 
 def reading(number: int, celsius: float = -18.2) -> bytes:
@@ -141,13 +153,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stream, list[dict[
         [*((seven, body) for body in good), *((eight, reading(n)) for n in range(110, 170))]
     )
     for step in STEPS:
-        done = stream.run(step)
-        assert done.returncode == -signal.SIGKILL, f"{step}: {done.stderr[-3000:]}"
+        assert stream.follow(step) == []
     stream.send((eight, reading(n)) for n in range(170, 180))
-    return stream, stream.finish()
+    return stream, stream.follow()
 
 
-@pytest.mark.jvm
 @pytest.mark.slow
 def test_a_pipeline_killed_at_every_step_of_a_batch_loses_and_doubles_nothing(
     killed: tuple[Stream, list[dict[str, Any]]],
@@ -162,7 +172,6 @@ def test_a_pipeline_killed_at_every_step_of_a_batch_loses_and_doubles_nothing(
     assert len(stream.tables.quarantined(BRONZE)) == len(BAD)
 
 
-@pytest.mark.jvm
 @pytest.mark.slow
 def test_every_record_is_accounted_for_to_the_letter(
     killed: tuple[Stream, list[dict[str, Any]]],
@@ -178,17 +187,29 @@ def test_every_record_is_accounted_for_to_the_letter(
     assert rows["2026-10-05T07:00:00"]["arrival_timestamp"] == "2026-10-05T07:59:01.250Z"
 
 
-@pytest.mark.jvm
 @pytest.mark.slow
 def test_a_cleared_checkpoint_reads_the_stream_again_and_costs_no_row(
     killed: tuple[Stream, list[dict[str, Any]]],
 ) -> None:
     stream, _ = killed
     shutil.rmtree(stream.spec().checkpoint)
-    first, second = stream.finish()
+    first, second = stream.follow()
     assert first["batch"] == 0 and second["batch"] == 1
     assert len(stream.landed()) == 2 * 186, "taken for the batches of the old checkpoint: lost"
     assert len(stream.rows(SILVER)) == 181
+
+
+@pytest.mark.jvm
+@pytest.mark.slow
+def test_a_job_of_spark_that_is_killed_in_a_batch_goes_on_with_it(stream: Stream) -> None:
+    stream.send([("2026-10-05T07:58", reading(1)), ("2026-10-05T07:59", reading(2))])
+    done = stream.run("between a commit and its ledger row")
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    stream.send([("2026-10-05T07:59", reading(3))])
+    first, second = stream.finish()
+    assert (first["batch"], first["landed"]) == (0, {HOURS[0]: 2})
+    assert (second["batch"], second["landed"]) == (1, {HOURS[0]: 1})
+    assert len(stream.landed()) == len(stream.rows(BRONZE)) == len(stream.rows(SILVER)) == 3
 
 
 # -- without an engine -------------------------------------------------------------------------
