@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from xml.sax.saxutils import escape
 
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 _KEY = re.compile(r"Credential=([^/,]+)/")
-_DENIED = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+_DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
 
 
 class _Passed(Response):
@@ -50,13 +51,19 @@ class Guard:
         inside = asked_bucket == bucket and f"{name}/".startswith(f"{folder}/")
         return inside and (not writes or operation == "PATH_READ_WRITE")
 
+    def denial(self, key: str, request: Request) -> str:
+        """Who asked for what, in words that tell no secret."""
+        who = f"a key for {self.vended[key]}" if key in self.vended else "a key of somebody else"
+        return f"{who if key else 'nobody'} asks to {request.method} {request.full_path}"
+
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         request = Request(environ)
         found = _KEY.search(request.headers.get("Authorization", ""))
         key = found[1] if found else ""
         self.asked.append((key, request.method, request.full_path))
         if not self.allows(key, request):
-            return Response(_DENIED, 403, mimetype="application/xml")(environ, start)
+            denied = _DENIED.format(escape(self.denial(key, request)))
+            return Response(denied, 403, mimetype="application/xml")(environ, start)
         return self._passed_on(request)(environ, start)
 
     def _passed_on(self, request: Request) -> Response:

@@ -203,6 +203,8 @@ def _start_sail(
             raise EngineUnavailable(
                 f"the sail engine needs `pip install pysail`: {error}"
             ) from error
+        if store is not None:
+            variables.ensure_same_key()
         release = variables.held({} if store is None else variables.of_store(store))
         try:
             server = SparkConnectServer("127.0.0.1", 0)

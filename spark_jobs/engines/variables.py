@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # What is held now, once for each engine that holds it, and what was there before.
 _held: list[dict[str, str]] = []
 _before: dict[str, str | None] = {}
+# Of the credentials with which Sail first reached a store: the id of the key, None for those of a role.
+_first_key: list[str | None] = []
 
 
 def of_store(store: Storage) -> dict[str, str]:
@@ -31,6 +33,22 @@ def of_store(store: Storage) -> dict[str, str]:
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true" if store.virtual_hosted else None,
     }
     return {name: value for name, value in given.items() if value}
+
+
+def ensure_same_key() -> None:
+    """Sail keeps for a quarter of an hour, for all engines of the process, the credentials that it found
+    first, whatever the variables say by then.
+
+    Raises EngineUnavailable if they say other ones now: it would go on with those of before.
+    """
+    key = os.environ.get("AWS_ACCESS_KEY_ID")
+    if not _first_key:
+        _first_key.append(key)
+    elif _first_key != [key]:
+        raise EngineUnavailable(
+            "AWS_ACCESS_KEY_ID is another one than when this process first reached an object store, and"
+            " Sail would go on with the credentials of then. Start a new process."
+        )
 
 
 def held(values: Mapping[str, str]) -> Callable[[], None]:

@@ -13,20 +13,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lakehouse.standins.servers.aws import REGION, Aws
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
+from spark_jobs.engines import variables
 from spark_jobs.engines.session import Engine
-from spark_jobs.errors import StorageError
+from spark_jobs.errors import EngineUnavailable, StorageError
 from spark_jobs.lake import vending
 from spark_jobs.lake.ledger import history
 from spark_jobs.lake.storage import ZONES, Lake, Storage
-from spark_jobs.report import RunSpec
-from spark_jobs.run import run_table
+from spark_jobs.report import RunSpec, TableReport
 from tests import workspace as workspaces
+from tests.documents import PROJECT
 from tests.guarded_store import Guard, guarded
 from tests.lakes import MONDAY, TinyLake, bronze, column
 
@@ -73,26 +73,35 @@ def lake(tmp_path: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> TinyL
     return made
 
 
-def run(lake: TinyLake, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Any:
-    store = Storage(options(guard))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SESSION)  # the engine's, which nothing else is to take
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "session")
-    with Engine.start("sail", cores=2, store=store) as engine:
-        spec = RunSpec(
-            table=TABLE,
-            partitions=[MONDAY],
-            contracts=str(lake.contracts),
-            zones=lake.zones,
-            storage_options=options(guard),
-            run_id="vended",
-        )
-        return run_table(spec, engine)
+def run(lake: TinyLake, guard: Guard) -> TableReport:
+    """In a process of its own, as Sail keeps the first key that a process shows it."""
+    spec = RunSpec(
+        table=TABLE,
+        partitions=[MONDAY],
+        contracts=str(lake.contracts),
+        zones=lake.zones,
+        storage_options=options(guard),
+        engine="sail",
+        cores=2,
+        run_id="vended",
+    )
+    # The engine's, which nothing else is to take.
+    keys = {"AWS_ACCESS_KEY_ID": SESSION, "AWS_SECRET_ACCESS_KEY": "session"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spark_jobs", "run", "--spec", spec.model_dump_json()],
+        env={**os.environ, **keys},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr[-3000:]
+    return TableReport.model_validate_json(done.stdout)
 
 
 def test_a_table_is_published_by_keys_of_its_zones_and_the_engine_keeps_to_data_files(
-    lake: TinyLake, guard: Guard, catalog: Workspace, monkeypatch: pytest.MonkeyPatch
+    lake: TinyLake, guard: Guard, catalog: Workspace
 ) -> None:
-    report = run(lake, guard, monkeypatch)
+    report = run(lake, guard)
     assert not report.failed, report.failed[0].error
     assert report.counts.inserted == 2 and report.counts.quarantined == 1
     rows = history(Lake(lake.zones, Storage(options(guard))), TABLE)
@@ -103,6 +112,20 @@ def test_a_table_is_published_by_keys_of_its_zones_and_the_engine_keeps_to_data_
     # One request to the catalogue for each zone and use, and no more.
     asked = list(catalog.catalog.vended.values())
     assert len(asked) == len(set(asked)) <= 2 * len(ZONES)
+
+
+def test_an_engine_that_would_go_on_with_another_key_does_not_start(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variables, "_first_key", [])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFIRST")
+    store = Storage(options(guard))
+    for _ in range(2):
+        Engine.start("sail", cores=2, store=store).stop()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SESSION)
+    with pytest.raises(EngineUnavailable, match="Start a new process") as refused:
+        Engine.start("sail", cores=2, store=store)
+    assert "AKIA" not in str(refused.value) and SESSION not in str(refused.value)
 
 
 def test_a_worker_reads_landing_by_what_was_sent_with_the_code_and_cannot_write(

@@ -18,6 +18,7 @@ from lakehouse.cli.lake_run import Request, plan, select
 from lakehouse.local.execution import CheckResult, MartResult, RunOutcome, StepFailure
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
+from lakehouse.standins.servers.aws import CREDENTIALS
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import InputError
@@ -120,8 +121,7 @@ def test_a_store_that_does_not_answer_is_an_error_in_one_line(
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
+        **CREDENTIALS,
         "AWS_REGION": "eu-central-1",
     }.items():
         monkeypatch.setenv(name, value)
@@ -304,7 +304,7 @@ def test_a_table_without_partitions_can_be_materialized(plane: FakePlane) -> Non
 def test_marts_can_be_asked_for_by_name_and_run_last(settings: Settings, contracts: Any) -> None:
     works = list(plan(settings, contracts, Request("2026-10-05", "2026-10-05", ("gold", "marts"))))
     assert [w.job for w in works] == ["lake_hourly", "lake_daily", "all_marts"]
-    assert works[-1].partitions is None
+    assert works[-1].partitions == ("2026-10-05", "2026-10-05")
 
 
 def test_layers_and_domains_stand_for_their_tables(contracts: Any) -> None:
