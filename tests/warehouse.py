@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from lakehouse.settings.references import Secret
 from lakehouse.settings.warehouse import RedshiftWarehouse
+from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws
 from lakehouse.standins.servers.redshift import RedshiftServer, serve
 from lakehouse.standins.servers.redshift.server import DATABASE, NAME, ROLE, USER
 from spark_jobs.lake.storage import Storage
 
-REGION = "eu-central-1"
 PASSWORD = "a password that does not change"
 PASSWORD_IN = "REDSHIFT_PASSWORD"
 
@@ -53,24 +52,14 @@ class Cloud:
 @contextmanager
 def cloud() -> Iterator[Cloud]:
     """Both servers, for as long as the block lasts."""
-    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    store.start()
-    try:
-        host, port = store.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        options = {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": REGION,
-        }
-        environment = options | {
-            "AWS_ACCESS_KEY_ID": "somebody",
-            "AWS_SECRET_ACCESS_KEY": "not a secret",
+    with aws() as store:
+        options = store.storage_options
+        environment = {
+            **options,
+            **CREDENTIALS,
             "AWS_DEFAULT_REGION": REGION,
             PASSWORD_IN: PASSWORD,
         }
         storage = Storage(options)
         with serve(storage, {"loader": PASSWORD, USER: PASSWORD}) as redshift:
             yield Cloud(redshift, storage, environment | dict(redshift.environment))
-    finally:
-        store.stop()

@@ -7,24 +7,22 @@ without Dagster, in tests/unit/test_alerts.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import dagster as dg
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lakehouse.definitions import build_definitions
 from lakehouse.settings.alerts import AlertSettings, AlertTopics, FileTopic, SnsTopic
 from lakehouse.signals.alerts import NAME
 from lakehouse.signals.topics import AlertError
+from lakehouse.standins.servers.aws import REGION, Aws
 from tests.integration.dagster_lake import DagsterLake, people
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY
 
 CANARY = "canary.ada@lovelace.org"
-REGION = "eu-central-1"
 DAMAGED = b"id,email,updated\n1,\xff\xfe,2026\n"
 
 
@@ -177,7 +175,7 @@ def test_runs_of_other_code_locations_are_left_to_them(watch: Watch) -> None:
 
 
 @dataclass
-class Aws:
+class Topics:
     """SNS topics with a queue that is subscribed to each, and what has arrived there."""
 
     endpoint: str
@@ -202,20 +200,13 @@ class Aws:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    yield Aws(endpoint)
-    server.stop()
+def topics(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Topics:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    return Topics(aws.url)
 
 
-def test_each_severity_arrives_at_its_own_topic(watch: Watch, aws: Aws) -> None:
-    critical, warning = aws.topic("on-call"), aws.topic("team")
+def test_each_severity_arrives_at_its_own_topic(watch: Watch, topics: Topics) -> None:
+    critical, warning = topics.topic("on-call"), topics.topic("team")
     watch.alerts = AlertSettings(topics=AlertTopics(critical=critical, warning=warning))
     rows = [(i, f"p{i}@x.org", MONDAY) for i in range(9)]
     watch.lake.lake.land("people", MONDAY, "people.csv", people(*rows, (9, "none", MONDAY)))
@@ -223,22 +214,22 @@ def test_each_severity_arrives_at_its_own_topic(watch: Watch, aws: Aws) -> None:
     watch.lake.lake.land("people", TUESDAY, "people.csv", DAMAGED)
     watch.lake.run(TUESDAY, TUESDAY)
     watch.tick()
-    (page,) = aws.arrived("on-call")
+    (page,) = topics.arrived("on-call")
     assert page["Subject"] == f"[local] critical: lake_daily {TUESDAY} failed"
     assert "UTF-8" in page["Message"]
     assert page["MessageAttributes"]["severity"]["Value"] == "critical"
-    (note,) = aws.arrived("team")
+    (note,) = topics.arrived("team")
     assert note["MessageAttributes"]["severity"]["Value"] == "warning"
     assert "email_pattern" in note["Message"]
     assert watch.written == [], "the file is another topic"
 
 
 def test_a_tick_that_cannot_send_fails_and_the_next_one_sends_what_is_left(
-    watch: Watch, aws: Aws
+    watch: Watch, topics: Topics
 ) -> None:
     """The first of two runs has been announced when the topic turns out to be missing for the
     second: the next tick announces the second one only."""
-    there = aws.topic("on-call")
+    there = topics.topic("on-call")
     missing = SnsTopic(target="sns", arn=there.arn.replace("on-call", "gone"))
     file = FileTopic(target="file", path="alerts.jsonl")
     watch.lake.lake.land("people", MONDAY, "people.csv", DAMAGED)
@@ -255,6 +246,6 @@ def test_a_tick_that_cannot_send_fails_and_the_next_one_sends_what_is_left(
 
     watch.alerts = AlertSettings(topics=AlertTopics(critical=file, warning=there))
     watch.tick()
-    (note,) = aws.arrived("on-call")
+    (note,) = topics.arrived("on-call")
     assert f"run         {warned.run_id}" in note["Message"]
     assert [a["run_id"] for a in watch.written] == [failed.run_id]
