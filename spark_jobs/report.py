@@ -176,12 +176,13 @@ class PartitionReport(_Record):
 
 class Job(_Record):
     """The job of a service that ran a table, as who started it knows it: `url` for a person, where its
-    logs are, what it used as far as that is billed, and what that cost."""
+    logs are, how long it waited to begin, what it used as far as that is billed, and what that cost."""
 
     service: str
     id: str
     url: str = ""
     logs: str = ""
+    waited_seconds: float | None = None
     cost: float | None = None
     currency: str = ""
     billed: dict[str, float] = Field(default_factory=dict)

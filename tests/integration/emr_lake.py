@@ -6,6 +6,7 @@ belong here: assertions.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from lakehouse.artifacts.build import LOCK, build
 from lakehouse.artifacts.push import push
 from lakehouse.artifacts.store import FolderStore
 from lakehouse.definitions import build_definitions
+from lakehouse.keys import range_tags
 from lakehouse.settings.artifacts import ArtifactSettings, Target
 from lakehouse.settings.emr import EmrSettings, Worker
 from lakehouse.settings.engines import RunnerSettings
@@ -42,6 +44,8 @@ from tests.integration.dagster_lake import DAYS, people, people_lake
 from tests.lakes import bronze, column, transforms_in
 
 TABLE = "bronze.people"
+_TOLD = "LAKEHOUSE_TEST_EMR_LAKE"
+SAYS = "\nimport os\n\nprint('said by the driver with', os.environ.get('SPARK_CONF_DIR'))\n"
 BAD = b"id,email,updated\n1,\xff\xfe,2026\n"
 
 
@@ -121,15 +125,37 @@ class EmrLake:
             result = definitions.resolve_job_def("lake_daily").execute_in_process(
                 instance=instance,
                 asset_selection=[dg.AssetKey(t.split(".")) for t in tables or (TABLE,)],
-                tags={
-                    "dagster/asset_partition_range_start": days[0],
-                    "dagster/asset_partition_range_end": days[1],
-                },
+                tags=range_tags(*days),
                 run_id=run_id,
                 raise_on_error=False,
             )
             log = [said(entry) for entry in instance.all_logs(result.run_id)]
         return Ran(result, log)
+
+    def run_side_by_side(self, *tables: str) -> Ran:
+        """The same with a process for each step, on an instance that keeps what steps print."""
+        told = [
+            str(self.home),
+            self.root,
+            self.emr,
+            str(self.service.project),
+            self.service.store.url,
+        ]
+        folder = self.home / "dagster"
+        folder.mkdir()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            dg.DagsterInstance.local_temp(str(folder)) as kept,
+        ):
+            patch.setenv(_TOLD, json.dumps(told))
+            result = dg.execute_job(
+                dg.reconstructable(lake_job),
+                instance=kept,
+                asset_selection=[dg.AssetKey(t.split(".")) for t in tables],
+                tags=range_tags(DAYS[0], DAYS[-1]),
+            )
+            log = [said(entry) for entry in kept.all_logs(result.run_id)]
+        return Ran(result, log, "".join(path.read_text() for path in folder.rglob("*.out")))
 
     def land(self, day: str, content: bytes, dataset: str = "people") -> None:
         fs, root = self.service.storage.filesystem(f"{self.root}/landing/{dataset}/{day}")
@@ -148,12 +174,23 @@ class EmrLake:
         return ledger.history(Lake(zones, self.service.storage), table)
 
 
+def lake_job() -> dg.JobDefinition:
+    """The lake's job in a process of a step."""
+    home, root, emr, project, url = json.loads(os.environ[_TOLD])
+    there = Service(store.Aws(url), None, "", Path(project))  # type: ignore[arg-type]
+    settings = EmrLake(there, Path(home), root, emr).settings
+    contracts = load_contracts(settings.contracts)
+    definitions = build_definitions(settings, contracts=contracts, marts=False)
+    return definitions.resolve_job_def("lake_daily")
+
+
 @dataclass
 class Ran:
-    """What a run was, as a person sees it in Dagster."""
+    """What a run was, as a person sees it in Dagster; `output` is what steps printed, if kept."""
 
-    result: dg.ExecuteInProcessResult
+    result: dg.ExecuteInProcessResult | dg.JobExecutionResult
     log: list[str]
+    output: str = ""
 
     @property
     def success(self) -> bool:
@@ -227,7 +264,8 @@ def _tree(folder: Path) -> Path:
         package.mkdir()
         (package / "__init__.py").write_text(f'"""Tables of {layer}."""\n')
     for path in (folder / "given" / "transforms").rglob("*.py"):
-        shutil.copy(path, tree / "spark_jobs" / "tables" / path.parent.name)
+        copied = tree / "spark_jobs" / "tables" / path.parent.name / path.name
+        copied.write_text(path.read_text() + SAYS)
     return tree
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +50,7 @@ def test_the_good_days_of_a_range_are_published_and_recorded_though_the_service_
     emr: Service, lake: EmrLake
 ) -> None:
     lake.land(TUESDAY, BAD)
-    lake.emr = {"budget": 0.000001}
+    lake.emr = {"budget": 0.000001, "cold_seconds": 0.001}
     emr.emr.faults.throttle, emr.emr.faults.fail, emr.emr.faults.lose_replies = 2, 1, 1
     ran = lake.run()
     (job,) = emr.emr.jobs  # though its start was asked for more than once
@@ -63,6 +65,7 @@ def test_the_good_days_of_a_range_are_published_and_recorded_though_the_service_
     assert newest["job_page"] == f"https://j-{job.id}.appui.emr-serverless.standin/"
     assert newest["job_logs"].endswith(f"/jobs/{job.id}")
     assert newest["engine"] == "ambient"
+    assert newest["job_waited_seconds"] > 0
     assert newest["cost"] > 0 and "vCPUHour" in newest["cost_of"]
     warned = {e.check_name: e.severity.value for e in ran.checks() if not e.passed}
     assert warned["cost_within_budget"] == "WARN" and "row_count" in warned
@@ -70,6 +73,8 @@ def test_the_good_days_of_a_range_are_published_and_recorded_though_the_service_
     assert {row.artifact for row in lake.ledger()} == {emr.version}
     assert job.state == "SUCCESS"
     said = "\n".join(ran.log)
+    assert f"Job {job.id} waited" in said
+    assert "a driver of 1 vCPU and 2 GB, executors of 1 vCPU and 2 GB" in said
     assert "is RUNNING" in said and "Spark's UI: https://j-" in said
     (token,) = emr.emr.dashboard_tokens
     assert token not in said and token not in json.dumps(newest, default=str)
@@ -85,6 +90,7 @@ def test_a_driver_that_is_killed_fails_its_attempt_and_the_next_one_is_another_j
     ran = lake.run()
     first, second = emr.emr.jobs
     assert (first.state, second.state) == ("FAILED", "SUCCESS")
+    assert not [line for line in ran.log if "waited" in line], "both began in less than a minute"
     assert ran.success and ran.materialized().keys() == set(DAYS)
     said = "\n".join(ran.log)
     assert f"its job {first.id} ended as FAILED and sent no report" in said
@@ -104,10 +110,11 @@ def test_a_driver_that_is_killed_fails_its_attempt_and_the_next_one_is_another_j
 def test_tables_of_a_layer_travel_in_one_job_and_the_failure_of_one_is_its_own(
     emr: Service, lake: EmrLake
 ) -> None:
+    """While their steps wait side by side, and keep what the driver prints."""
     lake.emr = {"together": ["bronze", "silver"]}
     for day in DAYS:
         lake.land(day, BAD, "pets")
-    ran = lake.run(TABLE, "bronze.pets", "silver.people")
+    ran = lake.run_side_by_side(TABLE, "bronze.pets", "silver.people")
     ours, silver = emr.emr.jobs
     assert "bronze.pets: 3 of 3 partitions failed" in ran.failure
     assert ran.materialized().keys() == ran.materialized("silver.people").keys() == set(DAYS)
@@ -115,6 +122,7 @@ def test_tables_of_a_layer_travel_in_one_job_and_the_failure_of_one_is_its_own(
     assert (ours.state, silver.state) == ("SUCCESS", "SUCCESS")
     said = "\n".join(ran.log)
     assert "One job runs bronze.people, bronze.pets." in said
+    assert re.search(r"^said by the driver with /.+/conf$", ran.output, re.M)
     assert f"Job {ours.id} runs this table, among others." in said
     costs = {row["table"]: row for row in lake.rows("ledger.jobs")}
     assert costs.keys() == {TABLE, "bronze.pets", "silver.people"}
@@ -181,9 +189,31 @@ def started(emr: Service, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
+def asked(emr: Service, seconds: float = 120) -> None:
+    """Waits for a job that nobody has been told of."""
+    deadline = time.monotonic() + seconds
+    while not emr.emr.jobs:
+        assert time.monotonic() < deadline, "no job was asked for"
+        time.sleep(0.1)
+
+
 def elsewhere(emr: Service, lake: EmrLake, run_id: str):
     there = Service(emr.store, None, emr.version, emr.project)  # type: ignore[arg-type]
     return processes.start(running, lake.home, there, lake.root, run_id)
+
+
+def test_a_run_that_is_cancelled_before_it_is_told_of_its_job_ends_it(
+    emr: Service, lake: EmrLake
+) -> None:
+    emr.emr.faults.full = True
+    emr.emr.faults.hold_reply = threading.Event()
+    child = elsewhere(emr, lake, "00000000-0000-0000-0000-000000000003")
+    asked(emr)
+    os.kill(child.pid, signal.SIGTERM)
+    processes.finish(child)
+    (job,) = emr.emr.jobs
+    assert job.state == "CANCELLED" and job.process is None
+    assert emr.emr.requests.count("start_job_run") == 2, "the token tells which job it is"
 
 
 def test_a_run_that_is_cancelled_ends_its_job(emr: Service, lake: EmrLake) -> None:
@@ -200,9 +230,11 @@ def test_a_run_that_is_cancelled_ends_its_job(emr: Service, lake: EmrLake) -> No
 def test_a_process_that_takes_an_attempt_over_goes_on_with_its_job(
     emr: Service, lake: EmrLake
 ) -> None:
+    """Though the one before was killed when nobody had been told of it."""
+    emr.emr.faults.hold_reply = threading.Event()
     run_id = "00000000-0000-0000-0000-000000000002"
     child = elsewhere(emr, lake, run_id)
-    started(emr)
+    asked(emr)
     os.kill(child.pid, signal.SIGKILL)
     processes.finish(child)
     ran = lake.run(run_id=run_id)

@@ -7,6 +7,7 @@ Here: forming and joining, against a store that speaks S3; the run is told by va
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import boto3
 import pytest
 
 from lakehouse.artifacts.store import FolderStore
+from lakehouse.engines.emr import _written_first
 from lakehouse.engines.together import Group, group_of, step_of
 from lakehouse.standins.servers.aws import REGION, Aws
 from spark_jobs.contract.reader import load_contracts
@@ -45,7 +47,9 @@ def run(tables: list[str], done: list[str], run_id: str = "r1") -> Any:
 
 
 def group(bucket: tuple[FolderStore, Any], context: Any, table: str) -> Group | None:
-    return group_of(context, table, CONTRACTS, SILVER, *bucket)
+    store, s3 = bucket
+    write_once = partial(_written_first, s3, store)
+    return group_of(context, table, CONTRACTS, SILVER, store, write_once)
 
 
 def test_the_tables_whose_inputs_are_made_go_together_and_the_others_later(bucket: Any) -> None:

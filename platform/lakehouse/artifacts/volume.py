@@ -84,6 +84,20 @@ class VolumeStore:
         except (DatabricksError, ValueError) as error:
             raise self._described(error, name) from error
 
+    def write_once(self, name: str, content: bytes) -> bool:
+        """Writes a file, unless it is there; whether it did."""
+        from databricks.sdk.errors import ResourceConflict
+        from databricks.sdk.errors.base import DatabricksError
+
+        try:
+            self.client.files.upload(self.uri(name), BytesIO(content), overwrite=False)
+        except ResourceConflict:
+            # A request whose answer was lost is sent again, and finds what it wrote.
+            return self.read(name) == content
+        except (DatabricksError, ValueError) as error:
+            raise self._described(error, name) from error
+        return True
+
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         from databricks.sdk.errors import NotFound
         from databricks.sdk.errors.base import DatabricksError

@@ -101,6 +101,8 @@ def job_metadata(job: Job) -> dict[str, Any]:
         metadata["job_page"] = dg.MetadataValue.url(job.url)
     if job.logs:
         metadata["job_logs"] = job.logs
+    if job.waited_seconds is not None:
+        metadata["job_waited_seconds"] = job.waited_seconds
     if job.cost is not None:
         metadata["cost"] = job.cost
         metadata["cost_of"] = f"{job.currency}: " + ", ".join(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse.artifacts import compute
+from lakehouse.artifacts.volume import VolumeStore
 from lakehouse.engines.remote import Shipment, Shipping, patiently
 from lakehouse.engines.runner import received
+from lakehouse.engines.together import Together, tell
 from lakehouse.settings.databricks import DatabricksJob, DatabricksSettings
 from spark_jobs import quoting
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import EngineError, StorageError
 from spark_jobs.lake.jobs import JobRow, record
 from spark_jobs.lake.storage import Lake, Storage
@@ -47,11 +50,14 @@ _FINAL = {
 
 @dataclass(frozen=True)
 class DatabricksRunner:
-    """`connect` gives a client of the workspace, when a step needs one."""
+    """`connect` gives a client of the workspace, when a step needs one.
+    `contracts` are all, upstream first, and `tables` those that run there."""
 
     settings: DatabricksSettings
     shipping: Callable[[], Shipping]
     connect: Callable[[], WorkspaceClient]
+    contracts: Mapping[str, Contract]
+    tables: frozenset[str]
 
     def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
         from lakehouse.dagster_private import (
@@ -60,25 +66,34 @@ class DatabricksRunner:
         )
         from lakehouse.engines import databricks_pipes as pipes
 
-        shipment = patiently(lambda: self.shipping().ship(context, spec))
-        job, workspace = self.settings.job(spec.table), self.connect()
+        shipment, joins = patiently(lambda: self._together().shipped(context, spec))
+        tables, workspace = [shipment.spec.table, *shipment.spec.then], self.connect()
+        job = self._job(tables)
         serverless = job.compute == "serverless"
         folder = shipment.store.uri(shipment.attempt.folder)
         client = pipes.client(workspace, folder, self.settings.poll_seconds, serverless=serverless)
+        if shipment.spec.then and joins is None:
+            client.submitted = lambda run_id: tell(shipment, {"run_id": str(run_id)})
         task, submission = self._task(job, shipment), self._submission(job, shipment)
         try:
-            # The token makes it one job, however often it is submitted.
-            done = patiently(lambda: client.run(context=context, task=task, submit_args=submission))
+            if joins is not None:
+                context.log.info(f"Run {joins['run_id']} runs this table, among others.")
+                done = client.follow(context, int(joins["run_id"]))
+            else:
+                # The token makes it one job, however often it is submitted.
+                done = patiently(
+                    lambda: client.run(context=context, task=task, submit_args=submission)
+                )
         except DagsterPipesExecutionError:
             assert client.run_id is not None
-            ended = self._ended(context, workspace, client.run_id, shipment)
+            ended = self._ended(context, workspace, client.run_id, shipment, spec)
             raise self._failure(context, workspace, ended, spec) from None
         assert client.run_id is not None
-        ended = self._ended(context, workspace, client.run_id, shipment)
+        ended = self._ended(context, workspace, client.run_id, shipment, spec)
         if client.interrupted:
             raise DagsterExecutionInterruptedError()
-        report = received(done.get_custom_messages(), shipment.spec)
-        dbus = self._dbus(job, ended)
+        report = received(done.get_custom_messages(), spec)
+        dbus = self._dbus(job, ended, tables)
         return report.model_copy(
             update={
                 "job": Job(
@@ -92,7 +107,27 @@ class DatabricksRunner:
             }
         )
 
+    def _together(self) -> Together:
+        shipping = self.shipping()
+        store = shipping.store
+        assert isinstance(store, VolumeStore)
+        return Together(
+            shipping=shipping,
+            contracts=self.contracts,
+            tables=self.tables,
+            layers=self.settings.together,
+            alike=self.settings.alike,
+            write_once=store.write_once,
+            poll_seconds=self.settings.poll_seconds,
+        )
+
     # -- the job -------------------------------------------------------------------------------
+
+    def _job(self, tables: Sequence[str]) -> DatabricksJob:
+        """How a job of these tables is run, which are alike: it has the time of all of them."""
+        jobs = [self.settings.job(table) for table in tables]
+        minutes = sum(job.timeout_minutes for job in jobs)
+        return jobs[0].model_copy(update={"timeout_minutes": minutes})
 
     def _task(self, job: DatabricksJob, shipment: Shipment) -> SubmitTask:
         from databricks.sdk.service import jobs
@@ -136,10 +171,13 @@ class DatabricksRunner:
         workspace: WorkspaceClient,
         run_id: int,
         shipment: Shipment,
+        spec: RunSpec,
     ) -> Run:
-        """A job that is over, which the ledger gets a row for, whatever it did: it costs anyway."""
-        run, spec = patiently(lambda: workspace.jobs.get_run(run_id)), shipment.spec
-        dbus = self._dbus(self.settings.job(spec.table), run)
+        """A job that is over, which the ledger gets a row for, whatever it did: it costs anyway. Tables
+        of one job share its cost."""
+        run = patiently(lambda: workspace.jobs.get_run(run_id))
+        tables = [shipment.spec.table, *shipment.spec.then]
+        dbus = self._dbus(self._job(tables), run, tables)
         state = run.state.result_state if run.state else None
         row = JobRow(
             table=spec.table,
@@ -148,7 +186,7 @@ class DatabricksRunner:
             service=SERVICE,
             job=str(run_id),
             state=state.value if state else "UNKNOWN",
-            artifact=spec.artifact,
+            artifact=shipment.spec.artifact,
             partitions=len(spec.partitions),
             ended_at=datetime.fromtimestamp((run.end_time or 0) / 1000 or time.time(), UTC),
             billed=json.dumps({} if dbus is None else {"DBU": dbus}),
@@ -161,12 +199,13 @@ class DatabricksRunner:
             context.log.error(f"The cost of run {run_id} was not recorded: {error} {row}")
         return run
 
-    def _dbus(self, job: DatabricksJob, run: Run) -> float | None:
-        """What a job took, by its rate: the service tells the bill alone, a day later."""
+    def _dbus(self, job: DatabricksJob, run: Run, tables: Sequence[str]) -> float | None:
+        """What a job took for each of its tables, by its rate: the service tells the bill alone, a day
+        later."""
         if job.dbus_per_hour is None:
             return None
         seconds = ((run.setup_duration or 0) + (run.execution_duration or 0)) / 1000
-        return round(job.dbus_per_hour * seconds / 3600, 6)
+        return round(job.dbus_per_hour * seconds / 3600 / len(tables), 6)
 
     def _cost(self, dbus: float | None) -> float | None:
         price = self.settings.price_per_dbu

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dagster import PipesClientCompletedInvocation, open_pipes_session
 from dagster_databricks.pipes import (
     BasePipesDatabricksClient,
     PipesDatabricksClient,
@@ -42,6 +43,14 @@ class _Context(PipesUnityCatalogVolumesContextInjector):
         yield {"path": path}
 
 
+class _ContextOfAnother(PipesUnityCatalogVolumesContextInjector):
+    """Leaves the context as the step that started the job has put it there."""
+
+    @contextmanager
+    def inject_context(self, context: PipesContextData) -> Iterator[PipesParams]:
+        yield {}
+
+
 class _Messages(PipesUnityCatalogVolumesMessageReader):
     """Reads messages from an attempt's folder, from the first on, whoever started the job."""
 
@@ -58,9 +67,24 @@ class _Followed(BasePipesDatabricksClient):
 
     run_id: int | None = None
     interrupted: bool = False
+    submitted: Callable[[int], None] | None = None
+
+    def follow(self, context: Any, run_id: int) -> PipesClientCompletedInvocation:
+        """The end of a job that another step has started, and will have ended by then."""
+        injector = _ContextOfAnother(volume_path="/", client=self.client)
+        assert self.message_reader is not None
+        with open_pipes_session(context, injector, self.message_reader) as session:
+            try:
+                self._poll_til_success(context, run_id)
+            except DagsterExecutionInterruptedError:  # which every step of a run hears
+                self.client.jobs.cancel_run(run_id)
+                self._poll_til_terminating(run_id)
+        return PipesClientCompletedInvocation(session)
 
     def _poll_til_success(self, context: Any, run_id: int) -> None:
         self.run_id = run_id
+        if self.submitted is not None:
+            self.submitted(run_id)
         context.log.info(f"Databricks run {run_id}: {self.page(run_id)}")
         try:
             super()._poll_til_success(context, run_id)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -20,7 +20,7 @@ from lakehouse.engines.emr_job import JobClient, JobEnd
 from lakehouse.engines.job_logs import driver_error
 from lakehouse.engines.remote import Shipment, Shipping
 from lakehouse.engines.runner import received, runner_of
-from lakehouse.engines.together import Group, group_of
+from lakehouse.engines.together import Together, tell
 from lakehouse.settings.emr import EmrJob, EmrPrices, EmrSettings
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import EngineError, StorageError
@@ -30,6 +30,7 @@ from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.report import Job, RunSpec, TableReport
 
 if TYPE_CHECKING:
+    from lakehouse.artifacts.store import ArtifactStore
     from lakehouse.settings.model import Settings
 
 SERVICE = "EMR Serverless"
@@ -38,9 +39,6 @@ _DELTA = "/usr/share/aws/delta/lib"
 _PYTHON = "/usr/bin/python{}"
 # Archives are unpacked in the working directory, under these names.
 _CODE, _PACKAGES = "code", "packages"
-# Which job was started, beside what it was started with; and how long others wait for it.
-_STARTED = "job.json"
-_JOIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,14 @@ class EmrRunner:
 
     def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
         s3 = _client("s3", self.region, self.s3_endpoint)
-        group = self._group(context, spec.table, s3)
-        job = self._job(group.tables if group else [spec.table])
-        shipment, joins = self._shipped(context, spec, group)
+        shipment, joins = self._together(s3).shipped(context, spec)
+        job = self._job([shipment.spec.table, *shipment.spec.then])
         client = JobClient(
             _client("emr-serverless", self.region),
             BucketMessages(s3, shipment.messages_uri, self.settings.poll_seconds),
             job,
             self.settings.poll_seconds,
-            started=lambda names: self._tell(shipment, names),
+            started=lambda names: tell(shipment, names),
             joins=joins,
         )
         if joins is None:  # before anybody waits for messages
@@ -103,6 +100,7 @@ class EmrRunner:
                     id=end.job_run,
                     url=end.url,
                     logs=logs,
+                    waited_seconds=end.waited_seconds,
                     cost=ended.cost if ended else None,
                     currency=self.settings.prices.currency,
                     billed=json.loads(ended.billed) if ended else {},
@@ -110,56 +108,22 @@ class EmrRunner:
             }
         )
 
-    def _group(self, context: dg.AssetExecutionContext, table: str, s3: Any) -> Group | None:
-        """The tables that go together with this one, in the first attempt of its step: what failed is
-        tried again alone."""
-        contract = self.contracts[table]
-        if contract.layer not in self.settings.together or context.retry_number > 0:
-            return None
-        travel = {
-            t
-            for t, c in self.contracts.items()
-            if (c.layer, c.partitioning) == (contract.layer, contract.partitioning)
-            and t in self.tables
-            and self.settings.alike(t, table)
-        }
-        return group_of(context, table, self.contracts, travel, self.shipping.store, s3)
+    def _together(self, s3: Any) -> Together:
+        return Together(
+            shipping=self.shipping,
+            contracts=self.contracts,
+            tables=self.tables,
+            layers=self.settings.together,
+            alike=self.settings.alike,
+            write_once=partial(_written_first, s3, self.shipping.store),
+            poll_seconds=self.settings.poll_seconds,
+        )
 
     def _job(self, tables: Sequence[str]) -> EmrJob:
         """How a job of these tables is run, which are alike: it has the time of all of them."""
         jobs = [self.settings.job(table) for table in tables]
         minutes = sum(job.timeout_minutes for job in jobs)
         return jobs[0].model_copy(update={"timeout_minutes": minutes})
-
-    def _shipped(
-        self, context: dg.AssetExecutionContext, spec: RunSpec, group: Group | None
-    ) -> tuple[Shipment, dict[str, str] | None]:
-        """What the job of a step is started with, and that job if another step starts it."""
-        if group is None:
-            return self.shipping.ship(context, spec), None
-        if group.leader == spec.table:
-            first, *then = group.tables
-            context.log.info(f"One job runs {', '.join(group.tables)}.")
-            together = spec.model_copy(update={"table": first, "then": then})
-            return self.shipping.ship(context, together), None
-        attempt, deadline = group.attempt(spec.run_id), time.monotonic() + _JOIN_SECONDS
-        while True:
-            told = self.shipping.store.read(f"{attempt.folder}/{_STARTED}")
-            shipment = self.shipping.sent(attempt)
-            if told is not None and shipment is not None:
-                return shipment, json.loads(told)
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"{spec.table}: the step of {group.leader} was to start a job for both, and has not"
-                    f" for {_JOIN_SECONDS:.0f} s. It is tried again alone.",
-                    permanent=False,
-                )
-            time.sleep(self.settings.poll_seconds)
-
-    def _tell(self, shipment: Shipment, names: dict[str, str]) -> None:
-        """Tells the other tables of a job which it is."""
-        name = f"{shipment.attempt.folder}/{_STARTED}"
-        shipment.store.write(name, json.dumps(names).encode())
 
     def _recorded(
         self,
@@ -268,6 +232,20 @@ def start_parameters(
         },
         "tags": {**settings.tags, "lakehouse/table": shipment.spec.table},
     }
+
+
+def _written_first(s3: Any, store: ArtifactStore, name: str, content: bytes) -> bool:
+    """Writes an object, unless somebody else has."""
+    from botocore.exceptions import ClientError
+
+    bucket, _, key = store.uri(name).removeprefix("s3://").partition("/")
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+            return False
+        raise
+    return True
 
 
 def _client(service: str, region: str | None, endpoint: str | None = None) -> Any:

@@ -10,6 +10,7 @@ and what it had said is read whichever it was.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ _BILL_POLLS = 3
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How a job ended; `closed` if it said so itself. `url` is its dashboard, which asks who one is."""
+    """How a job ended; `closed` if it said so itself. `url` is its dashboard, which asks who one is;
+    `waited_seconds` is how long it took to begin."""
 
     application: str
     job_run: str
@@ -53,6 +55,7 @@ class JobEnd:
     closed: bool
     messages: Sequence[Any]
     billed: dict[str, float]
+    waited_seconds: float | None
 
 
 class JobClient(PipesEMRServerlessClient):
@@ -90,6 +93,7 @@ class JobClient(PipesEMRServerlessClient):
             closed=session.message_handler.received_closed_message,
             messages=session.get_custom_messages(),
             billed=dict(run.get("billedResourceUtilization") or {}),
+            waited_seconds=waited(run),
         )
 
     def _start(self, context: Context, params: Any) -> Any:
@@ -148,6 +152,7 @@ class JobClient(PipesEMRServerlessClient):
                     told = state
                 if state == "RUNNING" and not self._url:
                     self._ask_for_dashboard(context, names)
+                    self._tell_of_cold_start(context, run)
                 if state in _ENDED:
                     self.ended = self._billed(run, names)
                     return response
@@ -182,6 +187,16 @@ class JobClient(PipesEMRServerlessClient):
                 f" (emr.queue_minutes) and was ended before it began: {run.get('stateDetails') or '-'}."
                 " Raise the capacity of the application, or run fewer tables at once.",
                 permanent=False,
+            )
+
+    def _tell_of_cold_start(self, context: Context, run: Any) -> None:
+        seconds, job = waited(run), self._job
+        if seconds is not None and seconds > job.cold_seconds:
+            context.log.warning(
+                f"Job {run['jobRunId']} waited {seconds:.0f} s to begin (emr.cold_seconds is"
+                f" {job.cold_seconds:g}). Pre-initialized capacity of application {job.application}"
+                f" would begin at once: a driver of {_size(job.driver)}, executors of"
+                f" {_size(job.executor)}."
             )
 
     def _ask_for_dashboard(self, context: Context, names: dict[str, str]) -> None:
@@ -224,10 +239,24 @@ class JobClient(PipesEMRServerlessClient):
         context.log.warning(f"Job {names['jobRunId']} has not ended yet; it was told to.")
 
 
-def _fits(worker: Worker, warm: dict[str, str]) -> bool:
-    """Whether a worker fits into a pre-initialized one of, say, `2 vCPU` and `8 GB`. Spark's memory
-    comes without its overhead: a tenth, and 384 MB at least."""
+def waited(run: Any) -> float | None:
+    """How many seconds a job run waited for capacity and the start of its driver; None if it never
+    began."""
+    began = run.get("startedAt")
+    return None if began is None else round((began - run["createdAt"]).total_seconds(), 1)
+
+
+def _size(worker: Worker) -> str:
+    return f"{worker.cores} vCPU and {math.ceil(_needed(worker))} GB"
+
+
+def _needed(worker: Worker) -> float:
+    """In GB. Spark's memory comes without its overhead: a tenth, and 384 MB at least."""
     memory = int(worker.memory.removesuffix("g"))
-    needed = memory + max(0.1 * memory, 0.384)
+    return memory + max(0.1 * memory, 0.384)
+
+
+def _fits(worker: Worker, warm: dict[str, str]) -> bool:
+    """Whether a worker fits into a pre-initialized one of, say, `2 vCPU` and `8 GB`."""
     cores, most = (float(warm[k].split()[0]) for k in ("cpu", "memory"))
-    return worker.cores <= cores and needed <= most
+    return worker.cores <= cores and _needed(worker) <= most

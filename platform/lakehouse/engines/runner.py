@@ -86,7 +86,7 @@ def build_runners(settings: Settings, contracts: Mapping[str, Contract]) -> dict
         "embedded": lambda: EmbeddedRunner(contracts),
         "process": ProcessRunner,
         "emr": lambda: _emr(settings, contracts),
-        "databricks": lambda: _databricks(settings),
+        "databricks": lambda: _databricks(settings, contracts),
     }
     return {name: make() for name, make in makers.items() if name in used}
 
@@ -103,7 +103,7 @@ def _emr(settings: Settings, contracts: Mapping[str, Contract]) -> Runner:
     return EmrRunner.of(settings, settings.emr, Shipping.of(settings), contracts)
 
 
-def _databricks(settings: Settings) -> Runner:
+def _databricks(settings: Settings, contracts: Mapping[str, Contract]) -> Runner:
     from lakehouse.artifacts.volume import VOLUMES, workspace
     from lakehouse.engines.databricks import DatabricksRunner
     from lakehouse.engines.remote import Shipping
@@ -117,7 +117,11 @@ def _databricks(settings: Settings) -> Runner:
         raise SettingsError("tables run on databricks. " + "; ".join(missing))
 
     return DatabricksRunner(
-        settings.databricks, lambda: Shipping.of(settings), lambda: workspace(settings)
+        settings.databricks,
+        lambda: Shipping.of(settings),
+        lambda: workspace(settings),
+        contracts,
+        frozenset(t for t, c in contracts.items() if runner_of(c, settings) == "databricks"),
     )
 
 

@@ -94,16 +94,23 @@ class Stream(Part):
 class DatabricksSettings(DatabricksJob):
     """`catalog` is the one of Unity Catalog in which tables are registered. `environment_version` is
     that of serverless compute; `price_per_dbu` in US dollars. `host` is the workspace, if the default
-    chain is to be told."""
+    chain is to be told. Tables of the layers in `together` travel in one job, where they are of one run
+    and one kind of compute."""
 
     host: str | None = Field(default=None, pattern=r"^https?://[^@/\s]+/?$")
     environment_version: str = Field(default="4", pattern=r"^\d+$")
     price_per_dbu: float | None = Field(default=None, gt=0)
     poll_seconds: float = Field(default=10, gt=0)
+    together: list[Literal["bronze", "silver", "gold"]] = Field(default_factory=list)
     catalog: str = Field(default="data_engineering", pattern=r"^[a-z][a-z0-9_]*$")
     workflow: Workflow = Workflow()
     streams: dict[str, Stream] = Field(default_factory=dict)
     tables: dict[str, DatabricksTable] = Field(default_factory=dict)
+
+    def alike(self, table: str, other: str) -> bool:
+        """Whether a job of one table suits another."""
+        ours, theirs = self.job(table), self.job(other)
+        return (ours.compute, ours.cluster) == (theirs.compute, theirs.cluster)
 
     def job(self, table: str) -> DatabricksJob:
         """How the jobs of a table are run."""

@@ -38,8 +38,9 @@ class EmrPrices(Part):
 
 class EmrJob(Part):
     """How the jobs of a table are run. `release` is what the application has to be of.
-    `timeout_minutes` is how long a job may run, `queue_minutes` how long it may wait to. `budget`
-    is what a partition may cost before a check warns. `spark` are more properties of Spark."""
+    `timeout_minutes` is how long a job may run, `queue_minutes` how long it may wait to; one that waits
+    for more than `cold_seconds` is said to start cold. `budget` is what a partition may cost before a
+    check warns. `spark` are more properties of Spark."""
 
     application: str = Field(pattern=_APPLICATION)
     release: str = "emr-spark-8.0.0"
@@ -48,6 +49,7 @@ class EmrJob(Part):
     max_executors: int = Field(default=10, ge=1)
     timeout_minutes: int = Field(default=60, ge=1)
     queue_minutes: float = Field(default=15, gt=0)
+    cold_seconds: float = Field(default=60, gt=0)
     budget: float | None = Field(default=None, gt=0)
     # Two partitions for a table's state suit tables of some thousand files; 50 cost seconds each time.
     spark: dict[str, str] = Field(
@@ -77,6 +79,7 @@ class EmrTable(Part):
     max_executors: int | None = Field(default=None, ge=1)
     timeout_minutes: int | None = Field(default=None, ge=1)
     queue_minutes: float | None = Field(default=None, gt=0)
+    cold_seconds: float | None = Field(default=None, gt=0)
     budget: float | None = Field(default=None, gt=0)
     spark: dict[str, str] | None = None
 
@@ -96,7 +99,7 @@ class EmrSettings(EmrJob):
 
     def alike(self, table: str, other: str) -> bool:
         """Whether a job of one table suits another."""
-        theirs = {"timeout_minutes", "queue_minutes", "budget"}
+        theirs = {"timeout_minutes", "queue_minutes", "cold_seconds", "budget"}
         return self.job(table).model_dump(exclude=theirs) == self.job(other).model_dump(
             exclude=theirs
         )

@@ -30,13 +30,15 @@ _POLL_SECONDS = 0.2
 @dataclass
 class Faults:
     """What goes wrong. `throttle` and `fail` are how many requests get no other answer;
-    `lose_replies` how many jobs are started without anybody being told. `full` makes jobs queue.
+    `lose_replies` how many jobs are started without anybody being told, and the next one waits to be
+    told of until `hold_reply` is set. `full` makes jobs queue.
     `kill_driver` is asked while a driver runs, and kills it once it says so; `hang` stops it there.
     A minute of a job's time limit takes `minute` seconds."""
 
     throttle: int = 0
     fail: int = 0
     lose_replies: int = 0
+    hold_reply: threading.Event | None = None
     full: bool = False
     kill_driver: Callable[[JobRun], bool] | None = None
     hang: Callable[[JobRun], bool] | None = None

@@ -92,6 +92,9 @@ class EmrServerless:
                 self.application["state"] = "STARTED"  # as an application starts by itself
                 self._tokens[token] = (wanted, self._runs.start(application, wanted))
             job = self._tokens[token][1]
+        held, self.faults.hold_reply = self.faults.hold_reply, None
+        if held is not None:
+            held.wait()
         if self.faults.lose_replies > 0:
             self.faults.lose_replies -= 1
             line = request.environ["werkzeug.socket"]
