@@ -9,13 +9,20 @@
 -#}
 
 {#- The rows of a source that may differ from those this model was last built from: rows of data
-    files that were added or removed since. The whole source where that is not known. -#}
+    files that were added or removed since, and those that arrived in the days that a backfill is of.
+    The whole source where that is not known. -#}
 {% macro changes(layer, table) %}
     {%- set whole = source(layer, table) -%}
     {%- if execute and target.type == 'duckdb' -%}
         {%- set name = this.schema ~ '__' ~ this.identifier ~ '__' ~ layer ~ '__' ~ table -%}
         {%- set changed = adapter.get_relation(this.database, 'changes', name) -%}
-        {{ return(changed or whole) }}
+        {%- set first = env_var('LAKEHOUSE_ARRIVED_FROM', '') -%}
+        {%- if not (changed and first) -%}{{ return(changed or whole) }}{%- endif -%}
+        {{ return(
+            '(select * from ' ~ changed ~ ' union all by name select * from ' ~ whole
+            ~ ' where left(_partition, 10) between \'' ~ first ~ '\' and \''
+            ~ env_var('LAKEHOUSE_ARRIVED_TO', first) ~ '\')'
+        ) }}
     {%- endif -%}
     {{ return(whole) }}
 {% endmacro %}

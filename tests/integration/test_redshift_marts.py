@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 
 from lakehouse.definitions import build_definitions
 from lakehouse.governance.masking import MASK
+from lakehouse.keys import range_tags
 from lakehouse.marts.dbt import dbt_environment
+from lakehouse.marts.recompute import comparable, differences
 from lakehouse.marts.sources import STAGED
 from lakehouse.settings.lake import LakeSettings
 from lakehouse.settings.load import load_settings
@@ -55,6 +58,7 @@ class RedshiftMarts:
                     **changes,
                 ),
                 "retries": RetrySettings(max=0),
+                "partitions": local.partitions.model_copy(update={"start": FIRST_DAY}),
             }
         )
         self.definitions = build_definitions(self.settings, contracts=CONTRACTS)
@@ -70,11 +74,14 @@ class RedshiftMarts:
                 with fs.open_output_stream(there) as stream:
                     stream.write(path.read_bytes())
 
-    def build(self, *keys: str, **config: Any) -> dg.ExecuteInProcessResult:
+    def build(
+        self, *keys: str, days: tuple[str, str] | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
         job = self.definitions.resolve_job_def("all_marts")
         return job.execute_in_process(
             asset_selection=[dg.AssetKey(k.split(".")) for k in keys] or None,
             run_config={"ops": {"marts": {"config": config}}} if config else None,
+            tags=range_tags(*days) if days else None,
             raise_on_error=False,
         )
 
@@ -196,24 +203,86 @@ def test_readers_may_select_from_marts_and_from_nothing_else(both) -> None:
         assert not may(table, "SELECT")
 
 
-def test_every_statement_has_a_time_limit_and_a_query_group(both) -> None:
+def test_every_connection_has_a_time_limit_and_a_query_group(both) -> None:
+    """Those of loads and reports, and of dbt for models, tests and itself."""
+    marts, _ = both
+    sent = [s.lower() for s in marts.redshift.cloud.redshift.statements]
+    limited = [s for s in sent if s == "set statement_timeout to 1800000"]
+    grouped = [s for s in sent if s == "set query_group to 'lakehouse'"]
+    assert len(limited) == len(grouped) > 10
+
+
+def test_a_statement_of_dbt_that_takes_too_long_is_cancelled(both) -> None:
+    marts, _ = both
+    settings = marts.redshift.settings
+    environment = dbt_environment(settings) | {
+        "DBT_ENV_SECRET_REDSHIFT_PASSWORD": PASSWORD,
+        "LAKEHOUSE_REDSHIFT_STATEMENT_TIMEOUT": "300",
+    }
+    done = _dbt(settings, environment, "show", "--inline", "select pg_sleep(60)")
+    assert done.returncode and "canceling statement due to statement timeout" in done.stdout
+
+
+def test_a_second_run_builds_nothing_and_says_so(both) -> None:
     marts, _ = both
     sent = marts.redshift.cloud.redshift.statements
-    assert any("set statement_timeout to 1800000" in s for s in sent)
-    assert any(re.search("set query_group to 'lakehouse'", s, re.I) for s in sent)
+    before = len(sent)
+    result = marts.redshift.build()
+    assert result.success
+    made = {e.asset_key: e.materialization for e in result.get_asset_materialization_events()}
+    assert {m.metadata["status"].value for k, m in made.items() if k.path[0] != "landing"} == {
+        "unchanged"
+    }
+    assert not [
+        s
+        for s in sent[before:]
+        if re.match(r"(/\*.*\*/\s*)?(create (table|view) \"|delete|copy)", s, re.I)
+    ]
+    for table in TABLES:
+        rows = made[dg.AssetKey(table.split("."))].metadata["dagster/row_count"]
+        assert rows.value == len(marts.duckdb.rows(table))
+
+
+def test_a_range_of_days_is_computed_again_by_one_run_of_dbt(both) -> None:
+    marts, _ = both
+    redshift, runs = (
+        marts.redshift.cloud.redshift,
+        list((marts.redshift.settings.home / "dbt").iterdir()),
+    )
+    redshift.execute("update sales.customer_metrics set order_count = -1")
+    names = comparable(marts.redshift.settings)
+    found = differences(marts.redshift.settings, names)
+    assert {f.table for f in found} == {"sales.customer_metrics"}
+    result = marts.redshift.build(
+        "sales.customer_metrics",
+        days=(str(FIRST_DAY), str(FIRST_DAY + timedelta(days=3))),
+        force=True,
+    )
+    assert result.success
+    events = result.get_asset_materialization_events()
+    assert [e.partition for e in events] == [str(FIRST_DAY + timedelta(days=d)) for d in range(4)]
+    assert len(list((marts.redshift.settings.home / "dbt").iterdir())) == len(runs) + 1
+    assert marts.equal()
+    assert differences(marts.redshift.settings, names) == []
+
+
+def _dbt(
+    settings: Settings, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """dbt, as a developer runs it."""
+    command = [Path(sys.executable).with_name("lakehouse-dbt"), *arguments, "--target", "redshift"]
+    command += ["--project-dir", settings.dbt_project, "--profiles-dir", settings.dbt_project]
+    command += ["--target-path", settings.home / "unit", "--log-path", settings.home / "unit"]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 def test_unit_tests_of_models_pass(both) -> None:
     marts, _ = both
     settings = marts.redshift.settings
     environment = {**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": PASSWORD}
-    command = [Path(sys.executable).with_name("lakehouse-dbt"), "test", "--target", "redshift"]
-    command += ["--select", "test_type:unit", "--project-dir", settings.dbt_project]
-    command += ["--profiles-dir", settings.dbt_project, "--target-path", settings.home / "unit"]
-    command += ["--log-path", settings.home / "unit"]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    done = _dbt(settings, environment, "test", "--select", "test_type:unit")
     assert done.returncode == 0, done.stdout
     assert "Done. PASS=11 WARN=0 ERROR=0" in done.stdout
 

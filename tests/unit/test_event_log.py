@@ -256,6 +256,21 @@ def test_the_instance_keeps_telemetry_off_and_one_run_of_a_lane(settings: Settin
         assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] == 60
 
 
+def test_the_warehouse_takes_as_many_runs_as_the_settings_say_now(settings: Settings) -> None:
+    for limit in (3, 2):
+        given = {"pools": settings.pools.model_copy(update={"warehouse": limit})}
+        prepare_home(settings.model_copy(update=given))
+        with dg.DagsterInstance.get() as instance:
+            [pool] = instance.event_log_storage.get_pool_limits()
+            assert (pool.name, pool.limit, pool.from_default) == ("warehouse", limit, False)
+            info = instance.event_log_storage.get_concurrency_info("warehouse")
+            assert info.slot_count == limit
+            instance.event_log_storage.initialize_concurrency_limit_to_default("gold__fact_sales")
+            other = instance.event_log_storage.get_concurrency_info("gold__fact_sales")
+            assert other.slot_count == 1
+            instance.event_log_storage.delete_concurrency_limit("gold__fact_sales")
+
+
 def test_a_home_that_cannot_be_written_says_so(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     blocked = settings.model_copy(update={"home": tmp_path / "file"})

@@ -252,6 +252,11 @@ def test_zones_and_buckets_that_do_not_fit_fail_at_load(tmp_path: Path, lake, sa
         load_settings("local", folder=written(tmp_path, lake=lake))
 
 
+def test_a_warehouse_with_one_writer_takes_one_run(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"pools\.warehouse is 1 .* has one writer"):
+        load_settings("local", folder=written(tmp_path, pools={"warehouse": 2}))
+
+
 def test_a_cron_expression_that_is_none_fails_at_load(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"schedules\.daily: .* is not a cron expression"):
         load_settings("local", folder=written(tmp_path, schedules={"daily": "2 o'clock"}))

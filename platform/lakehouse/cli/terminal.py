@@ -56,6 +56,7 @@ class RunDisplay:
 
     def __init__(self, out: Console, total: int) -> None:
         self._shown: set[str] = set()  # failed steps that sent a report
+        self._built: set[tuple[str, str]] = set()  # marts of runs
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -129,8 +130,11 @@ class RunDisplay:
         elif (
             event.event_type == DagsterEventType.ASSET_MATERIALIZATION
             and "Execution Duration" in event.materialization.metadata
+            and (made := (entry.run_id, name_of(event.materialization.asset_key)))
+            not in self._built
         ):
-            self._line(f"[green]✓[/] {data(name_of(event.materialization.asset_key)):<28}")
+            self._built.add(made)  # a mart with partitions has an event for each
+            self._line(f"[green]✓[/] {data(made[1]):<28}")
             self._progress.advance(self._task)
 
     def _line(self, text: str) -> None:

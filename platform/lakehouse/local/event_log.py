@@ -209,17 +209,31 @@ class BatchingEventLog(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
+SHARED_CONFIG = {
+    "names": dg.Field([str], is_required=False),
+    "pools": dg.Field({str: int}, is_required=False),
+}
+"""What either storage of this lake's history is told: see `opened_with` and `limit_pools`."""
+
+
 class LocalStorage(DagsterSqliteStorage):
     """Runs, events and schedules below `base_dir`, laid out as the stock SQLite storage does."""
 
-    def __init__(self, base_dir: str, inst_data: Any = None, names: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        base_dir: str,
+        inst_data: Any = None,
+        names: Collection[str] = (),
+        pools: Mapping[str, int] | None = None,
+    ) -> None:
         opened_with(names)
         super().__init__(base_dir, inst_data)
         self._event_log_storage = BatchingEventLog(self._event_log_storage._base_dir)
+        limit_pools(self._event_log_storage, pools or {})
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        return {"base_dir": dg.StringSource, "names": dg.Field([str], is_required=False)}
+        return {"base_dir": dg.StringSource, **SHARED_CONFIG}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> LocalStorage:
@@ -236,6 +250,14 @@ def opened_with(names: Collection[str]) -> None:
         from lakehouse.local.webserver import guard_this_process
 
         guard_this_process(names)
+
+
+def limit_pools(event_log: Any, limits: Mapping[str, int]) -> None:
+    """Gives pools the limits of the settings, which `dagster.yaml` has one word for, for all of them."""
+    known = {pool.name: pool.limit for pool in event_log.get_pool_limits()} if limits else {}
+    for name, limit in limits.items():
+        if known.get(name) != limit:
+            event_log.set_concurrency_slots(name, limit)
 
 
 def _kind(event: EventLogEntry) -> DagsterEventType | None:

@@ -188,7 +188,9 @@ def _note(
         reason = error.message.strip() if error is not None else event.message or "unknown"
         outcome.failures.append(StepFailure(outcome.job, (), reason))
     elif kind == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key in marts:
-        outcome.marts.append(_mart(event))
+        mart = _mart(event)
+        if mart not in outcome.marts:  # one of several partitions has an event for each
+            outcome.marts.append(mart)
 
 
 def _mart(event: dg.DagsterEvent) -> MartResult:

@@ -24,6 +24,7 @@ from lakehouse.dagster_private import (
     redirect_to_file,
 )
 from lakehouse.keys import LANE_TAG, PROCESS_TAG
+from lakehouse.marts.specs import POOL
 from lakehouse.settings.instance import PostgresInstance
 from lakehouse.settings.model import Settings
 from lakehouse.settings.references import SettingsError
@@ -75,15 +76,16 @@ def instance_config(settings: Settings) -> dict[str, Any]:
 
 
 def _storage(settings: Settings) -> dict[str, Any]:
+    limits = {POOL: settings.pools.warehouse}  # of others the default is the limit
     if isinstance(settings.instance, PostgresInstance):
         from lakehouse.local.postgres import storage_config
 
         return {
             "module": "lakehouse.local.postgres",
             "class": "PostgresStorage",
-            "config": storage_config(settings.instance),
+            "config": storage_config(settings.instance) | {"pools": limits},
         }
-    config: dict[str, Any] = {"base_dir": {"env": "DAGSTER_HOME"}}
+    config: dict[str, Any] = {"base_dir": {"env": "DAGSTER_HOME"}, "pools": limits}
     if settings.instance.names:
         config["names"] = settings.instance.names
     return {"module": "lakehouse.local.event_log", "class": "LocalStorage", "config": config}

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import dagster as dg
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
 
-from lakehouse.local.event_log import opened_with
+from lakehouse.local.event_log import SHARED_CONFIG, limit_pools, opened_with
 from lakehouse.settings.instance import PostgresInstance
 
 
@@ -23,12 +22,14 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         stock = cast("dict[str, Any]", super().config_type())
-        return {**stock, "names": dg.Field([str], is_required=False)}
+        return {**stock, **SHARED_CONFIG}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> PostgresStorage:
         opened_with(config_value.get("names", ()))
-        return cls(postgres_url=pg_url_from_config(config_value), inst_data=inst_data)
+        storage = cls(postgres_url=pg_url_from_config(config_value), inst_data=inst_data)
+        limit_pools(storage.event_log_storage, config_value.get("pools", {}))
+        return storage
 
 
 def storage_config(settings: PostgresInstance) -> dict[str, Any]:

@@ -16,28 +16,24 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse.failures import permanent_failure, retry
-from lakehouse.keys import ANNOUNCED, BEFORE, FORCE_TAG, FOUND
+from lakehouse.keys import ANNOUNCED, BEFORE, FORCE_TAG, FOUND, run_range
 from lakehouse.marts.builds import (
     Build,
     CheckOutcome,
     Fingerprint,
-    count_rows,
     fingerprint,
     needs_full_refresh,
     project_digest,
-    read_builds,
-    source_versions,
     unchanged,
     upstream_sources,
-    write_builds,
 )
 from lakehouse.marts.dbt import Dbt, dbt_resource, failures, prepared_project
 from lakehouse.marts.lineage import column_lineage
 from lakehouse.marts.messages import may_pass
+from lakehouse.marts.records import Record, record_of
 from lakehouse.marts.samples import failing_rows
 from lakehouse.marts.specs import POOL, asset_key, asset_specs, check_specs, relation
-from lakehouse.settings.warehouse import RedshiftWarehouse
-from lakehouse.warehouse import rows as redshift
+from lakehouse.partitions import partitions_def
 from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
@@ -45,8 +41,8 @@ if TYPE_CHECKING:
 
 
 class MartsConfig(dg.Config):
-    """`force` builds although nothing changed; `full_refresh` also rebuilds incremental marts
-    from scratch."""
+    """`force` builds although nothing changed: of incremental marts what the partitions of the run
+    have brought; `full_refresh` also rebuilds those from scratch."""
 
     force: bool = False
     full_refresh: bool = False
@@ -59,13 +55,14 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
     """
     project = prepared_project(settings)
     manifest = json.loads(project.manifest_path.read_bytes())
-    builds = _Builds(settings, manifest)
+    builds = _Builds(settings, manifest, record_of(settings))
 
     @dg.multi_asset(
         name="marts",
-        specs=asset_specs(manifest),
+        specs=list(asset_specs(manifest, partitions_def("daily", settings.partitions))),
         check_specs=check_specs(manifest),
         can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),  # one run of dbt for any range
         op_tags={"dagster_dbt/select": "fqn:*"},  # what dagster-dbt runs if all is selected
         pool=POOL,
         allow_arbitrary_check_specs=True,
@@ -76,10 +73,11 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
         attempt = context.retry_number
         with _final_errors(settings, attempt):
             fingerprints = builds.fingerprints(models)
-            recorded = builds.recorded()
+            recorded = builds.record.read() if models else {}
         full = config.full_refresh or needs_full_refresh(recorded, fingerprints)
         known = unchanged(recorded, fingerprints)
         forced = config.force or context.run.tags.get(FORCE_TAG) == "true"
+        arrived = run_range(context.run.tags) if forced else None
         if known and not (full or forced):
             context.log.info("nothing that these marts select from has changed")
             for model, key in models.items():
@@ -89,14 +87,18 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
         if full:
             arguments.append("--full-refresh")
         folder = dbt.run_folder(context.run.run_id)
-        events, error = _run(context, dbt, manifest, arguments, folder)
+        if arrived:
+            context.log.info(
+                f"rows that arrived from {arrived[0]} to {arrived[1]} are computed again"
+            )
+        events, error = _run(context, dbt.over(arrived), manifest, arguments, folder)
         samples = failing_rows(settings, manifest, folder)
         events = [_sampled(e, samples) for e in events]
         if error is None:
             with _final_errors(settings, attempt):
                 built = builds.describe(events, fingerprints, folder)
+                builds.keep(built)
             yield from (_described(e, manifest, built) for e in events)
-            builds.record(models, built)
         else:
             yield from events
             if error.allow_retries and attempt < settings.retries.max:
@@ -108,32 +110,20 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
 
 @dataclass(frozen=True)
 class _Builds:
-    """The builds of the marts. Only the DuckDB warehouse keeps a record of them; on Redshift dbt
-    always runs."""
+    """The builds of the marts, and the record of them in their warehouse."""
 
     settings: "Settings"
     manifest: Mapping[str, Any]
-
-    @property
-    def _kept(self) -> bool:
-        return self.settings.warehouse.target == "duckdb"
+    record: Record
 
     def fingerprints(self, models: Iterable[str]) -> dict[str, Fingerprint]:
         """The present fingerprint of each model's inputs."""
-        if not self._kept:
-            return {}
-        zones = self.settings.zones
         sources = {m: upstream_sources(self.manifest, m) for m in models}
-        tables = sorted(set().union(*sources.values()))
-        versions = source_versions(
-            {t: zones[t.split(".")[0]] + "/" + t.split(".")[1] for t in tables},
-            self.settings.storage,
-        )
+        if not sources:
+            return {}
+        versions = self.record.versions(set().union(*sources.values()))
         project = project_digest(self.settings.dbt_project)
         return {m: fingerprint(project, {t: versions[t] for t in s}) for m, s in sources.items()}
-
-    def recorded(self) -> dict[str, Build]:
-        return read_builds(self.settings.warehouse_path) if self._kept else {}
 
     def describe(
         self, events: Iterable[Any], fingerprints: Mapping[str, Fingerprint], folder: Path
@@ -144,11 +134,7 @@ class _Builds:
         stored = {
             m: relation(nodes[m]) for m in models if nodes[m]["config"]["materialized"] != "view"
         }
-        warehouse = self.settings.warehouse
-        if isinstance(warehouse, RedshiftWarehouse):
-            rows = redshift.count_rows(warehouse, stored.values())
-        else:
-            rows = count_rows(self.settings.warehouse_path, stored.values())
+        rows = self.record.count_rows(stored.values())
         checks: dict[tuple[str, ...], list[CheckOutcome]] = {}
         for e in events:
             if isinstance(e, dg.AssetCheckResult):
@@ -158,7 +144,7 @@ class _Builds:
         return {
             m: Build(
                 model=m,
-                fingerprint=fingerprints.get(m, Fingerprint("", "")),
+                fingerprint=fingerprints[m],
                 rows=rows.get(relation(nodes[m])),
                 checks=tuple(checks.get(relation(nodes[m]), ())),
                 lineage=column_lineage(
@@ -168,14 +154,11 @@ class _Builds:
             for m in models
         }
 
-    def record(self, models: Mapping[str, dg.AssetKey], built: Mapping[str, Build]) -> None:
+    def keep(self, built: Mapping[str, Build]) -> None:
         """Records the builds of a run of which every model and test passed."""
-        if self._kept and models:
+        if built:
             nodes = self.manifest["nodes"]
-            write_builds(
-                self.settings.warehouse_path,
-                [(relation(nodes[m]), built[m]) for m in models if m in built],
-            )
+            self.record.write([(relation(nodes[m]), build) for m, build in built.items()])
 
 
 def _selected_models(

@@ -211,6 +211,20 @@ def read_builds(warehouse: Path) -> dict[str, Build]:
     return {b.model: b for b in builds if b is not None}
 
 
+def recorded_relations(warehouse: Path) -> set[tuple[str, str]]:
+    """Schema and name of every recorded build, whether or not its relation is still there."""
+    import duckdb
+
+    if not warehouse.exists():
+        return set()
+    with opened(warehouse, read_only=True) as connection:
+        try:
+            rows = connection.execute("select schema_name, table_name from lakehouse.verified")
+        except duckdb.CatalogException:
+            return set()
+        return {(schema, table) for schema, table in rows.fetchall()}
+
+
 def count_rows(warehouse: Path, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Rows of each (schema, table)."""
     with opened(warehouse, read_only=True) as connection:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Run folders (compiled SQL, logs, results) that are kept to look at.
 KEPT_RUNS = 10
+# The first and the last day of a range, for the macro `changes`.
+ARRIVED = ("LAKEHOUSE_ARRIVED_FROM", "LAKEHOUSE_ARRIVED_TO")
 
 
 class DbtProjectError(LakehouseError):
@@ -118,6 +120,13 @@ class Dbt(dg.ConfigurableResource[Any]):
         with _set(variables):
             return command.cli(args, **options)
 
+    def over(self, arrived: tuple[str, str] | None) -> "Dbt":
+        """The same for a build that also computes again what arrived in a range of days."""
+        if arrived is None:
+            return self
+        days = dict(zip(ARRIVED, arrived, strict=True))
+        return self.model_copy(update={"environment": {**self.environment, **days}})
+
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run's results; the oldest ones beyond KEPT_RUNS are removed."""
         runs = Path(self.runs)
@@ -148,7 +157,8 @@ def dbt_resource(settings: "Settings", project: Project) -> Dbt:
 
 
 def build_aside(settings: "Settings", folder: Path) -> Path:
-    """Builds every model anew, in a DuckDB warehouse of its own in `folder`; returns that.
+    """Builds every model anew, in a DuckDB warehouse of its own in `folder`, whatever the warehouse of
+    the settings is; returns that.
 
     In a process of its own: dbt keeps a DuckDB file open for as long as its process lives. Raises
     DbtProjectError if a model cannot be built.
@@ -157,13 +167,13 @@ def build_aside(settings: "Settings", folder: Path) -> Path:
     project = prepared_project(settings)
     target.mkdir()
     parsed = project.prepared / "partial_parse.msgpack"
-    if parsed.exists():
+    if parsed.exists() and project.target == "duckdb":
         shutil.copyfile(parsed, target / parsed.name)
     command = [_executable(), "--quiet", "--log-level-file", "none", "run", "--full-refresh"]
     places = {
         "--project-dir": settings.dbt_project,
         "--profiles-dir": settings.dbt_project,
-        "--target": settings.warehouse.target,
+        "--target": "duckdb",
         "--target-path": target,
         "--log-path": folder,
     }

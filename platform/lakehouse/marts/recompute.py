@@ -4,21 +4,27 @@ Belongs here: the differences between the marts that readers see and those that 
 project make now. Does not belong here: the lake's own tables (spark_jobs/recompute.py).
 
 Whatever a build left behind, and whoever has written into the warehouse: a mart is its model over
-the newest versions of the lake's tables, or it differs from that. Only the DuckDB warehouse is
-compared.
+the newest versions of the lake's tables, or it differs from that. It is built again in DuckDB, whichever
+warehouse it is in: a model makes the same rows in both. Rows of Redshift are brought here for that.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from lakehouse.marts.builds import opened
 from lakehouse.marts.dbt import DbtProjectError, build_aside, prepared_project
+from lakehouse.marts.records import record_of
 from lakehouse.marts.specs import relation
+from lakehouse.settings.warehouse import RedshiftWarehouse
+from lakehouse.warehouse import rows as redshift
 from spark_jobs.batch.reconcile import Finding
 
 if TYPE_CHECKING:
@@ -31,10 +37,7 @@ _MADE, _NOT_MADE = "rows that its inputs make", "rows that its inputs do not mak
 
 
 def comparable(settings: Settings) -> list[str]:
-    """The marts that are stored as tables, as `schema.name`; none where there is nothing to compare
-    with: no dbt project, or another warehouse."""
-    if settings.warehouse.target != "duckdb":
-        return []
+    """The marts that are stored as tables, as `schema.name`; none without a dbt project."""
     if not (settings.dbt_project / "dbt_project.yml").is_file():
         return []
     manifest = json.loads(prepared_project(settings).manifest_path.read_bytes())
@@ -48,38 +51,66 @@ def comparable(settings: Settings) -> list[str]:
 def differences(settings: Settings, marts: Sequence[str]) -> list[Finding]:
     """Where some marts differ from what the lake makes; none if no mart was ever built. Nothing of
     the warehouse is written."""
-    warehouse = settings.warehouse_path
-    if not warehouse.exists():
+    recorded = _recorded(settings)
+    if not recorded:
         return []
-    with opened(warehouse, read_only=True) as connection:
-        if not _recorded(connection):
-            return []
     with tempfile.TemporaryDirectory(prefix="lakehouse-marts-") as folder:
         try:
             anew = build_aside(settings, Path(folder))
         except DbtProjectError as error:
             return [Finding("marts", f"cannot be built again: {error}", 1, 0)]
-        with opened(warehouse, read_only=True) as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            connection.execute(f"attach '{anew}' as anew (read_only)")
-            return [f for mart in marts for f in _of_mart(connection, mart)]
+        with _present(settings, marts, anew, Path(folder)) as connection:
+            return [f for mart in marts for f in _of_mart(connection, mart, recorded)]
 
 
-def _recorded(connection: DuckDBPyConnection) -> set[str]:
+def _recorded(settings: Settings) -> set[str]:
     """What has been built and verified, whether or not it is still there."""
-    import duckdb
-
-    try:
-        rows = connection.execute("select schema_name, table_name from lakehouse.verified")
-    except duckdb.CatalogException:
-        return set()
-    return {".".join(row) for row in rows.fetchall()}
+    return {".".join(relation) for relation in record_of(settings).relations()}
 
 
-def _of_mart(connection: DuckDBPyConnection, mart: str) -> Iterator[Finding]:
+@contextmanager
+def _present(
+    settings: Settings, marts: Sequence[str], anew: Path, folder: Path
+) -> Iterator[DuckDBPyConnection]:
+    """A connection to the marts that readers see, beside those in `anew`."""
+    warehouse, attach = settings.warehouse, f"attach '{anew}' as anew (read_only)"
+    if not isinstance(warehouse, RedshiftWarehouse):
+        with opened(settings.warehouse_path, read_only=True) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute(attach)
+            yield connection
+        return
+    with opened(folder / "present.duckdb") as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(attach)
+        for mart in marts:
+            _bring(connection, warehouse, mart)
+        yield connection
+
+
+def _bring(connection: DuckDBPyConnection, warehouse: RedshiftWarehouse, mart: str) -> None:
+    """Copies a mart of Redshift, with the types that the same mart has in DuckDB: a name that it has not
+    there is text, and is found to be one too many."""
+    types = dict(_columns(connection, "'anew'", mart))
+    schema, _, name = mart.partition(".")
+    into = f'{schema}."{name}"'
+    for number, (columns, batch) in enumerate(redshift.batches(warehouse, (schema, name))):
+        if number == 0:
+            listed = ", ".join(f'"{c}" {types.get(c, "varchar")}' for c in columns)
+            connection.execute(f"create schema if not exists {schema}")
+            connection.execute(f"create table {into} ({listed})")
+        if batch:
+            arrived = pa.table([pa.array(v) for v in zip(*batch, strict=True)], names=columns)
+            connection.register("arrived", arrived)
+            connection.execute(f"insert into {into} select * from arrived")
+
+
+def _of_mart(
+    connection: DuckDBPyConnection, mart: str, recorded: Collection[str]
+) -> Iterator[Finding]:
     ours, theirs = (_columns(connection, at, mart) for at in ("current_database()", "'anew'"))
     if not ours:
-        if mart in _recorded(connection):
+        if mart in recorded:
             yield Finding(mart, "table", 1, 0)
         return
     if ours != theirs:

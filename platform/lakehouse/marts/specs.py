@@ -26,10 +26,16 @@ POOL = "warehouse"
 """Of every step that writes there."""
 
 
-def asset_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
-    """The assets of all models."""
-    nodes = manifest["nodes"]
-    return [asset_spec(manifest, i) for i in nodes if nodes[i]["resource_type"] == "model"]
+def asset_specs(
+    manifest: Mapping[str, Any], days: dg.PartitionsDefinition
+) -> Iterator[dg.AssetSpec]:
+    """The assets of all models. An incremental one has the partitions in which rows arrive: it can be
+    computed again for some of them."""
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] == "model":
+            spec = asset_spec(manifest, unique_id)
+            incremental = node["config"]["materialized"] == "incremental"
+            yield spec.replace_attributes(partitions_def=days) if incremental else spec
 
 
 def check_specs(manifest: Mapping[str, Any]) -> list[dg.AssetCheckSpec]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lakehouse.settings.alerts import AlertSettings
 from lakehouse.settings.artifacts import ArtifactSettings
@@ -61,6 +61,14 @@ class Settings(Part):
     sample: SampleSettings = SampleSettings()
     home: Path
     project: Path
+
+    @model_validator(mode="after")
+    def _one_writer(self) -> Settings:
+        if isinstance(self.warehouse, DuckDBWarehouse) and self.pools.warehouse > 1:
+            raise ValueError(
+                "pools.warehouse is 1 where the warehouse is DuckDB: it has one writer"
+            )
+        return self
 
     @property
     def contracts(self) -> Path:

@@ -63,6 +63,9 @@ class RetrySettings(Part):
 
 
 class PoolSettings(Part):
-    """`runs`: how many runs may be in progress at once. A table has one writer at a time anyway."""
+    """`runs`: how many runs may be in progress at once. A table has one writer at a time anyway.
+    `warehouse`: how many of them may load tables into the warehouse or build marts in it; in DuckDB,
+    which has one writer, it is 1."""
 
     runs: int = Field(default=4, ge=1)
+    warehouse: int = Field(default=1, ge=1)

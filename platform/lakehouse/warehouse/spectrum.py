@@ -89,7 +89,11 @@ class Publisher:
             "Name": contract.name,
             "Description": contract.description,
             "TableType": "EXTERNAL_TABLE",
-            "Parameters": {"EXTERNAL": "TRUE", "delta.version": str(table.version())},
+            "Parameters": {
+                "EXTERNAL": "TRUE",
+                "delta.table_id": str(table.metadata().id),
+                "delta.version": str(table.version()),
+            },
             "PartitionKeys": [{"Name": c, "Type": types[c]} for c in by],
             "StorageDescriptor": {
                 **_stored(f"{uri}/{_MANIFEST}"),
@@ -125,6 +129,21 @@ class Publisher:
             glue.batch_delete_partition(
                 **where, PartitionsToDelete=[{"Values": list(v)} for v in values]
             )
+
+
+def published(warehouse: RedshiftWarehouse, table: str) -> str | None:
+    """The version of a lake table that the warehouse reads; None if it reads none."""
+    import boto3
+
+    glue = boto3.client("glue", region_name=warehouse.region)
+    layer, _, name = table.partition(".")
+    database = f"{warehouse.glue_prefix}{layer}"
+    with described(f"the Glue database {database}"):
+        try:
+            found = glue.get_table(DatabaseName=database, Name=name)["Table"]["Parameters"]
+        except glue.exceptions.EntityNotFoundException:
+            return None
+    return f"{found.get('delta.table_id')}@{found.get('delta.version')}"
 
 
 def _values(file: delta.ActiveFile, by: tuple[str, ...]) -> tuple[str, ...]:
