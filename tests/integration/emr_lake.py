@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from tests.lakes import bronze, column, transforms_in
 
 TABLE = "bronze.people"
 _TOLD = "LAKEHOUSE_TEST_EMR_LAKE"
+_mounted = ExitStack()  # for as long as a process of a step lives
 SAYS = "\nimport os\n\nprint('said by the driver with', os.environ.get('SPARK_CONF_DIR'))\n"
 BAD = b"id,email,updated\n1,\xff\xfe,2026\n"
 
@@ -144,6 +145,7 @@ class EmrLake:
         folder = self.home / "dagster"
         folder.mkdir()
         with (
+            _mounted,
             pytest.MonkeyPatch.context() as patch,
             dg.DagsterInstance.local_temp(str(folder)) as kept,
         ):
@@ -178,6 +180,7 @@ def lake_job() -> dg.JobDefinition:
     """The lake's job in a process of a step."""
     home, root, emr, project, url = json.loads(os.environ[_TOLD])
     there = Service(store.Aws(url), None, "", Path(project))  # type: ignore[arg-type]
+    _mounted.enter_context(transforms_in(there.transforms))
     settings = EmrLake(there, Path(home), root, emr).settings
     contracts = load_contracts(settings.contracts)
     definitions = build_definitions(settings, contracts=contracts, marts=False)

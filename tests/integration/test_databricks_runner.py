@@ -12,6 +12,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,11 @@ from lakehouse.standins.servers.databricks.server import Workspace
 from tests import processes
 from tests import workspace as workspaces
 from tests.integration.dagster_lake import DAYS, DagsterLake, opened, people_lake
-from tests.lakes import MONDAY, TUESDAY, WEDNESDAY
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, bronze, column
 
 pytestmark = [pytest.mark.jvm, pytest.mark.slow]
 TABLE = "bronze.people"
+PETS = bronze("pets", "csv", column("id"))
 BAD = b"id,email,updated\n1,\xff\xfe,2026\n"
 CLUSTER = Cluster(policy="0123456789ABCDEF", node_type="m7gd.large", workers=0)
 
@@ -49,6 +52,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         for name, value in workspaces.environment(found).items():
             patch.setenv(name, value)
         with people_lake(tmp_path_factory.mktemp("shipped")) as lake:
+            lake.lake.define(PETS)
             settings = workspaces.settings_for(lake.settings, found.volume)
             workspaces.ship(settings, lake.lake, home)
         yield found
@@ -57,6 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.fixture
 def lake(dagster: DagsterLake, running: Workspace) -> Iterator[DagsterLake]:
     """Its tables run as jobs, and a step that fails is not tried again."""
+    dagster.lake.define(PETS)
     dagster.settings = workspaces.settings_for(dagster.settings, running.volume)
     dagster.settings = dagster.settings.model_copy(update={"retries": RetrySettings(max=0)})
     running.requests.clear()
@@ -127,6 +132,25 @@ def test_a_cluster_of_a_policy_hears_of_pipes_by_its_environment(
     assert task["new_cluster"]["spark_version"].startswith("17.3")
     assert "DAGSTER_PIPES_CONTEXT" in task["new_cluster"]["spark_env_vars"]
     assert len(task["python_wheel_task"]["parameters"]) == 3
+
+
+def test_tables_of_a_layer_travel_in_one_job_and_the_failure_of_one_is_its_own(
+    lake: DagsterLake, running: Workspace
+) -> None:
+    lake.settings = workspaces.settings_for(lake.settings, running.volume, together=["bronze"])
+    lake.settings = lake.settings.model_copy(update={"retries": RetrySettings(max=0)})
+    lake.lake.land("pets", MONDAY, "pets.csv", BAD)
+    jobs = len(running.runs.all)
+    outcome = lake.run(MONDAY, MONDAY, [asset_key(TABLE), asset_key("bronze.pets")])
+    assert len(running.runs.all) == jobs + 1
+    (failure,) = outcome.failures
+    assert "bronze.pets: 1 of 1 partitions failed" in failure.reason
+    assert lake.materialized(TABLE) == {MONDAY} and lake.materialized("bronze.pets") == set()
+    first, second = costs(lake)
+    assert {first["table"], second["table"]} == {TABLE, "bronze.pets"}
+    assert first["job"] == second["job"] == str(newest(running).id)
+    assert first["cost"] == second["cost"] > 0
+    assert newest(running).request["timeout_seconds"] == 2 * 3600
 
 
 def test_the_workflow_of_the_bundle_runs_a_day_task_by_task(
@@ -226,28 +250,41 @@ def test_an_environment_that_cannot_be_installed_is_named(
 # -- cancellation and restarts -----------------------------------------------------------------
 
 
-def in_another_process(root: Path, location: tuple[str, str, str]) -> None:
-    """A run of Dagster whose job does nothing, until somebody ends it from outside."""
+@contextmanager
+def in_another_process(root: Path, location: tuple[str, str, str]) -> Iterator[DagsterLake]:
+    """The lake in a process that was started here."""
     host, token, volume = location
     os.environ |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
     with opened(root) as lake:
         lake.settings = workspaces.settings_for(lake.settings, volume)
+        yield lake
+
+
+def hanging(
+    running: Workspace, function: Callable[..., None], root: Path, *arguments: str
+) -> tuple[BaseProcess, Any]:
+    """A process whose job does nothing until somebody ends it from outside, and that job."""
+    running.faults.add("hang")
+    jobs = len(running.runs.all)
+    where = (running.host, running.token, running.volume)
+    child = processes.start(function, root, where, *arguments)
+
+    def found() -> Any:
+        begun = len(running.runs.all) > jobs and newest(running).state == "RUNNING"
+        return newest(running) if begun else None
+
+    return child, waited_for(running, found)
+
+
+def cancelled(root: Path, location: tuple[str, str, str]) -> None:
+    with in_another_process(root, location) as lake:
         assert run(lake, MONDAY).interrupted
 
 
 def test_a_cancelled_run_ends_its_job_and_marks_nothing(
     lake: DagsterLake, running: Workspace, tmp_path: Path
 ) -> None:
-    running.faults.add("hang")
-    jobs = len(running.runs.all)
-    where = (running.host, running.token, running.volume)
-    child = processes.start(in_another_process, tmp_path, where)
-    job = waited_for(
-        running,
-        lambda: (
-            len(running.runs.all) > jobs and newest(running).state == "RUNNING" and newest(running)
-        ),
-    )
+    child, job = hanging(running, cancelled, tmp_path)
     os.kill(child.pid, signal.SIGTERM)
     assert processes.finish(child) == 0
     assert job.result == "CANCELED" and job.process.poll() is not None
@@ -274,26 +311,15 @@ def attempted(lake: DagsterLake, run_id: str) -> dg.ExecuteInProcessResult:
 
 def taken_over(root: Path, location: tuple[str, str, str], run_id: str) -> None:
     """The process that begins the run, and dies."""
-    host, token, volume = location
-    os.environ |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
-    with opened(root) as lake:
-        lake.settings = workspaces.settings_for(lake.settings, volume)
+    with in_another_process(root, location) as lake:
         attempted(lake, run_id)
 
 
 def test_a_process_that_takes_an_attempt_over_goes_on_with_its_job(
     lake: DagsterLake, running: Workspace, tmp_path: Path
 ) -> None:
-    running.faults.add("hang")
     jobs, run_id = len(running.runs.all), "00000000-0000-0000-0000-000000000002"
-    where = (running.host, running.token, running.volume)
-    child = processes.start(taken_over, tmp_path, where, run_id)
-    job = waited_for(
-        running,
-        lambda: (
-            len(running.runs.all) > jobs and newest(running).state == "RUNNING" and newest(running)
-        ),
-    )
+    child, job = hanging(running, taken_over, tmp_path, run_id)
     os.kill(child.pid, signal.SIGKILL)
     assert processes.finish(child) == -signal.SIGKILL
     os.killpg(job.process.pid, signal.SIGCONT)

@@ -60,6 +60,15 @@ def store(there: Workspace, tmp_path: Path) -> VolumeStore:
 # -- the volume --------------------------------------------------------------------------------
 
 
+def test_a_file_that_is_written_once_is_of_whoever_was_first(
+    store: VolumeStore, there: Workspace
+) -> None:
+    there.faults.add("lose_reply", "fs/files")
+    assert store.write_once("group.json", b"first"), "though the answer was lost"
+    assert not store.write_once("group.json", b"second")
+    assert store.read("group.json") == b"first"
+
+
 def test_a_volume_keeps_files_by_name(store: VolumeStore, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"x" * 3_000_000)
