@@ -38,18 +38,25 @@ DELTA_PROPERTIES = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
 }
 
-LOG4J = """\
-rootLogger.level = error
+_LOG4J = """\
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
 appender.stderr.name = stderr
 appender.stderr.target = SYSTEM_ERR
 appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
+"""
+# Of the server, at level info: where it listens.
+_SERVER = """\
 logger.server.name = org.apache.spark.sql.connect.service.SparkConnectServer
 logger.server.level = info
 """
 LISTENING = re.compile(r"Spark Connect server started at: \S+:(\d+)")
+
+
+def log4j(level: str) -> str:
+    """The `log4j2.properties` of a JVM that logs to stderr, from a level on."""
+    return f"rootLogger.level = {level}\n{_LOG4J}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def start_server(
     needed = [jars.delta()] if store is None else [jars.delta(), jars.s3()]
     class_path = [str(jar) for wanted in needed for jar in jars.fetched(wanted, jars_dir)]
     folder = Path(tempfile.mkdtemp(prefix="lakehouse-spark-"))
-    (folder / "log4j2.properties").write_text(LOG4J)
+    (folder / "log4j2.properties").write_text(log4j("error") + _SERVER)
     log = folder / "server.log"
     token = secrets.token_urlsafe(24)
     environment |= {

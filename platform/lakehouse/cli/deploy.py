@@ -41,10 +41,14 @@ def build() -> None:
 def push() -> None:
     """Build what is shipped and take it to the location of the settings, where runs use it from now
     on. What is there already stays; done again, it does nothing."""
+    ship(load_settings())
+
+
+def ship(settings: Settings) -> None:
+    """Builds what is shipped and takes it to its store, if it is not there, and says so."""
     from lakehouse.artifacts.push import push as pushed
     from lakehouse.artifacts.store import store_of
 
-    settings = load_settings()
     built, store = _built(settings), store_of(settings)
     done = pushed(built, store)
     version = built.artifact.version

@@ -45,12 +45,12 @@ def rehearse(scale: float | None, days: int | None) -> None:
 def _run(scale: float, days: int) -> bool:
     """Whether all of it went well."""
     from lakehouse.cli.deliver import deliver_sample
-    from lakehouse.cli.deploy import push
+    from lakehouse.cli.deploy import ship
     from lakehouse.cli.lake_run import Request, materialize_lake
     from spark_jobs.contract.reader import load_contracts
 
     settings = load_settings()
-    push.callback()  # type: ignore[misc]
+    ship(settings)
     deliver_sample(settings, scale, days)
     # What production has is due until today, and the sample ends before.
     first = settings.partitions.start

@@ -29,10 +29,11 @@ _SPARK = _PROJECT / ".venv-spark40" / "bin" / "python"
 # Run by that environment's Python, since it is its Spark that is asked for.
 _ASKED = """
 import json
-from spark_jobs.engines import jars, java, s3a
+from spark_jobs.engines import jars, java, jvm, s3a
 from spark_jobs.lake.storage import Storage
 paths = lambda found: [str(path) for path in jars.fetched(found)]
 print(json.dumps({
+    "log4j": jvm.log4j("warn"),
     "java": str(java.find_java().resolve().parent.parent), "spark": str(java.spark_home()),
     "delta": paths(jars.delta()), "s3": paths(jars.s3()), "conf": s3a.conf(Storage()),
 }))
@@ -41,15 +42,6 @@ _DELTA = "/usr/share/aws/delta/lib/"
 _MOST_MEMORY = "2g"  # of a driver here
 # A compiler of one level has a small cache, and what does not fit is interpreted.
 _FAST = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-_LOG4J = """\
-rootLogger.level = warn
-rootLogger.appenderRef.stderr.ref = stderr
-appender.stderr.type = Console
-appender.stderr.name = stderr
-appender.stderr.target = SYSTEM_ERR
-appender.stderr.layout.type = PatternLayout
-appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
-"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Image:
             _unpacked(_object(s3, uri), uri, folder / name)
         jars = [self._jar(path) for path in properties.pop("spark.jars", "").split(",") if path]
         (folder / "conf").mkdir()
-        (folder / "conf" / "log4j2.properties").write_text(_LOG4J)
+        (folder / "conf" / "log4j2.properties").write_text(self.found["log4j"])
         conf = {
             **properties,
             **self.found["conf"],
