@@ -14,7 +14,9 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
 from lakehouse.governance.masking import MASK
 from lakehouse.keys import range_tags
@@ -241,6 +243,19 @@ def test_a_second_run_builds_nothing_and_says_so(both) -> None:
     for table in TABLES:
         rows = made[dg.AssetKey(table.split("."))].metadata["dagster/row_count"]
         assert rows.value == len(marts.duckdb.rows(table))
+
+
+def test_a_command_loads_tables_without_dagster(both, monkeypatch: pytest.MonkeyPatch) -> None:
+    marts, _ = both
+    monkeypatch.setattr("lakehouse.cli.load.load_settings", lambda: marts.redshift.settings)
+    rows = len(marts.duckdb.lake.rows("silver.orders"))
+    same = CliRunner().invoke(main, ["load"])
+    assert same.exit_code == 0 and same.output.count(", unchanged") == len(STAGED)
+    whole = CliRunner().invoke(main, ["load", "silver.orders", "--whole"])
+    assert whole.exit_code == 0 and f"{rows} rows, {rows} rows in, 0 out" in whole.output
+    monkeypatch.setattr("lakehouse.cli.load.load_settings", lambda: marts.duckdb.settings)
+    refused = CliRunner().invoke(main, ["load"])
+    assert refused.exit_code == 2 and "there is nothing to load" in refused.output
 
 
 def test_a_range_of_days_is_computed_again_by_one_run_of_dbt(both) -> None:

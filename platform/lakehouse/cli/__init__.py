@@ -31,6 +31,7 @@ COMMANDS = {
     "quarantine": "lakehouse.cli.quarantine:quarantine",
     "deliver": "lakehouse.cli.deliver:deliver",
     "deploy": "lakehouse.cli.deploy:deploy",
+    "load": "lakehouse.cli.load:load",
     "hand-over": "lakehouse.cli.hand_over:hand_over",
     "rehearse": "lakehouse.cli.rehearse:rehearse",
     "stream": "lakehouse.cli.stream:stream",
