@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import pyarrow as pa
+import tenacity
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from spark_jobs.lake.storage import Lake, describe
 
+_ATTEMPTS = 12
 SCHEMA = pa.schema(
     [
         ("table", pa.string()),
@@ -52,20 +54,30 @@ class JobRow:
 
 
 def record(lake: Lake, row: JobRow) -> None:
-    """Adds a job, once: a process that took it over may know of it as well."""
+    """Adds a job, once: a process that took it over may know of it as well. Steps whose tables share a
+    job end together, and get into each other's way: who comes second looks again."""
     uri = lake.ledger("jobs")
-    options = lake.storage.delta_options(uri)
     try:
-        table = DeltaTable.create(uri, SCHEMA, mode="ignore", storage_options=options)
-        (
-            table.merge(
-                pa.Table.from_pylist([asdict(row)], SCHEMA),
-                'target.job = source.job and target."table" = source."table"',
-                source_alias="source",
-                target_alias="target",
-            )
-            .when_not_matched_insert_all()
-            .execute()
-        )
+        _merge(uri, row, lake.storage.delta_options(uri))
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(CommitFailedError),
+    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
+    reraise=True,
+)
+def _merge(uri: str, row: JobRow, options: dict[str, str] | None) -> None:
+    table = DeltaTable.create(uri, SCHEMA, mode="ignore", storage_options=options)
+    (
+        table.merge(
+            pa.Table.from_pylist([asdict(row)], SCHEMA),
+            'target.job = source.job and target."table" = source."table"',
+            source_alias="source",
+            target_alias="target",
+        )
+        .when_not_matched_insert_all()
+        .execute()
+    )

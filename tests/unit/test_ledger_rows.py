@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from spark_jobs.lake import ledger
+from spark_jobs.lake import jobs, ledger
+from spark_jobs.lake.jobs import JobRow
 from spark_jobs.lake.row import LedgerRow, PartitionState, newest_batches, rows_of
 from spark_jobs.lake.storage import Lake
 from spark_jobs.report import Check, Counts, PartitionReport, TableReport
@@ -142,3 +144,28 @@ def test_rows_need_neither_arrow_nor_delta() -> None:
     loaded = set(done.stdout.split())
     assert "spark_jobs.lake.row" in loaded
     assert not loaded & {"pyarrow", "deltalake", "pandas"}
+
+
+def test_jobs_that_end_at_once_all_have_their_row(tmp_path: Path) -> None:
+    lake = Lake.at(str(tmp_path))
+    rows = [
+        JobRow(
+            table=f"bronze.t{n}",
+            run_id="run",
+            attempt=0,
+            service="EMR Serverless",
+            job="job",
+            state="SUCCESS",
+            artifact="",
+            partitions=1,
+            ended_at=AT,
+            billed="{}",
+            cost=0.5,
+            currency="USD",
+        )
+        for n in range(6)
+    ]
+    with ThreadPoolExecutor(len(rows)) as threads:
+        list(threads.map(lambda row: jobs.record(lake, row), [*rows, *rows]))
+    recorded = DeltaTable(lake.ledger("jobs")).to_pyarrow_table().to_pylist()
+    assert sorted(r["table"] for r in recorded) == [row.table for row in rows]
