@@ -119,7 +119,7 @@ def plan(settings: Settings, contracts: Mapping[str, Contract], request: Request
         if partitions is not None:
             yield Work(job, scheme, partitions, ours)
     if MARTS_NAME in request.tables:
-        yield Work(MARTS, None, _range(settings, "daily", request))
+        yield Work(MARTS, None, partitions_of(settings, "daily", request))
 
 
 def partitions_of(settings: Settings, scheme: Scheme, request: Request) -> tuple[str, str] | None:
