@@ -83,6 +83,16 @@ _CLASSES = {
     "botocore.exceptions": ("ConnectionError", "HTTPClientError", "IncompleteReadError"),
     "httpx": ("TransportError",),
     "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
+    "snowflake.connector.errors": (
+        "BadGatewayError",
+        "GatewayTimeoutError",
+        "InternalServerError",
+        "OtherHTTPRetryableError",
+        "RequestExceedMaxRetryError",
+        "RequestTimeoutError",
+        "ServiceUnavailableError",
+        "TooManyRequests",
+    ),
     "urllib3.exceptions": ("MaxRetryError", "ProtocolError", "TimeoutError"),
 }
 # Of those, what no repetition mends: a certificate that is wrong, an address that is none.

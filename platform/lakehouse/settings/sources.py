@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lakehouse.settings.part import Part
 from lakehouse.settings.references import Secret
-from spark_jobs.contract.source import Source, Stream
+from spark_jobs.contract.source import Identifier, Source, Stream
 
 
 def _url(value: str) -> str:
@@ -103,6 +103,29 @@ class StreamRules(Part):
     drain_after_records: int = Field(default=100_000, ge=1)
 
 
+class SnowflakeConnection(Part):
+    """A user of an account of Snowflake, with what its queries are run by. `host`, `port` and
+    `protocol`: another address than the account's, such as a private link."""
+
+    account: str
+    user: str
+    password: Secret
+    database: Identifier
+    schema_name: Identifier = Field(alias="schema")
+    warehouse: Identifier
+    role: Identifier | None = None
+    host: str | None = None
+    port: int = 443
+    protocol: Literal["https", "http"] = "https"
+    timeout_seconds: int = Field(default=300, ge=1)
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> SnowflakeConnection:
+        if self.protocol == "http" and self.host not in ("127.0.0.1", "localhost"):
+            raise ValueError("protocol: the address is not encrypted (http): use https")
+        return self
+
+
 class SqliteCursors(Part):
     """A file below `home`, for one machine."""
 
@@ -126,6 +149,7 @@ class SourceSettings(Part):
     kafka: KafkaConnection | None = None
     kinesis: KinesisConnection | None = None
     streams: StreamRules = StreamRules()
+    snowflake: SnowflakeConnection | None = None
     cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
         SqliteCursors()
     )

@@ -1,0 +1,111 @@
+"""Snowflake: each changed row once, with the types that it has there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.settings.references import Secret
+from lakehouse.settings.sources import SnowflakeConnection
+from lakehouse.sources import snowflake
+from lakehouse.sources.cursors import SqliteStore
+from lakehouse.sources.extract import Dataset, extract
+from lakehouse.sources.source import Meter
+from lakehouse.standins.data.delivery import deliver
+from lakehouse.standins.servers import snowflake as server
+from lakehouse.standins.servers.snowflake import DATABASE, SCHEMA, WAREHOUSE, SnowflakeService
+from spark_jobs.contract.reader import load_contract
+from spark_jobs.contract.source import Snowflake
+from spark_jobs.errors import InputError
+from spark_jobs.lake.storage import Storage
+
+PROJECT = Path(__file__).parents[2]
+NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[SnowflakeService]:
+    with server.serve() as service:
+        yield service
+
+
+@pytest.fixture
+def connection(service: SnowflakeService, monkeypatch: pytest.MonkeyPatch) -> SnowflakeConnection:
+    monkeypatch.setenv("SF_PASS", str(service.given["password"]))
+    place = {k: service.given[k] for k in ("account", "user", "host", "port", "protocol")}
+    more = {"database": DATABASE, "schema": SCHEMA, "warehouse": WAREHOUSE}
+    return SnowflakeConnection(**place, **more, password=Secret("SF_PASS"), timeout_seconds=20)
+
+
+def pulled(of: snowflake.Table, since: datetime | None = None) -> pa.Table:
+    until = NOON + timedelta(days=1)
+    return pa.Table.from_batches(of.pull(since, until, Meter()))  # type: ignore[arg-type]
+
+
+def test_values_keep_the_types_that_they_have_there(
+    service: SnowflakeService, connection: SnowflakeConnection
+) -> None:
+    with service.connect() as open_one, open_one.cursor() as cursor:
+        cursor.execute(
+            "create table things (ID number(18,0), PRICE number(15,2), BIG number(38,0), DAY date,"
+            " CHANGED_AT timestamp_ntz, OK boolean, TEXT_ text)"
+        )
+        cursor.execute(
+            "insert into things values (1, 10.10, 1234567890123456789, '2026-10-05',"
+            " '2026-10-05 12:00:00.123456', true, 'Zoë'), (2, null, null, null,"
+            " '2026-10-05 13:00:00', null, null)"
+        )
+    called = {"text": "TEXT_", "at": "CHANGED_AT"}
+    declared = Snowflake(kind="snowflake", dataset="things", format="parquet", table="THINGS",
+                         modified="CHANGED_AT", columns=called)  # fmt: skip
+    columns = ("id", "price", "big", "day", "at", "ok", "text")
+    rows = pulled(snowflake.source(connection, declared, columns))
+    first = rows.to_pylist()[0]
+    assert (first["id"], first["price"]) == (1, Decimal("10.10"))
+    assert first["big"] == Decimal(1234567890123456789)
+    assert first["at"] == NOON.replace(microsecond=123456) and first["text"] == "Zoë"
+    assert [str(rows.schema.field(c).type) for c in ("id", "price", "at", "ok")] == [
+        "int64", "decimal128(15, 2)", "timestamp[us, tz=UTC]", "bool"]  # fmt: skip
+    late = pulled(snowflake.source(connection, declared, columns), NOON + timedelta(minutes=30))
+    assert late["id"].to_pylist() == [2]
+    whole = declared.model_copy(update={"modified": None})
+    of = snowflake.source(connection, whole, columns)
+    assert (of.reads, of.changed, pulled(of).num_rows) == ("all", None, 2)
+    of.check()
+
+
+def test_a_column_that_is_no_identifier_has_to_be_named(connection: SnowflakeConnection) -> None:
+    declared = Snowflake(kind="snowflake", dataset="t", format="parquet", table="T")
+    with pytest.raises(InputError, match="column a b: say what it is called in Snowflake"):
+        snowflake.source(connection, declared, ("a b",))
+
+
+def test_the_sample_lands_from_snowflake_as_it_is_delivered(
+    service: SnowflakeService, connection: SnowflakeConnection, tmp_path: Path
+) -> None:
+    deliver(tmp_path / "given", tmp_path / "answers.json", scale=0.001, days=2, faults=False)
+    cursors = SqliteStore(tmp_path / "positions.sqlite")
+    for name in ("orders", "products"):
+        contract = load_contract(PROJECT / f"contracts/bronze/{name}.yaml")
+        declared, columns = contract.delivered, tuple(c.name for c in contract.columns)
+        assert isinstance(declared, Snowflake)
+        of = snowflake.source(connection, declared, columns)
+        landing = Dataset(of, declared, columns, Storage(), str(tmp_path), timedelta(minutes=15))
+        for day in ("2026-10-05", "2026-10-06"):
+            (given,) = (tmp_path / "given" / name / day).iterdir()
+            rows = pq.read_table(given).select(list(columns))
+            service.put(declared.table, rows)
+            done = extract(landing, day, cursors, datetime(2026, 11, 1, tzinfo=UTC))
+            (file,) = done.manifest.files
+            there = pq.read_table(tmp_path / name / day / file.name)
+            assert _sorted(there.cast(rows.schema)) == _sorted(rows), (name, day)
+
+
+def _sorted(table: pa.Table) -> list[str]:
+    return sorted(repr(tuple(row.values())) for row in table.to_pylist())
