@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.workload import CONTRACTS, TABLES
+from benchmarks.workload import BESIDE, CONTRACTS, TABLES, contracts
 
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract
@@ -25,12 +25,11 @@ def run(
 
     Raises RuntimeError if a partition fails: a contender does all of the work, or none.
     """
-    from spark_jobs.contract.reader import load_contracts
     from spark_jobs.engines.session import Engine
 
-    contracts, zones = load_contracts(str(CONTRACTS)), zones_of(landing, lake)
+    declared, zones = contracts(), zones_of(landing, lake)
     with Engine.start(engine_name) as engine:  # type: ignore[arg-type]
-        done = [run_one(t, engine, contracts, zones, partitions) for t in TABLES]
+        done = [run_one(t, engine, declared, zones, partitions) for t in (*BESIDE, *TABLES)]
     return [status for statuses in done for status in statuses]
 
 

@@ -13,22 +13,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from benchmarks.contenders.data_plane import run_one, zones_of
-from benchmarks.workload import CONTRACTS, TABLES
+from benchmarks.workload import BESIDE, TABLES, contracts
 
 
 def run(landing: Path, lake: Path, partitions: Sequence[str]) -> None:
     """Raises RuntimeError if a partition fails."""
-    from spark_jobs.contract.reader import load_contracts
     from spark_jobs.engines.session import Engine
 
-    contracts, zones = load_contracts(str(CONTRACTS)), zones_of(landing, lake)
-    waiting = {t: set(contracts[t].upstream) & set(TABLES) for t in TABLES}
+    declared, zones = contracts(), zones_of(landing, lake)
+    tables = (*BESIDE, *TABLES)
+    waiting = {t: set(declared[t].upstream) & set(tables) for t in tables}
     running: dict[Future[list[str]], str] = {}
     with Engine.start("sail") as engine, ThreadPoolExecutor(os.cpu_count()) as threads:
         while waiting or running:
             for table in [t for t, upstream in waiting.items() if not upstream]:
                 del waiting[table]
-                one = threads.submit(run_one, table, engine, contracts, zones, partitions)
+                one = threads.submit(run_one, table, engine, declared, zones, partitions)
                 running[one] = table
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 done.result()
