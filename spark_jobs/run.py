@@ -28,7 +28,7 @@ from spark_jobs.errors import (
     LakehouseError,
     happened_in,
 )
-from spark_jobs.lake import delta, ledger, storage
+from spark_jobs.lake import delta, ledger, opened, storage
 from spark_jobs.lake.row import rows_of
 from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 
@@ -65,6 +65,19 @@ def run_table(
     lake = lake or storage.Lake(spec.zones, storage.Storage(spec.storage_options))
     for zone in (contract.layer, "quarantine", "ledger"):
         lake.storage.ensure_writable(lake.zones[zone])
+    with opened.kept():
+        return _ran(spec, engine, contract, contracts, lake, partitions)
+
+
+def _ran(
+    spec: RunSpec,
+    engine: lookups.HasSession,
+    contract: Contract,
+    contracts: dict[str, Contract],
+    lake: storage.Lake,
+    partitions: list[str],
+) -> TableReport:
+    """The report of the first attempt that meets no other run's commit."""
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ConflictError),
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
@@ -106,7 +119,7 @@ class _Run:
                 with self.steps.timed("plan"):
                     uri = self.lake.table(self.contract.table)
                     to = self._target(uri)
-            batch = Batch(batch_id, to, todo)
+            batch = Batch(batch_id, to, todo, to.folder(f"batch={batch_id}"))
             closed, result = self._attempt(batch)
             todo = [p for p in todo if p not in closed] if closed else []
             if todo:  # the others are published without them, as a batch of their own
@@ -235,7 +248,7 @@ class _Run:
             spark,
             contract,
             self.lake,
-            (batch.to.uri, staged.outcome.folder),
+            staged.outcome.folder,
             partitions,
             self._metadata(batch, partitions),
             publishing=not closed,
@@ -274,7 +287,7 @@ class _Run:
         """Adds the checks of what the table became to every partition that the batch published. The
         ledger rows that the commit carries are older: a run that dies now is recorded without."""
         after = delta.active_files(batch.to.table)
-        folders = tuple(f"{batch.folder}/outcome={o}/" for o in publish.BROUGHT)
+        folders = tuple(f"{batch.folder.name}/outcome={o}/" for o in publish.BROUGHT)
         added = [f for f in after if f.path.startswith(folders)]
         found = gate.file_checks(self.contract, before, added, after)
         for p in batch.partitions:

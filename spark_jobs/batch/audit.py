@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spark_jobs import quoting
 from spark_jobs.batch import resolution, uniqueness
+from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.landing.summaries import delivered
 from spark_jobs.batch.resolution import ASIDE
 from spark_jobs.batch.rules import broken, broken_names, row_rules
 from spark_jobs.contract.model import Contract, Rule
 from spark_jobs.contract.rules import REFERENCE_MARK, ExpressionHolds, Reference
 from spark_jobs.errors import ContractError, SchemaError
-from spark_jobs.lake.storage import Storage
 from spark_jobs.report import Counts
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ _NAMED = quoting.NAMES
 class Staged:
     """A staged batch and what was counted in it, by partition."""
 
-    folder: str
+    folder: Folder
     counts: dict[str, Counts]
     records: dict[str, int]
     file_errors: dict[str, str]
@@ -257,30 +257,24 @@ def stage(
     contract: Contract,
     frame: DataFrame,
     columns: list[str],
-    storage: Storage,
-    uri: str,
-    folder: str,
+    folder: Folder,
 ) -> None:
-    """Writes the columns of classified rows below `uri/folder`, one sub-folder per outcome and
-    physical partition; then settles the contested ones."""
+    """Writes the columns of classified rows to a folder; then settles the contested ones."""
     from pyspark.sql import functions as F
 
-    _write_staged(contract, frame.select(*columns), f"{uri}/{folder}", "overwrite")
-    spark, by = frame.sparkSession, physical(contract)
-    contested = staged_frame(spark, storage, uri, folder, "contested", by=by)
+    folder.write(frame.select(*columns))
+    contested = folder.frame(frame.sparkSession, "contested")
     if contested is not None:
         if "_if_won" not in columns:
             contested = contested.withColumn("_if_won", F.lit("insert"))
         rows = resolution.settled(contract, contested)
-        _write_staged(contract, rows.select(*columns), f"{uri}/{folder}", "append")
+        folder.write(rows.select(*columns))
 
 
 def stage_leaving(
     contract: Contract,
     table: resolution.Standing,
     staged: Staged,
-    storage: Storage,
-    uri: str,
     partitions: list[str],
 ) -> None:
     """Stages the rows that leave the table although the batch has no other of their key, and those
@@ -289,11 +283,8 @@ def stage_leaving(
     from pyspark.sql import functions as F
 
     spark, folder = table.rows.sparkSession, staged.folder
-    by = physical(contract)
-    winners = staged_frame(spark, storage, uri, folder, *resolution.WON, by=by)
-    rows = resolution.leaving(contract, table, winners)
-    rows.write.mode("append").partitionBy("outcome", *by).parquet(f"{uri}/{folder}")
-    kept = staged_frame(spark, storage, uri, folder, *LEAVING)
+    folder.write(resolution.leaving(contract, table, folder.frame(spark, *resolution.WON)))
+    kept = folder.frame(spark, *LEAVING)
     if kept is None:
         return
     if contract.partitioning is None:
@@ -319,57 +310,18 @@ def physical(contract: Contract) -> tuple[str, ...]:
     return () if column == "none" else (column,)
 
 
-def _write_staged(contract: Contract, rows: DataFrame, location: str, mode: str) -> None:
-    rows.write.mode(mode).partitionBy("outcome", *physical(contract)).parquet(location)
-
-
-def staged_frame(
-    spark: SparkSession,
-    storage: Storage,
-    uri: str,
-    folder: str,
-    *outcomes: str,
-    by: tuple[str, ...] = (),
-) -> DataFrame | None:
-    """The staged rows of some outcomes, with a column `outcome`; None if there are none. Columns
-    that rows of one outcome have, and of another do not, are null there.
-
-    `by` are the physical partition columns. Their values stand in folder names, and engines guess
-    the type of those, so it is said here.
-    """
-    from functools import reduce
-
-    from pyspark.sql import functions as F
-
-    present = set(storage.folders(f"{uri}/{folder}"))
-    frames = [
-        spark.read.parquet(f"{uri}/{folder}/outcome={o}").withColumn("outcome", F.lit(o))
-        for o in outcomes
-        if f"outcome={o}" in present
-    ]
-    if not frames:
-        return None
-    for column in by:
-        typed = F.col(column).cast("string").try_cast("date")
-        frames = [f.withColumn(column, typed) for f in frames]
-    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), frames)
-
-
 def staged_rows(
     spark: SparkSession,
     contract: Contract,
     columns: Collection[str],
-    storage: Storage,
-    uri: str,
-    folder: str,
+    folder: Folder,
     partitions: list[str],
 ) -> DataFrame | None:
     """The rows of a staged batch that were made of what it read, with their partition and how many
     input rows each stands for; `columns` are those that were staged."""
     from pyspark.sql import functions as F
 
-    by = physical(contract)
-    rows = staged_frame(spark, storage, uri, folder, *OUTCOMES[:-1], by=by)
+    rows = folder.frame(spark, *OUTCOMES[:-1])
     if rows is None:
         return None
     if contract.partitioning is None:
@@ -381,9 +333,7 @@ def count(
     spark: SparkSession,
     contract: Contract,
     columns: Collection[str],
-    storage: Storage,
-    uri: str,
-    folder: str,
+    folder: Folder,
     partitions: list[str],
     published: DataFrame | None,
 ) -> Staged:
@@ -394,7 +344,7 @@ def count(
     staged = Staged(
         folder, {p: Counts() for p in partitions}, {}, {}, {}, {p: {} for p in partitions}
     )
-    rows = staged_rows(spark, contract, columns, storage, uri, folder, partitions)
+    rows = staged_rows(spark, contract, columns, folder, partitions)
     if rows is not None:
         names = _rule_counts(contract, list(row_rules(contract)))
         sequence = contract.publish.sequence
@@ -418,7 +368,7 @@ def count(
             _add(staged, row.asDict(), names)
         staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
-        _count_files(spark, contract, staged, storage, uri)
+        _count_files(spark, contract, staged)
     if contract.grain == "aggregate" and rows is not None:
         _count_repeated_keys(contract, staged, rows)
     return staged
@@ -489,10 +439,8 @@ def _add(staged: Staged, row: dict[str, Any], names: Iterable[str]) -> None:
             failing[name] = failing.get(name, 0) + (row[name] or 0)
 
 
-def _count_files(
-    spark: SparkSession, contract: Contract, staged: Staged, storage: Storage, uri: str
-) -> None:
-    rows = staged_frame(spark, storage, uri, staged.folder, "file")
+def _count_files(spark: SparkSession, contract: Contract, staged: Staged) -> None:
+    rows = staged.folder.frame(spark, "file")
     if rows is None:
         return
     columns = ("_partition", "_records", "_file_error", "_drift")

@@ -20,7 +20,7 @@ from spark_jobs.contract.model import Contract
 from spark_jobs.contract.rules import TypeKept
 from spark_jobs.errors import InputError
 from spark_jobs.lake import delta
-from spark_jobs.lake.storage import Lake
+from spark_jobs.lake.storage import Lake, Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,13 +34,19 @@ class Upstream:
     contract: Contract
     uri: str
     table: DeltaTable
+    storage: Storage
 
     @property
     def version(self) -> int:
         return self.table.version()
 
-    def rows(self, spark: SparkSession, version: int | None = None) -> DataFrame:
-        return pinned.rows(spark, self.table, self.uri, version)
+    def rows(
+        self,
+        spark: SparkSession,
+        version: int | None = None,
+        within: tuple[str, str] | None = None,
+    ) -> DataFrame:
+        return pinned.rows(spark, self.table, self.uri, self.storage, version, within)
 
 
 def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> dict[str, Upstream]:
@@ -53,7 +59,7 @@ def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> 
                 f"{contract.table}: its input {name} does not exist at {lake.table(name)}."
                 f" Materialize {name} first."
             )
-        out[name] = Upstream(contracts[name], lake.table(name), table)
+        out[name] = Upstream(contracts[name], lake.table(name), table, lake.storage)
     return out
 
 
@@ -62,7 +68,7 @@ def present(spark: SparkSession, uri: str, lake: Lake) -> DataFrame | None:
     table = delta.open_table(uri, lake.storage)
     if table is None or not delta.active_files(table):
         return None
-    return pinned.rows(spark, table, uri)
+    return pinned.rows(spark, table, uri, lake.storage)
 
 
 # The field of `_input` that names the table of a record, where several drive a batch.
@@ -93,12 +99,12 @@ def slices(
     """
     from pyspark.sql import functions as F
 
-    contract, now = source.contract, source.rows(spark)
-    frames = [_arrived(contract, now, partitions).select(by, "_partition")]
+    contract = source.contract
+    frames = [_arriving(spark, source, partitions).select(by, "_partition")]
     last = F.lit(max(partitions)).alias("_partition")
     if len(replaced) > _FEW_VERSIONS:
         replaced = []
-        frames.append(now.select(by, last))
+        frames.append(source.rows(spark).select(by, last))
         if made is not None:
             frames.append(made.select(F.col(made.columns[0]).alias(by), last))
     for version in replaced:
@@ -150,20 +156,20 @@ def _driving(
     from pyspark.sql import functions as F
 
     how = next(i for i in contract.drivers if i.table == source.contract.table)
-    rows = source.rows(spark)
     columns = [c.name for c in source.contract.columns]
     if how.read == "lookup":  # the whole table is the batch, of the one partition there is
         arrival = F.lit(partitions[0][:10]).try_cast("date")
-        changed = rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
+        whole = source.rows(spark)
+        changed = whole.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
     else:
-        changed = _arrived(source.contract, rows, partitions)
+        changed = _arriving(spark, source, partitions)
     if how.by is not None and touched is not None:
         values = touched.column(0).to_pylist()
         # The literal list lets the engine skip files; the join tells which partition a slice is of.
         inside = F.col(how.by).isin(*[v for v in values if v is not None])
         if None in values:
             inside = inside | F.col(how.by).isNull()
-        rows = rows.where(inside)
+        rows = source.rows(spark).where(inside)
         # Typed, since there may be no row to ask.
         of = f"{how.by} {source.contract.column[how.by].type}, _slice string"
         partition_of = spark.createDataFrame(touched, of).withColumnRenamed(how.by, "_by")
@@ -306,10 +312,11 @@ def _origins(
 ) -> DataFrame:
     from pyspark.sql import functions as F
 
-    rows = source.rows(spark)
     if partitions is not None:
-        rows = _arrived(source.contract, rows, partitions)
-    elif contract.partitioning != source.contract.partitioning:
+        rows = _arriving(spark, source, partitions)
+    else:
+        rows = source.rows(spark)
+    if partitions is None and contract.partitioning != source.contract.partitioning:
         rows = rows.withColumn("_partition", F.substring("_partition", 1, _DAY))
     values = _of_record(contract, source, types)
     key = [hashable(v, t) for v, t in zip(values, types.values(), strict=True)]
@@ -339,13 +346,19 @@ def whole_records(
         source = sources[how.table]
         if not source.contract.keyed:
             continue
-        rows = source.rows(spark)
-        if how.read == "changes":
-            rows = _arrived(source.contract, rows, partitions)
+        changes = how.read == "changes"
+        rows = _arriving(spark, source, partitions) if changes else source.rows(spark)
         rows = rows.select(*[c.name for c in source.contract.columns])
         table = how.table if len(contract.drivers) > 1 else None
         found.append(Whole(rows, source.contract.key, table))
     return found
+
+
+def _arriving(spark: SparkSession, source: Upstream, partitions: list[str]) -> DataFrame:
+    """The rows of a table that arrived in these partitions."""
+    inside = [w for p in partitions for w in window.inside(p, source.contract.partitioning)]
+    rows = source.rows(spark, within=(min(inside), max(inside)))
+    return _arrived(source.contract, rows, partitions)
 
 
 def _arrived(contract: Contract, rows: DataFrame, partitions: list[str]) -> DataFrame:

@@ -8,7 +8,7 @@ partition stale although its own input is the same (lookups.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -97,7 +97,7 @@ def plan(
     started_at, version = ledger.now(), transform_version(contract)
     upstream = inputs.upstream(contract, contracts, lake)
     existing = delta.open_table(lake.table(contract.table), lake.storage)
-    history = _history(lake, contract.table, existing)
+    history, of_inputs = _histories(lake, contract.table, upstream, existing)
     # The code that made the newest record made a promise that has been recorded.
     known = bool(history) and history[-1].transform_version == version
     if not known:
@@ -108,7 +108,7 @@ def plan(
         found = landing.deliveries(contract, lake, partitions)
         deliveries = {d.partition: d for d in found}
     else:
-        arrived = Arrivals.of(ledger.of_tables(lake, list(upstream)))
+        arrived = Arrivals.of(of_inputs)
     fingerprints = {
         p: arrived.fingerprint(
             contracts, upstream, version, p, deliveries[p].fingerprint if p in deliveries else ()
@@ -146,15 +146,19 @@ def plan(
     )
 
 
-def _history(lake: Lake, table: str, existing: DeltaTable | None) -> list[LedgerRow]:
-    """What the ledger says of this table. A run that died between its data commit and its ledger
-    row is recorded first: the commit carries the row."""
-    history = ledger.history(lake, table)
+def _histories(
+    lake: Lake, table: str, upstream: Iterable[str], existing: DeltaTable | None
+) -> tuple[list[LedgerRow], list[LedgerRow]]:
+    """What the ledger says of this table, and of those that it reads. A run that died between its
+    data commit and its ledger row is recorded first: the commit carries the row."""
+    names = dict.fromkeys([table, *upstream])
+    rows = ledger.of_tables(lake, list(names))
+    history = ledger.once(row for row in rows if row.table == table)
     missing = ledger.unrecorded(existing, history) if existing else []
-    if not missing:
-        return history
-    ledger.append(lake, missing)
-    return ledger.history(lake, table)
+    if missing:
+        ledger.append(lake, missing)
+        history = ledger.history(lake, table)
+    return history, [row for row in rows if row.table != table]
 
 
 def _same(

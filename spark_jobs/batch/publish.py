@@ -24,7 +24,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from spark_jobs.batch import pinned
-from spark_jobs.batch.audit import PUBLISHED, physical, staged_frame, table_columns
+from spark_jobs.batch.audit import PUBLISHED, physical, table_columns
+from spark_jobs.batch.folder import Folder
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
@@ -62,14 +63,15 @@ class Target:
     concealed: frozenset[str] = frozenset()
 
     def rows(self, spark: SparkSession) -> DataFrame:
-        return pinned.rows(spark, self.table, self.uri)
+        return pinned.rows(spark, self.table, self.uri, self.storage)
 
-    def write(self, rows: DataFrame, folder: str) -> None:
-        """Writes rows as data files that no commit references yet."""
-        writer = rows.select(*self.columns).write.mode("overwrite")
-        if self.by:
-            writer = writer.partitionBy(*self.by)
-        writer.parquet(f"{self.uri}/{folder}")
+    def folder(self, name: str) -> Folder:
+        """A folder for data files that no commit references yet."""
+        return Folder(self.storage, self.uri, name, self.by)
+
+    def write(self, rows: DataFrame, folder: Folder, outcome: str) -> None:
+        """Writes rows, with the table's columns, as such data files."""
+        folder.write(rows.select(*self.columns), outcome)
 
 
 def target(
@@ -117,7 +119,7 @@ def publish(
     spark: SparkSession,
     contract: Contract,
     to: Target,
-    folder: str,
+    folder: Folder,
     partitions: list[str],
     counts: Counts,
     metadata: dict[str, str],
@@ -131,12 +133,12 @@ def publish(
     mode = contract.publish.mode
     files = delta.active_files(to.table)
     if mode == "snapshot":
-        return commit(to, [f"{folder}/outcome=insert"], files, metadata)
+        return commit(to, folder, ["insert"], files, metadata)
     if mode == "replace_partition":
         column = contract.publish.column or "_partition"
         values: list[Any] = list(partitions)
         if contract.publish.column:
-            staged = staged_frame(spark, to.storage, to.uri, folder, "insert", by=to.by)
+            staged = folder.frame(spark, "insert")
             values = [*_distinct(staged, column), *slices]
         return replace_slices(spark, to, folder, column, values, metadata)
     if not (counts.published or counts.withdrawn or counts.revived):
@@ -146,22 +148,21 @@ def publish(
     replaced = _rewrite_without(
         spark, to, folder, files, _replaced(spark, to, folder, contract.key)
     )
-    adds = [f"{folder}/outcome={o}" for o in (*PUBLISHED, REVIVED, KEPT)]
-    return commit(to, adds, replaced, metadata)
+    return commit(to, folder, [*PUBLISHED, REVIVED, KEPT], replaced, metadata)
 
 
 def _replaced(
-    spark: SparkSession, to: Target, folder: str, key: tuple[str, ...]
+    spark: SparkSession, to: Target, folder: Folder, key: tuple[str, ...]
 ) -> DataFrame | None:
     """The keys of which the table's row gives way to another, or to nothing."""
-    rows = staged_frame(spark, to.storage, to.uri, folder, "update", "delete", "left", by=to.by)
+    rows = folder.frame(spark, "update", "delete", "left")
     return None if rows is None else rows.select(*key).distinct()
 
 
 def replace_slices(
     spark: SparkSession,
     to: Target,
-    folder: str,
+    folder: Folder,
     column: str,
     values: Iterable[Any],
     metadata: dict[str, str],
@@ -196,16 +197,16 @@ def replace_slices(
     if straddling:
         affected = _same_partitions(straddling, delta.active_files(to.table))
         outside = F.coalesce(~F.col(column).isin(*wanted), F.lit(not nulls))
-        to.write(_in_partitions(to, spark, affected).where(outside), f"{folder}/outcome={KEPT}")
+        to.write(_in_partitions(to, spark, affected).where(outside), folder, KEPT)
         replaced = list({f.path: f for f in (*replaced, *affected)}.values())
-    return commit(to, [f"{folder}/outcome=insert", f"{folder}/outcome={KEPT}"], replaced, metadata)
+    return commit(to, folder, ["insert", KEPT], replaced, metadata)
 
 
 def _publish_history(
     spark: SparkSession,
     contract: Contract,
     to: Target,
-    folder: str,
+    folder: Folder,
     files: list[delta.ActiveFile],
     metadata: dict[str, str],
 ) -> Published:
@@ -214,8 +215,8 @@ def _publish_history(
 
     sequence = contract.sequence
     entity = [k for k in contract.key if k != sequence]
-    new = staged_frame(spark, to.storage, to.uri, folder, *PUBLISHED, REVIVED, by=to.by)
-    left = staged_frame(spark, to.storage, to.uri, folder, "left", by=to.by)
+    new = folder.frame(spark, *PUBLISHED, REVIVED)
+    left = folder.frame(spark, "left")
     versions = None
     if new is not None:
         ends = {"valid_to": F.lit(None).cast("timestamp"), "is_current": F.lit(True)}
@@ -233,16 +234,15 @@ def _publish_history(
     current = F.col("valid_to").isNull()
     if contract.publish.delete_column:
         current = current & ~F.coalesce(F.col(contract.publish.delete_column), F.lit(False))
-    to.write(versions.withColumn("is_current", current), f"{folder}/outcome={HISTORY}")
+    to.write(versions.withColumn("is_current", current), folder, HISTORY)
     replaced = _rewrite_without(spark, to, folder, files, touched) if files else []
-    adds = [f"{folder}/outcome={HISTORY}", f"{folder}/outcome={KEPT}"]
-    return commit(to, adds, replaced, metadata)
+    return commit(to, folder, [HISTORY, KEPT], replaced, metadata)
 
 
 def _rewrite_without(
     spark: SparkSession,
     to: Target,
-    folder: str,
+    folder: Folder,
     files: list[delta.ActiveFile],
     keys: DataFrame | None,
 ) -> list[delta.ActiveFile]:
@@ -258,7 +258,7 @@ def _rewrite_without(
         affected = [f for f in files if f.partition[column] in values]
     if affected:
         kept = _in_partitions(to, spark, affected).join(keys, on, "left_anti")
-        to.write(kept, f"{folder}/outcome={KEPT}")
+        to.write(kept, folder, KEPT)
     return affected
 
 
@@ -291,36 +291,39 @@ def _distinct(rows: DataFrame | None, column: str) -> list[Any]:
 
 def commit(
     to: Target,
-    folders: list[str],
+    folder: Folder,
+    outcomes: list[str],
     replaced: list[delta.ActiveFile],
     metadata: dict[str, str],
 ) -> Published:
-    """Adds the staged files in `folders` of one batch and drops `replaced`, in one commit if there is
-    any."""
-    batch = folders[0].partition("/")[0]
-    outcomes = {folder.partition("/")[2] for folder in folders}
-    adds = delta.describe_files(
-        to.uri, batch, outcomes, to.table.schema(), to.by, to.storage, to.concealed
-    )
+    """Adds the staged files of some outcomes and drops `replaced`, in one commit if there is any."""
+    sizes = folder.files(*outcomes)
+    files = {path: (sizes[path], footer) for path, footer in folder.footers(*outcomes).items()}
+    adds = delta.describe_files(folder.name, files, to.table.schema(), to.by, to.concealed)
     if not adds and not replaced:
         return Published()
     version = delta.commit(to.table, adds, delta.removals(replaced), metadata)
     return Published(version, len(adds), sum(a.size for a in adds))
 
 
-def discard_leftovers(to: Target, folder: str) -> None:
+def discard_leftovers(to: Target, folder: Folder) -> None:
     """Removes the staged files of a batch that the table does not hold.
 
     The log is asked, and not the caller: a commit may have landed although its reply was lost, and
     then these files are the table. If the log does not answer, the files stay for a vacuum.
     """
+    if folder.is_untouched:
+        return
     # Whatever ended the batch is what the caller wants to know; uncommitted files harm nobody.
     with contextlib.suppress(DeltaError, OSError, StorageError):
-        to.table.update_incremental()
-        parts = [f.path.split("/") for f in delta.active_files(to.table)]
-        live = {path[1] for path in parts if path[0] == folder}
-        for name in to.storage.folders(f"{to.uri}/{folder}"):
-            if name not in live:
-                to.storage.remove(f"{to.uri}/{folder}/{name}")
-        if not live:
-            to.storage.remove(f"{to.uri}/{folder}")
+        live = _committed(to, folder)
+        if not live:  # not as far as this table knows
+            to.table.update_incremental()
+            live = _committed(to, folder)
+        folder.remove(folder.outcomes - live if live else None)
+
+
+def _committed(to: Target, folder: Folder) -> set[str]:
+    """The outcomes of a batch that the table holds, at the version at which it is open."""
+    parts = [f.path.split("/") for f in delta.active_files(to.table)]
+    return {path[1].partition("=")[2] for path in parts if path[0] == folder.name}

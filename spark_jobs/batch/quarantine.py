@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import write_deltalake
 
-from spark_jobs.batch.audit import record_text, staged_frame
+from spark_jobs.batch.audit import record_text
+from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.inputs import TABLE, Whole
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, replace_slices
 from spark_jobs.contract.model import Contract
@@ -64,7 +65,7 @@ def write(
     spark: SparkSession,
     contract: Contract,
     lake: Lake,
-    staged: tuple[str, str],
+    staged: Folder,
     partitions: list[str],
     metadata: dict[str, str],
     *,
@@ -73,7 +74,7 @@ def write(
     moved: DataFrame | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Keeps the rejected rows of `partitions` that are staged at (uri, folder); returns a few.
+    """Keeps the rejected rows of `partitions` that are `staged`; returns a few.
 
     If the partitions are about to be published, these rows replace the ones kept before, and those
     that are no longer rejected leave with a decision; so do rows of other partitions whose record
@@ -84,11 +85,11 @@ def write(
     A row's id is the hash of its table, partition, record and how many equal ones came before it,
     so that a repeated run gives the same ids and decisions stay attached.
     """
-    rows = staged_frame(spark, lake.storage, *staged, "quarantine")
+    rows = staged.frame(spark, "quarantine")
     to = _target(contract, lake, create=rows is not None)
     if to is None:
         return []
-    folder = staged[1]
+    folder = to.folder(staged.name)
     try:
         if rows is not None:
             for of_table in whole:
@@ -97,7 +98,7 @@ def write(
             if not publishing and delta.active_files(to.table):
                 held = to.rows(spark).select("quarantine_id")
                 rejected = rejected.join(held, "quarantine_id", "left_anti")
-            rejected.write.mode("overwrite").parquet(f"{to.uri}/{folder}/outcome=insert")
+            folder.write(rejected, "insert")
         if publishing:
             gave_way = _without_moved(spark, to, folder, partitions, moved)
             replaced = [*partitions, *gave_way]
@@ -106,7 +107,7 @@ def write(
             )
             replace_slices(spark, to, folder, "partition", replaced, metadata)
         else:
-            commit(to, [f"{folder}/outcome=insert"], [], metadata)
+            commit(to, folder, ["insert"], [], metadata)
     finally:
         discard_leftovers(to, folder)
     kept, shown = delta.dataset(to.table, lake.storage), [n for n in to.columns if n != "computed"]
@@ -135,7 +136,7 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
 
 
 def _without_moved(
-    spark: SparkSession, to: Target, folder: str, partitions: list[str], moved: DataFrame | None
+    spark: SparkSession, to: Target, folder: Folder, partitions: list[str], moved: DataFrame | None
 ) -> list[str]:
     """The other partitions that hold rows whose record has moved; their remaining rows are staged
     beside those of the batch."""
@@ -149,8 +150,7 @@ def _without_moved(
     gave_way: list[str] = hit.toArrow().column(0).to_pylist()
     if gave_way:
         rest = others.where(F.col("partition").isin(*gave_way)).join(origins, "origin", "left_anti")
-        rest = rest.select(*to.columns)
-        rest.write.mode("append").parquet(f"{to.uri}/{folder}/outcome=insert")
+        to.write(rest, folder, "insert")
     return gave_way
 
 
@@ -216,7 +216,7 @@ def _decide_on_leaving(
     contract: Contract,
     lake: Lake,
     to: Target,
-    folder: str,
+    folder: Folder,
     partitions: list[str],
     run_id: str,
     changed: Mapping[str, str],
@@ -229,9 +229,8 @@ def _decide_on_leaving(
     """
     if not delta.active_files(to.table):
         return
-    staged = f"{to.uri}/{folder}/outcome=insert"
-    fs, path = to.storage.filesystem(staged)
-    files = [f"{path}/{name}" for name, _ in to.storage.tree(staged)]
+    fs, root = to.storage.filesystem(folder.path)
+    files = [f"{root}/{name}" for name in folder.files("insert")]
     still = pa.array([], pa.string())
     if files:
         import pyarrow.dataset as pads  # brings pandas

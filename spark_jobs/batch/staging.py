@@ -21,11 +21,12 @@ from spark_jobs.batch import (
     superseded,
     transform,
 )
+from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.plan import Plan
 from spark_jobs.batch.reading import Read
 from spark_jobs.batch.steps import Steps
 from spark_jobs.contract.model import Contract
-from spark_jobs.contract.rules import Reference
+from spark_jobs.contract.rules import Reference, Unique
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
@@ -35,15 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Partitions that are published together or not at all, and the table that they go to."""
+    """Partitions that are published together or not at all, the table that they go to, and the folder
+    in which they are staged there."""
 
     id: str
     to: publish.Target
     partitions: list[str]
-
-    @property
-    def folder(self) -> str:
-        return f"batch={self.id}"
+    folder: Folder
 
 
 @dataclass(frozen=True)
@@ -80,23 +79,21 @@ def stage(
         if alike:
             frame, names = _with_whole(contract, plan, frame), [*names, "_whole"]
         columns = audit.staged_columns(contract, names, compared=table is not None)
-        audit.stage(contract, frame, columns, to.storage, to.uri, batch.folder)
+        audit.stage(contract, frame, columns, batch.folder)
     with steps.timed("count"):
-        others = table.others if table else to.rows(spark) if has_rows else None
-        staged = audit.count(
-            spark, contract, columns, to.storage, to.uri, batch.folder, todo, others
-        )
+        others = None
+        if contract.rules_of(Unique):
+            others = table.others if table else to.rows(spark) if has_rows else None
+        staged = audit.count(spark, contract, columns, batch.folder, todo, others)
         if table is not None and table.has_former:
-            audit.stage_leaving(contract, table, staged, to.storage, to.uri, todo)
+            audit.stage_leaving(contract, table, staged, todo)
     counted = _counted(contract, rows, staged, todo)
     altered = {
         p for p, (_, of) in counted.items() if of is not None and of != staged.origins.get(p, 0)
     }
     if alike:
         with steps.timed("count"):
-            found = audit.staged_rows(
-                spark, contract, columns, to.storage, to.uri, batch.folder, todo
-            )
+            found = audit.staged_rows(spark, contract, columns, batch.folder, todo)
             if found is not None:
                 driving = reading.with_origin(contract, plan, rows.records, has_input=True)
                 altered |= inputs.doubled(driving, reading.whole(contract, plan), found)

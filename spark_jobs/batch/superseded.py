@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from spark_jobs.batch.audit import staged_frame
+from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, target
 from spark_jobs.batch.resolution import ASIDE
 from spark_jobs.contract.model import Contract
@@ -64,7 +64,7 @@ def keep(
     contract: Contract,
     lake: Lake,
     table: Target,
-    folder: str,
+    folder: Folder,
     newest: Mapping[str, str],
     metadata: Mapping[str, str],
     *,
@@ -75,40 +75,39 @@ def keep(
 
     Raises ConflictError if another run added some at the same time.
     """
-    staged = set(table.storage.folders(f"{table.uri}/{folder}"))
-    lost = [f"{folder}/outcome={o}" for o in ASIDE if f"outcome={o}" in staged]
+    lost = [o for o in ASIDE if o in folder.outcomes]
     displaced = _displaced(spark, contract, table, folder, newest) if displaces else None
     if not lost and displaced is None:
         return
     to = target(contract, lake.superseded(contract.table), lake.storage)
-    folders = [*lost, f"{folder}/outcome={_DISPLACED}", f"{folder}/outcome={_COMPACTED}"]
+    aside = to.folder(folder.name)
     try:
-        for f in lost:
-            lake.storage.copy(f"{table.uri}/{f}", f"{to.uri}/{f}")
+        for outcome in lost:
+            aside.copy(folder, outcome)
         if displaced is not None:
-            to.write(displaced, f"{folder}/outcome={_DISPLACED}")
+            to.write(displaced, aside, _DISPLACED)
         replaced = delta.active_files(to.table)
         if len(replaced) <= _MANY_FILES:
             replaced = []
         elif (counting := records(spark, contract, lake, newest, None)) is not None:
-            to.write(counting, f"{folder}/outcome={_COMPACTED}")
-        commit(to, folders, replaced, dict(metadata))
+            to.write(counting, aside, _COMPACTED)
+        commit(to, aside, [*lost, _DISPLACED, _COMPACTED], replaced, dict(metadata))
     finally:
-        discard_leftovers(to, folder)
+        discard_leftovers(to, aside)
 
 
 def _displaced(
     spark: SparkSession,
     contract: Contract,
     table: Target,
-    folder: str,
+    folder: Folder,
     newest: Mapping[str, str],
 ) -> DataFrame | None:
     """The rows of the table whose place a row of another partition takes; under the newest batch of
     their own, which has written them or found them unchanged."""
     from pyspark.sql import functions as F
 
-    rows = staged_frame(spark, table.storage, table.uri, folder, "update", "delete", by=table.by)
+    rows = folder.frame(spark, "update", "delete")
     if rows is None:
         return None
     winners = rows.where("_displaces").select(*contract.key)

@@ -11,32 +11,36 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from spark_jobs import quoting
 from spark_jobs.errors import ConflictError, EngineError, InputError, SchemaError, StorageError
+from spark_jobs.lake import opened
 from spark_jobs.lake.storage import Storage, describe, recognized
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # brings pandas, which most commands do without
 
+Found = TypeVar("Found")
+
 # Bounds of longer strings are cut, the upper one made greater than whatever begins like it.
 _LONGEST_STAT = 64
 _LAST_CHARACTER = "\U0010ffff"
 _READ_AT_ONCE = 8
+_CLEANED_EVERY = 10
 # Features of readers under which a data file's rows are the table's rows.
 _PLAIN_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 # The property of a table that names the engine whose files it takes.
@@ -84,29 +88,26 @@ def open_table(uri: str, storage: Storage) -> DeltaTable | None:
     Raises StorageError if the log is damaged, or if data files lie there without any log: that is
     a lost table, not a new one.
     """
+    if (table := opened.taken(uri, storage)) is not None:
+        return table
+    if opened.is_still_absent(uri, storage):
+        return None
     try:
-        return DeltaTable(uri, storage_options=storage.delta_options(uri))
+        found = DeltaTable(uri, storage_options=storage.delta_options(uri))
+        return opened.lend(found, uri, storage)
     except TableNotFoundError:
         if storage.tree(uri):
             raise StorageError(
                 f"{uri}: data files without a Delta log. Restore the _delta_log folder, or move"
                 " the folder away to rebuild the table by a backfill."
             ) from None
+        opened.note_absent(uri)
         return None
     except (DeltaError, OSError, ValueError) as error:
         raise recognized(error, uri) or StorageError(
             f"{uri}: the Delta log cannot be read ({quoting.said(error)}). Restore the _delta_log"
             " folder from a backup, or move the table away and rebuild it by a backfill."
         ) from error
-
-
-def seal(table: DeltaTable, storage: Storage) -> tuple[int, int] | None:
-    """When the commit of the table's version was written, and its size: a log in which that commit
-    is another one is not the log that was opened. None if the commit is not there any more."""
-    fs, root = storage.filesystem(unquote(table.table_uri))
-    commit = f"{root.rstrip('/')}/_delta_log/{table.version():020}.json"
-    (info,) = fs.get_file_info([commit])
-    return None if info.type != pafs.FileType.File else (info.mtime_ns, info.size)
 
 
 def create_table(
@@ -125,7 +126,7 @@ def create_table(
     that nobody can tell from a lost table."""
     schema = Schema.from_arrow(pa.schema([pa.field(n, arrow_type(t)) for n, t in columns]))
     try:
-        return DeltaTable.create(
+        made = DeltaTable.create(
             uri,
             schema,
             mode="overwrite" if replace else "ignore",
@@ -138,6 +139,7 @@ def create_table(
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
+    return opened.lend(made, uri, storage)
 
 
 def open_plain(table: str, uri: str, storage: Storage) -> DeltaTable:
@@ -145,24 +147,33 @@ def open_plain(table: str, uri: str, storage: Storage) -> DeltaTable:
 
     Raises InputError if there is none, and StorageError if the warehouse cannot read its files.
     """
-    opened = open_table(uri, storage)
-    if opened is None:
+    found = open_table(uri, storage)
+    if found is None:
         raise InputError(
             f"{table}: there is no table at {uri}. Materialize {table.replace('.', '/')} first."
         )
-    ensure_plain(opened)
-    return opened
+    ensure_plain(found)
+    return found
 
 
 def ensure_plain(table: DeltaTable) -> None:
     """Raises StorageError unless the rows of the data files are the table's rows, as whoever reads the
     files by themselves takes them for."""
-    beyond = set(table.protocol().reader_features or ()) - _PLAIN_FEATURES
+    beyond = _beyond_plain(table)
     if beyond:
         raise StorageError(
             f"{table.table_uri}: the table uses {', '.join(sorted(beyond))}, which the warehouse cannot"
             " read. Turn the feature off."
         )
+
+
+def is_plain(table: DeltaTable) -> bool:
+    """Whether the rows of the data files are the table's rows."""
+    return not _beyond_plain(table)
+
+
+def _beyond_plain(table: DeltaTable) -> set[str]:
+    return set(table.protocol().reader_features or ()) - _PLAIN_FEATURES
 
 
 def ensure_engine(table: DeltaTable, name: str, engine: str) -> None:
@@ -303,45 +314,98 @@ def active_files(table: DeltaTable) -> list[ActiveFile]:
     return out
 
 
+def footers(folder: str, files: Mapping[str, int], storage: Storage) -> dict[str, pq.FileMetaData]:
+    """The footers of Parquet files, given by their paths in a folder and their sizes."""
+    return _each(folder, files, storage, _footer)
+
+
+def read_whole(
+    folder: str, files: Mapping[str, int], storage: Storage
+) -> dict[str, tuple[pq.FileMetaData, pa.Table]]:
+    """The same with the rows of each, without what stands in the names of its folders."""
+    return _each(folder, files, storage, lambda file: (file.metadata, file.to_table()))
+
+
+def read_active(table: DeltaTable, files: list[ActiveFile], storage: Storage) -> pa.Table:
+    """The rows of some files of the table's version, with the table's columns."""
+    schema, uri = pa.schema(table.schema()), unquote(table.table_uri).rstrip("/")
+    sizes = {unquote(f.path): f.size for f in files}
+    values = {unquote(f.path): f.partition for f in files}
+    found = read_whole(uri, sizes, storage)
+    parts = [_complete(rows, values[path], schema) for path, (_, rows) in found.items()]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _complete(rows: pa.Table, values: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
+    """The rows of a file, which may be older than some columns, and lacks those of its partition."""
+    columns = []
+    for f in schema:
+        if f.name in values:
+            value = pa.scalar(values[f.name], pa.string()).cast(f.type)
+            columns.append(pa.repeat(value, rows.num_rows))
+        elif f.name in rows.column_names:
+            columns.append(rows.column(f.name).cast(f.type))
+        else:
+            columns.append(pa.nulls(rows.num_rows, f.type))
+    return pa.table(columns, schema=schema)
+
+
+def _footer(file: pads.ParquetFileFragment) -> pq.FileMetaData:
+    return file.metadata
+
+
+def _each(
+    folder: str,
+    files: Mapping[str, int],
+    storage: Storage,
+    read_one: Callable[[pads.ParquetFileFragment], Found],
+) -> dict[str, Found]:
+    import pyarrow.dataset as pads
+
+    fs, root = storage.filesystem(folder)
+    kind = pads.ParquetFileFormat()
+
+    def opened_one(file: tuple[str, int]) -> Found:
+        # A fragment takes the size that a listing told; whatever else reads a file asks for it.
+        return read_one(kind.make_fragment(f"{root}/{file[0]}", fs, file_size=file[1]))
+
+    # Side by side: an object store takes its time for each, and a batch may have thousands.
+    with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+        return dict(zip(files, threads.map(opened_one, files.items()), strict=True))
+
+
+def values_in(path: str) -> dict[str, str | None]:
+    """What stands in the names of a file's folders, `column=value`."""
+    parts = dict(p.split("=", 1) for p in path.split("/")[:-1] if "=" in p)
+    return {k: None if v == NULL_PARTITION else unquote(v) for k, v in parts.items()}
+
+
 def describe_files(
-    uri: str,
     batch: str,
-    outcomes: Collection[str],
+    files: Mapping[str, tuple[int, pq.FileMetaData]],
     schema: Schema,
     partition_by: Iterable[str],
-    storage: Storage,
     concealed: frozenset[str] = frozenset(),
 ) -> list[AddAction]:
-    """Add actions for every Parquet file below some folders of `uri/batch`; row counts and bounds come
-    from the files' footers, partition values from their `column=value` folders. Of `concealed` texts the
-    log gets the bounds of all texts: the true ones are values of rows. Other types keep theirs: an
-    engine takes them for the least and the greatest value without a look at the rows."""
-    fs, root = storage.filesystem(uri)
+    """Add actions for files of a table's folder `batch`, given by their paths in there, with sizes and
+    footers: row counts and bounds come from those, partition values from folders `column=value`. Of
+    `concealed` texts the log gets the bounds of all texts: the true ones are values of rows. Other
+    types keep theirs: an engine takes them for the least and the greatest value without a look at the
+    rows."""
     types = {f.name: f.type for f in pa.schema(schema)}
     partition_by = list(partition_by)
-
-    def action(relative: str, size: int) -> AddAction | None:
-        path = f"{batch}/{relative}"
-        metadata = pq.read_metadata(f"{root}/{path}", filesystem=fs)
-        if metadata.num_rows == 0:
-            return None
-        parts = dict(p.split("=", 1) for p in path.split("/")[:-1] if "=" in p)
-        values = {c: unquote(parts[c]) for c in partition_by}
-        return AddAction(
-            path=path,
+    return [
+        AddAction(
+            path=f"{batch}/{path}",
             size=size,
-            partition_values={k: None if v == NULL_PARTITION else v for k, v in values.items()},
+            partition_values={c: values_in(path)[c] for c in partition_by},
             modification_time=int(time.time() * 1000),
             data_change=True,
-            stats=_stats(metadata, types, concealed),
+            stats=_stats(footer, types, concealed),
         )
-
-    staged = storage.tree(f"{uri}/{batch}")
-    wanted = [(path, size) for path, size in staged if path.partition("/")[0] in outcomes]
-    # Side by side: an object store takes its time for each, and a batch may have thousands.
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        found = pool.map(lambda file: action(*file), wanted)
-        return [a for a in found if a is not None]
+        for path, (size, footer) in files.items()
+        if footer.num_rows
+    ]
 
 
 def _stats(
@@ -435,7 +499,7 @@ def commit(
     asked whose it is. Raises ConflictError if it is another's: the caller recomputes its batch on the
     newer version, because rows that were new may no longer be.
     """
-    opened = table.version()
+    before = table.version()
     try:
         table.create_write_transaction(
             [*adds, *removes],
@@ -445,28 +509,37 @@ def commit(
             commit_properties=CommitProperties(
                 custom_metadata=dict(metadata), max_commit_retries=0
             ),
+            post_commithook_properties=after_commit(before + 1),
         )
     except CommitFailedError as error:
-        if not _is_ours(table, opened, metadata):
+        if not _is_ours(table, before, metadata):
             raise ConflictError(
-                f"{table.table_uri}: another run committed after version {opened}"
+                f"{table.table_uri}: another run committed after version {before}"
             ) from error
     except (DeltaError, OSError) as error:
-        if not _is_ours(table, opened, metadata):
+        if not _is_ours(table, before, metadata):
             raise describe(error, table.table_uri) from error
     else:
         table.update_incremental()
-    return opened + 1
+        opened.committed(table, before + 1, metadata)
+    return before + 1
 
 
-def _is_ours(table: DeltaTable, opened: int, metadata: Mapping[str, str]) -> bool:
+def after_commit(version: int) -> PostCommitHookProperties:
+    """What delta-rs does after the commit of a version: it looks for expired entries of the log once
+    in a while, and not each time, since it lists all of the log for that."""
+    due = version % _CLEANED_EVERY == 0
+    return PostCommitHookProperties(cleanup_expired_logs=None if due else False)
+
+
+def _is_ours(table: DeltaTable, before: int, metadata: Mapping[str, str]) -> bool:
     """Whether the commit that follows a version is of the batch of `metadata`; no if the log does not
     say. The table is then at its newest version."""
     try:
         table.update_incremental()
-        newer = table.version() - opened
-        commits = table.history(newer) if newer else []
+        newer = table.version() - before
+        commits = opened.history(table, newer) if newer else []
     except (DeltaError, OSError):
         return False
     ours = metadata["batch_id"]
-    return any(c["version"] == opened + 1 and c.get("batch_id") == ours for c in commits)
+    return any(c["version"] == before + 1 and c.get("batch_id") == ours for c in commits)

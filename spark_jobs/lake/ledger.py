@@ -20,7 +20,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from spark_jobs.lake import delta
+from spark_jobs.lake import delta, opened
 from spark_jobs.lake.row import LedgerRow, PartitionState
 from spark_jobs.lake.storage import Lake, Storage, describe
 
@@ -101,7 +101,7 @@ def unrecorded(table: DeltaTable, recorded: list[LedgerRow]) -> list[LedgerRow]:
     known = {row.batch_id for row in recorded}
     newest = max((row.delta_version or 0 for row in recorded), default=0)
     out = []
-    for commit in reversed(table.history(_since(table, newest))):
+    for commit in reversed(opened.history(table, _since(table, newest))):
         if CARRIED in commit and commit["batch_id"] not in known:
             rows = _unpacked(commit[CARRIED])
             out += [replace(row, delta_version=commit["version"]) for row in rows]
@@ -115,7 +115,7 @@ def versions(table: DeltaTable, batches: list[LedgerRow]) -> list[int]:
         return []
     wanted = {row.batch_id for row in batches}
     oldest = min(row.delta_version or 0 for row in batches)
-    commits = table.history(_since(table, oldest))
+    commits = opened.history(table, _since(table, oldest))
     return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
 
 
@@ -128,22 +128,38 @@ def _since(table: DeltaTable, version: int) -> int:
 
 def append(lake: Lake, rows: list[LedgerRow]) -> None:
     """Records rows of one table, in one commit."""
-    uri, known = lake.ledger("batches"), _opened(lake)
-    options = lake.storage.delta_options(uri)
+    uri = lake.ledger("batches")
+    # As this run has seen it: whoever appends commits after whatever others have appended since.
+    known = _ledgers.get(uri) or _known(lake)
+    options, added = lake.storage.delta_options(uri), to_arrow(rows)
     try:
         write_deltalake(
             uri if known is None else known.table,
-            to_arrow(rows),
+            added,
             mode="append",
             schema_mode="merge",
             partition_by=["table"],
             storage_options=options,
+            post_commithook_properties=delta.after_commit(
+                0 if known is None else known.version + 1
+            ),
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
     table = DeltaTable(uri, storage_options=options) if known is None else known.table
+    if known is not None:
+        _keep_own(known, added)
     compact(table, rows[0].table)
     _ledgers[uri] = _Opened.of(table, lake.storage)
+
+
+def _keep_own(before: _Opened, added: pa.Table) -> None:
+    """Keeps what was appended, as if it had been read: the one file that is new, if nobody else has
+    committed meanwhile."""
+    table = before.table
+    new = dict(delta.files_by(table, "table")).keys() - dict(before.parts).keys()
+    if table.version() == before.version + 1 and len(new) == 1:
+        _keep({(table.table_uri, new.pop()): added.drop_columns(["table"])})
 
 
 def compact(table: DeltaTable, name: str) -> None:
@@ -159,7 +175,7 @@ def compact(table: DeltaTable, name: str) -> None:
 
 def history(lake: Lake, table: str | None = None) -> list[LedgerRow]:
     """Every row of a table (or of all), oldest first; none if nothing ever ran."""
-    return of_arrow(_once(_rows(lake, [table] if table else None)), LedgerRow)
+    return once(of_arrow(_rows(lake, [table] if table else None), LedgerRow))
 
 
 def newest(lake: Lake) -> list[PartitionState]:
@@ -190,16 +206,16 @@ def _rows(
     File by file, and not as a data set: to describe one takes longer than to read these files.
     """
     schema = pa.schema([f for f in SCHEMA if columns is None or f.name in columns])
-    opened = _opened(lake)
-    parts = [] if opened is None else opened.parts
+    known = _known(lake)
+    parts = [] if known is None else known.parts
     wanted = {path: of for path, of in parts if tables is None or of in tables}
-    if opened is None or not wanted:
+    if known is None or not wanted:
         return schema.empty_table()
     if columns is None:
-        read = _read_once(opened.table, lake.storage, list(wanted))
+        read = _read_once(known.table, lake.storage, list(wanted))
     else:
         kept = [c for c in columns if c != "table"]
-        read = delta.read_files(opened.table, lake.storage, list(wanted), kept)
+        read = delta.read_files(known.table, lake.storage, list(wanted), kept)
     rows = [_complete(part, of, schema) for part, of in zip(read, wanted.values(), strict=True)]
     return pa.concat_tables(rows).sort_by("started_at")
 
@@ -210,16 +226,16 @@ class _Opened:
 
     table: DeltaTable
     version: int
-    seal: tuple[int, int] | None
+    seal: opened.Seal | None
     parts: list[tuple[str, str]]
 
     @classmethod
     def of(cls, table: DeltaTable, storage: Storage) -> _Opened:
-        seal = delta.seal(table, storage)
+        seal = opened.seal(table, storage)
         return cls(table, table.version(), seal, delta.files_by(table, "table"))
 
 
-def _opened(lake: Lake) -> _Opened | None:
+def _known(lake: Lake) -> _Opened | None:
     """The ledger at its newest version; None if there is none.
 
     Every batch commits to it, and every table asks it. A process opens it once and then reads the
@@ -227,11 +243,11 @@ def _opened(lake: Lake) -> _Opened | None:
     """
     uri = lake.ledger("batches")
     known = _ledgers.get(uri)
-    sealed = None if known is None else delta.seal(known.table, lake.storage)
-    if known is not None and sealed is not None and sealed == known.seal:
-        known.table.update_incremental()
-        if known.table.version() == known.version:
+    now = None if known is None else opened.tip(known.table, lake.storage)
+    if known is not None and now is not None and now.seal is not None and now.seal == known.seal:
+        if not now.newer:
             return known
+        known.table.update_incremental()
         found: DeltaTable | None = known.table
     else:
         found = delta.open_table(uri, lake.storage)
@@ -249,10 +265,14 @@ def _read_once(table: DeltaTable, storage: Storage, paths: list[str]) -> list[pa
     new = [path for path, rows in known.items() if rows is None]
     if new:
         known.update(zip(new, delta.read_files(table, storage, new), strict=True))
-        if len(_kept) + len(new) > _FILES_KEPT:
-            _kept.clear()
-        _kept.update({(table.table_uri, path): known[path] for path in new})
+        _keep({(table.table_uri, path): known[path] for path in new})
     return list(known.values())
+
+
+def _keep(files: dict[tuple[str, str], pa.Table]) -> None:
+    if len(_kept) + len(files) > _FILES_KEPT:
+        _kept.clear()
+    _kept.update(files)
 
 
 def _complete(rows: pa.Table, table: str, schema: pa.Schema) -> pa.Table:
@@ -279,19 +299,18 @@ def _cast(values: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
     return values if values.type == to else values.cast(to)
 
 
-def _once(rows: pa.Table) -> pa.Table:
-    """Each record once: a run that was slow, and not dead, may have been recorded by another too."""
-    keys = zip(
-        *(rows.column(n).to_pylist() for n in ("table", "batch_id", "partition")), strict=True
-    )
-    first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    return rows if len(first) == rows.num_rows else rows.take(sorted(first.values()))
-
-
 def of_tables(lake: Lake, tables: list[str]) -> list[LedgerRow]:
     """The rows of some tables, oldest first, as they were recorded: runs that raced may have
     recorded one twice."""
     return of_arrow(_rows(lake, tables), LedgerRow) if tables else []
+
+
+def once(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+    """Each record once: a run that was slow, and not dead, may have been recorded by another too."""
+    found: dict[tuple[str, str, str], LedgerRow] = {}
+    for row in rows:
+        found.setdefault((row.table, row.batch_id, row.partition), row)
+    return list(found.values())
 
 
 def latest(lake: Lake, table: str) -> dict[str, LedgerRow]:

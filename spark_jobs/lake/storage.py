@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -30,6 +31,9 @@ from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
 
 _RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
 _AT_ONCE = 8
+# A bucket that was there is not looked for again for so long: each batch would ask several times.
+_SEEN_SECONDS = 60
+_seen: dict[str, tuple[pafs.FileSystem, float]] = {}
 _SCHEME = re.compile(r"s3a?://")
 VENDED_BY = "vended_by"
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -242,9 +246,8 @@ class Storage:
     def remove(self, folder: str) -> None:
         """Removes a folder and everything in it; no error if it is not there."""
         fs, path = self.filesystem(folder)
-        with _described(folder):
-            if fs.get_file_info(path).type != pafs.FileType.NotFound:
-                fs.delete_dir(path)
+        with _described(folder), suppress(FileNotFoundError):
+            fs.delete_dir(path)
 
     def ensure_writable(self, folder: str) -> None:
         """Creates `folder`; raises StorageError that says why if it cannot be written. An object store
@@ -350,9 +353,13 @@ def _s3(
 
 
 def _ensure_bucket(fs: pafs.S3FileSystem, path: str) -> None:
-    bucket = path.partition("/")[0]
-    if fs.get_file_info(bucket).type == pafs.FileType.NotFound:
-        raise OSError(f"NoSuchBucket: {bucket}")
+    name = path.partition("/")[0]
+    seen = _seen.get(name)
+    if seen is not None and seen[0] is fs and time.monotonic() < seen[1] + _SEEN_SECONDS:
+        return
+    if fs.get_file_info(name).type == pafs.FileType.NotFound:
+        raise OSError(f"NoSuchBucket: {name}")
+    _seen[name] = fs, time.monotonic()
 
 
 @contextmanager

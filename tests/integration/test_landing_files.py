@@ -16,7 +16,7 @@ from lakehouse.sources.landing import snapshot
 from spark_jobs.batch import landing
 from spark_jobs.batch.landing.parquet import rows_of
 from spark_jobs.errors import StorageError
-from spark_jobs.lake import delta
+from spark_jobs.lake import delta, opened
 from spark_jobs.lake.storage import Lake, Storage
 from tests.lakes import MONDAY, TUESDAY, bronze, column, only
 
@@ -157,11 +157,13 @@ def test_one_storage_reaches_a_store_through_every_client(store):
         at, [("id", "bigint")], (), name="orders", description="", storage=store
     )
     put(store, f"{at}/batch=1/outcome=insert/f.parquet", one(1, 2))
-    adds = delta.describe_files(at, "batch=1", {"outcome=insert"}, table.schema(), (), store)
+    name, size = store.tree(f"{at}/batch=1")[0]
+    footers = delta.footers(f"{at}/batch=1", {name: size}, store)
+    adds = delta.describe_files("batch=1", {name: (size, footers[name])}, table.schema(), ())
     assert delta.commit(table, adds, [], {"batch_id": "1"}) == 1
-    opened = delta.open_table(at, store)
-    assert delta.read(opened, store).column("id").to_pylist() == [1, 2]
-    assert delta.seal(opened, store) is not None
+    again = delta.open_table(at, store)
+    assert delta.read(again, store).column("id").to_pylist() == [1, 2]
+    assert opened.seal(again, store) is not None
     store.copy(f"{at}/batch=1", f"{at}/batch=2")
     assert [name for name, _ in store.tree(at)] == [
         f"batch={n}/outcome=insert/f.parquet" for n in (1, 2)

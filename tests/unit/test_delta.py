@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pydantic import ValidationError
 
+from spark_jobs.batch.folder import Folder
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta
 from spark_jobs.lake.storage import ZONES, Storage
@@ -58,15 +59,16 @@ def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypa
         pq.write_table(
             pa.table({"rate": [n]}), tmp_path / "batch=1/outcome=insert" / f"{n}.parquet"
         )
-    read, all_at_once = pq.read_metadata, threading.Barrier(4, timeout=30)
+    read, all_at_once = delta._footer, threading.Barrier(4, timeout=30)
 
-    def slow(*args, **kwargs):
+    def slow(file):
         all_at_once.wait()  # nobody is answered before everybody has asked
-        return read(*args, **kwargs)
+        return read(file)
 
-    monkeypatch.setattr(pq, "read_metadata", slow)
-    outcomes = {"outcome=insert"}
-    found = delta.describe_files(str(tmp_path), "batch=1", outcomes, table.schema(), (), Storage())
+    monkeypatch.setattr(delta, "_footer", slow)
+    folder = Folder(Storage(), str(tmp_path), "batch=1", _listed=None)
+    files = {path: (folder.files()[path], of) for path, of in folder.footers("insert").items()}
+    found = delta.describe_files("batch=1", files, table.schema(), ())
     assert [a.path for a in found] == [f"batch=1/outcome=insert/{n}.parquet" for n in range(4)]
     assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]
 
