@@ -139,6 +139,8 @@ def create_table(
         )
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
+    if made.version() == 0:
+        opened.committed(made, 0, {})  # nothing of a batch
     return opened.lend(made, uri, storage)
 
 
@@ -360,14 +362,8 @@ def _each(
     storage: Storage,
     read_one: Callable[[pads.ParquetFileFragment], Found],
 ) -> dict[str, Found]:
-    import pyarrow.dataset as pads
-
-    fs, root = storage.filesystem(folder)
-    kind = pads.ParquetFileFormat()
-
     def opened_one(file: tuple[str, int]) -> Found:
-        # A fragment takes the size that a listing told; whatever else reads a file asks for it.
-        return read_one(kind.make_fragment(f"{root}/{file[0]}", fs, file_size=file[1]))
+        return read_one(storage.parquet(f"{folder}/{file[0]}", file[1]))
 
     # Side by side: an object store takes its time for each, and a batch may have thousands.
     with ThreadPoolExecutor(_READ_AT_ONCE) as threads:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
 
@@ -28,6 +28,9 @@ from spark_jobs.causes import is_transient
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import vending
 from spark_jobs.report import STORAGE_OPTIONS, ZONES, storage_options
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 _RETRIES = "8"  # over some seconds: whoever runs a table tries again too, and later
 _AT_ONCE = 8
@@ -214,6 +217,14 @@ class Storage:
         fs, path = self.filesystem(file)
         with _described(file):
             return fs.get_file_info(path).type == pafs.FileType.File
+
+    def parquet(self, file: str, size: int) -> pads.ParquetFileFragment:
+        """A Parquet file whose size in bytes a listing has told: whoever opens it by its name alone asks
+        for that first."""
+        import pyarrow.dataset as pads  # brings pandas, which most commands do without
+
+        fs, path = self.filesystem(file)
+        return pads.ParquetFileFormat().make_fragment(path, fs, file_size=size)
 
     def write(self, file: str, blocks: Iterable[bytes]) -> None:
         """Writes a file, which is there as a whole or not at all: a stream that is given up is

@@ -145,7 +145,7 @@ def test_every_name_in_an_object_store_is_taken_literally(store):
         put(store, f"{folder}/{name}.parquet", one(n))
     found = {}
     for file in store.files(folder):
-        (batch,) = rows_of(file.uri, MONDAY, range(1), {"id": pa.int64()}, (), store)
+        (batch,) = rows_of((file.uri, file.size), MONDAY, range(1), {"id": pa.int64()}, (), store)
         found[file.name] = batch.column("id").to_pylist()
     assert found == {f"{name}.parquet": [n] for n, name in enumerate(names)}
 

@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from lakehouse.standins.servers import proxy
 from lakehouse.standins.servers.aws import Aws
 from lakehouse.standins.servers.proxy import Proxy
-from spark_jobs.batch import audit
+from spark_jobs.batch import audit, pinned
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineError
 from spark_jobs.lake import delta
@@ -241,21 +242,64 @@ def test_a_lake_on_this_machine_may_change_its_engine(lake: TinyLake) -> None:
 # -- requests ----------------------------------------------------------------------------------
 
 
-def test_an_input_is_opened_twice_for_a_batch_however_many_plans_read_it(
-    feed: TinyLake, network: Proxy
-) -> None:
-    """By the platform, and by the engine, which asks for this object twice as it opens a table."""
+def asked_of(network: Proxy, place: str) -> list[str]:
+    return [f"{r.method} {r.path}" for r in network.asked() if place in unquote(r.path)]
+
+
+def test_a_log_that_nobody_has_added_to_is_not_read_again(feed: TinyLake, network: Proxy) -> None:
     feed.run(TABLE, MONDAY)
     network.asked()
     assert only(feed.run(TABLE, TUESDAY)).status == "published"
-    opened = "/bronze/feed/_delta_log/_last_checkpoint"
-    assert len([r for r in network.asked() if r.path.endswith(opened)]) <= 3
+    (listing,) = asked_of(network, "/bronze/feed/_delta_log")
+    assert "list-type=2" in listing
 
 
-def test_a_run_with_nothing_to_do_asks_little(feed: TinyLake, network: Proxy) -> None:
+def test_a_run_with_nothing_to_do_asks_once_for_each_table_and_once_for_the_ledger(
+    feed: TinyLake, network: Proxy
+) -> None:
     feed.run(TABLE, MONDAY)
     network.asked()
     assert only(feed.run(TABLE, MONDAY)).status == "unchanged"
-    asked = network.asked()
-    assert len(asked) <= 30
-    assert {r.method for r in asked} <= {"GET", "HEAD"}
+    asked = asked_of(network, "")
+    assert len(asked) == 3
+    assert all("list-type=2" in listing for listing in asked)
+
+
+def test_what_others_committed_since_is_seen_by_a_process_that_had_the_table_open(
+    feed: TinyLake,
+) -> None:
+    assert only(feed.run(TABLE, MONDAY)).status == "published"
+    other = processes.start(publish_alone, feed.root, dict(feed.storage.options), TUESDAY)
+    assert processes.finish(other, 300) == 0
+    assert only(feed.run(TABLE, TUESDAY)).status == "unchanged"
+    assert only(feed.run(TABLE, MONDAY, force=True)).status == "published"
+    assert held(feed) == BOTH_DAYS
+
+
+def publish_alone(root: Path, options: dict[str, str], day: str) -> None:
+    store = Storage(options)
+    with Engine.start("sail", cores=1, store=store) as engine, transforms_in(root / "transforms"):
+        assert only(in_bucket(root, engine, store).run(TABLE, day)).status == "published"
+
+
+def test_a_table_that_was_built_anew_is_not_taken_for_the_one_that_was_open(
+    feed: TinyLake,
+) -> None:
+    for day in (MONDAY, TUESDAY):
+        feed.run(TABLE, day)
+    gone = str(feed.delta(TABLE).metadata().id)
+    feed.storage.remove(feed.lake.table(TABLE))
+    again = feed.run(TABLE, MONDAY, TUESDAY)
+    assert [p.status for p in again.partitions] == ["published"] * 2
+    assert held(feed) == BOTH_DAYS
+    assert str(feed.delta(TABLE).metadata().id) != gone
+
+
+def test_rows_that_are_too_many_to_be_brought_are_read_by_the_engine(
+    feed: TinyLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinned, "_FEW_BYTES", 0)
+    for day in (MONDAY, TUESDAY, MONDAY):
+        assert only(feed.run(TABLE, day)).status in ("published", "unchanged")
+    assert held(feed) == BOTH_DAYS
+    assert sorted(r["partition"] for r in feed.quarantined(TABLE)) == [MONDAY, TUESDAY]

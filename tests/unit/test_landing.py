@@ -563,7 +563,7 @@ def test_damaged_pages_below_a_whole_footer_are_found(tmp_path):
     assert delivery.error == "", "the footer tells nothing"
     wanted = {"id": pa.int64(), "name": pa.string()}
     (s,) = delivery.slices
-    *_, told = rows_of(s.uri, MONDAY, range(s.first, s.end), wanted, (), Storage())
+    *_, told = rows_of((s.uri, s.size), MONDAY, range(s.first, s.end), wanted, (), Storage())
     (row,) = told.to_pylist()
     assert "f.parquet: a damaged Parquet file (" in row["_file_error"]
 

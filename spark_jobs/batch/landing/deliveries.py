@@ -25,6 +25,7 @@ class Slice:
     """Row groups of a Parquet file, from `first` up to `end`, and how many rows they hold."""
 
     uri: str
+    size: int  # of the file
     partition: str
     first: int
     end: int

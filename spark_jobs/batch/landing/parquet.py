@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from spark_jobs import quoting
 from spark_jobs.batch.landing.deliveries import Delivery, Slice
@@ -40,11 +39,10 @@ def footer(
     contract: Contract, file: File, partition: str, storage: Storage
 ) -> tuple[list[Slice], list[str]]:
     """The row groups of a file in slices of one task each, and the names of its columns."""
-    fs, path = storage.filesystem(file.uri)
     try:
-        with pq.ParquetFile(path, filesystem=fs) as parquet:
-            found, metadata = parquet.schema_arrow, parquet.metadata
-            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        parquet = storage.parquet(file.uri, file.size)
+        found, metadata = parquet.physical_schema, parquet.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{file.uri}: not a readable Parquet file ({short(error)}). It may be truncated,"
@@ -67,7 +65,8 @@ def footer(
     for last, group in enumerate(groups):
         size, rows = size + group.total_byte_size, rows + group.num_rows
         if size >= _SLICE_BYTES or last == len(groups) - 1:
-            slices.append(Slice(file.uri, partition, first, last + 1, rows, converted))
+            found_in = (file.uri, file.size, partition, first, last + 1)
+            slices.append(Slice(*found_in, rows, converted))
             first, size, rows = last + 1, 0, 0
     return slices, found.names
 
@@ -84,33 +83,34 @@ def read_parquet(
 
     def read_slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for uri, partition, first, end in zip(*(c.to_pylist() for c in batch), strict=True):
-                groups = range(first, end)
-                yield from rows_of(uri, partition, groups, wanted, texts, storage)
+            for uri, size, partition, *groups in zip(*(c.to_pylist() for c in batch), strict=True):
+                yield from rows_of((uri, size), partition, range(*groups), wanted, texts, storage)
 
-    listed = [(s.uri, s.partition, s.first, s.end) for s in slices]
-    frame = spark.createDataFrame(listed, "uri string, partition string, first int, end int")
+    listed = [(s.uri, s.size, s.partition, s.first, s.end) for s in slices]
+    columns = "uri string, size bigint, partition string, first int, end int"
+    frame = spark.createDataFrame(listed, columns)
     shape = schema(contract) + "".join(f", `{_AS_TEXT.format(n)}` string" for n in texts)
     frame = spread(frame, len(listed)).mapInArrow(read_slices, shape)
     return _converted(frame, contract, texts) if texts else frame
 
 
 def rows_of(
-    uri: str,
+    file: tuple[str, int],
     partition: str,
     groups: range,
     wanted: dict[str, pa.DataType],
     texts: tuple[str, ...],
     storage: Storage,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of some row groups of a file. A file that cannot be read to its end closes with a row
-    that says so in `_file_error`."""
-    fs, path = storage.filesystem(uri)
-    error = ""
+    """Batches of some row groups of a file (its place, and its size in bytes). A file that cannot be
+    read to its end closes with a row that says so in `_file_error`."""
+    uri, error = file[0], ""
     try:
-        with pq.ParquetFile(path, filesystem=fs, pre_buffer=True) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=list(groups)):
-                yield _shaped(batch, uri, partition, wanted, texts)
+        some = storage.parquet(*file).subset(row_group_ids=list(groups))
+        # Nothing is read ahead but the group itself: a task holds one at a time.
+        batches = some.to_batches(batch_size=_BATCH_ROWS, batch_readahead=1, use_threads=False)
+        for batch in batches:
+            yield _shaped(batch, uri, partition, wanted, texts)
     except InputError as unlike:
         error = str(unlike)
     except (pa.ArrowException, OSError) as damage:
