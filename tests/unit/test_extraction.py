@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import boto3
@@ -28,6 +31,7 @@ from spark_jobs.contract.source import Files
 from spark_jobs.errors import ConflictError
 from spark_jobs.lake import manifest
 from spark_jobs.lake.storage import Lake, Storage
+from tests import documents
 from tests.lakes import bronze, column
 
 DAY = ("2026-10-05", "2026-10-06", "2026-10-07", "2026-10-08")
@@ -419,3 +423,25 @@ def test_a_folder_changes_with_its_manifest_and_with_nothing_else(
     dataset.source.put("5-9", at(5, 9))  # type: ignore[attr-defined]
     take(dataset, cursors, DAY[0], again=True)
     assert seen() != before
+
+
+def test_the_source_of_the_documents_brings_each_row_once(
+    tmp_path: Path, cursors: SqliteStore
+) -> None:
+    page = documents.PROJECT / "docs/how-to/sources.md"
+    (block,) = [b for b in documents.blocks(page) if b.title.endswith("sqlite_file.py")]
+    written = ModuleType("sqlite_file")
+    sys.modules[written.__name__] = written
+    exec(compile(block.text, str(block), "exec"), vars(written))
+    place = SimpleNamespace(path=str(tmp_path / "shop.sqlite"))
+    with sqlite3.connect(place.path) as database:
+        database.execute("create table things (id text, changed_at text)")
+        rows = [(f"{day}-{n}", at(day, n)) for day in (5, 6) for n in range(3)]
+        database.executemany("insert into things values (?, ?)", rows)
+    declared = Files(dataset="things", format="json", system="shop")
+    of = written.source(place, SimpleNamespace(table="things"), ("id",))
+    of.check()
+    landing = str(tmp_path / "landing")
+    dataset = Dataset(of, declared, ("id",), Storage(), landing, timedelta(minutes=15))
+    assert [take(dataset, cursors, day).rows for day in DAY[:3]] == [3, 3, 0]
+    assert landed(dataset) == [key for key, _ in rows]
