@@ -42,7 +42,13 @@ class SyntheticLake:
             if c.layer != "bronze":
                 by = [] if c.physical_partition == "none" else [c.physical_partition]
                 write_deltalake(self.uri(c.table), self._schema(c).empty_table(), partition_by=by)
-        unknown = {"customer_sk": 0, "customer_id": 0, "valid_from": UNKNOWN, "is_current": True}
+        unknown = {
+            "customer_sk": 0,
+            "customer_id": 0,
+            "valid_from": UNKNOWN,
+            "is_current": True,
+            "is_deleted": False,
+        }
         self.merge("gold.dim_customer", FIRST_DAY, [unknown])
 
     def uri(self, table: str) -> str:
@@ -166,6 +172,7 @@ class SyntheticLake:
             "valid_from": at(day, 1),
             "valid_to": None,
             "is_current": True,
+            "is_deleted": False,
             **changed,
         }
 
