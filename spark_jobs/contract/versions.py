@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from spark_jobs.contract.model import LAYERS, Contract
@@ -20,6 +22,9 @@ from spark_jobs.errors import ContractError
 # what they become.
 _SHARED = ("spark_jobs.columns", "spark_jobs.tables.")
 _PACKAGES = tuple(f"spark_jobs.tables.{layer}" for layer in LAYERS)
+# CPython counts the depth of a syntax tree for the whole process: two threads that parse at once may
+# fail (python/cpython#106905).
+_parsing = threading.Lock()
 
 
 def transform_version(contract: Contract) -> str:
@@ -51,16 +56,23 @@ def _sources(module: str, seen: dict[str, bytes]) -> dict[str, bytes]:
         return seen
     seen[module] = Path(spec.origin).read_bytes()
     try:
-        tree = ast.parse(seen[module])
+        with _parsing:
+            names = _imported(seen[module])
     except SyntaxError as error:
         raise ContractError(f"{spec.origin}:{error.lineno}: not Python: {error.msg}") from None
-    for name in _imported(tree):
+    for name in names:
         if name.startswith(_SHARED):
             _sources(name, seen)
     return seen
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
+@cache
+def _imported(source: bytes) -> tuple[str, ...]:
+    """The modules that a module imports, by its source: many share a few."""
+    return tuple(_imports(ast.parse(source)))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
     """The modules that are imported. What is imported from a package may be one; what is imported
     from a module is looked at no further, since looking would import that."""
     for node in ast.walk(tree):

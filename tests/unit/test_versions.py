@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -84,3 +85,12 @@ assert len(set(versions)) == len(versions)
 assert not any(n.startswith("pyspark") for n in sys.modules), "PySpark"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_module_is_parsed_once_in_a_process(
+    feed: TinyLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that parse at once may fail, by CPython's fault: definitions have parsed before."""
+    before = version(feed)
+    monkeypatch.setattr(ast, "parse", None)
+    assert version(feed) == before

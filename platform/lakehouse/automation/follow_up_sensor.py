@@ -157,7 +157,7 @@ def _request(follow_up: FollowUp) -> dg.RunRequest:
         asset_selection=[asset_key(name) for name in follow_up.assets],
         tags={
             **run_tags(follow_up.scheme),
-            **(range_tags(*follow_up.partitions) if follow_up.partitions else {}),
+            **range_tags(*follow_up.partitions),
             follow_up.why[0]: follow_up.why[1],
         },
     )

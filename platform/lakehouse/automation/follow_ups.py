@@ -41,11 +41,11 @@ class Ended:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A run to start; without `partitions` its assets have none. `why` is a tag of it, `of` what it
+    """A run to start, from the first to the last of `partitions`. `why` is a tag of it, `of` what it
     is asked for once, where that is not what the tag says."""
 
     scheme: Scheme
-    partitions: tuple[str, str] | None
+    partitions: tuple[str, str]
     assets: tuple[str, ...]
     why: tuple[str, str]
     of: str = ""
@@ -57,7 +57,7 @@ class FollowUp:
     @property
     def run_key(self) -> str:
         """The same whenever the same is found again."""
-        text = "|".join([*self.why, *(self.partitions or ()), *self.assets])
+        text = "|".join([*self.why, *self.partitions, *self.assets])
         return f"follow_up:{sha256((self.of or text).encode()).hexdigest()[:16]}"
 
 
@@ -119,7 +119,7 @@ def rest_of(
         last = out.pop()
         out.append(FollowUp(last.scheme, last.partitions, (*last.assets, *whole), why))
     elif whole:
-        out.append(FollowUp(ended.scheme, None, whole, why))
+        out.append(FollowUp(ended.scheme, (ended.partitions[0], ended.partitions[-1]), whole, why))
     return out
 
 
