@@ -18,6 +18,9 @@ pytestmark = pytest.mark.slow
 # (test_sample_lake.py), a rehearsal of production (test_rehearsal.py), the tests themselves, and the UI
 # (test_ui.py).
 RUN_ELSEWHERE = {"make run", "make run-cloud", "make test", "make ui"}
+# Run where there is a stream or a warehouse (tests/integration/test_stream_assets.py and
+# test_redshift_marts.py).
+WITH_A_SERVICE = {"where a stream is", "after the workflow"}
 # Run step by step by test_drill.py.
 REHEARSED = [b for name in DRILLS for b in documents.section(RUNBOOK, name)]
 
@@ -28,7 +31,7 @@ def runnable(page):
         for b in documents.blocks(page)
         if b.language == "sh"
         and b not in REHEARSED
-        and b.title != documents.A_PROCESS_EACH
+        and b.title not in {documents.A_PROCESS_EACH, *WITH_A_SERVICE}
         and not set(b.text.splitlines()) <= RUN_ELSEWHERE
     ]
 
