@@ -21,6 +21,7 @@ from spark_jobs.batch.transform import module_of, transformed
 from spark_jobs.contract import compatibility
 from spark_jobs.contract.location import contracts_at
 from spark_jobs.contract.model import Contract
+from spark_jobs.engines.imports import import_pyspark
 from spark_jobs.errors import (
     ConflictError,
     ContractError,
@@ -89,6 +90,8 @@ def _ran(
             try:
                 with steps.timed("plan"):
                     work = plan(contract, contracts, lake, partitions, engine, force=spec.force)
+                if work.todo:
+                    import_pyspark()
                 return _Run(spec, engine, contract, lake, work, steps).report()
             except Exception as error:
                 happened_in(error, steps.current)

@@ -105,7 +105,7 @@ def test_graph_shows_every_layer(ui: Ui, browser: Browser) -> None:
         expect(boxes).to_have_count(len(groups), timeout=_LONG)
         # A box says how many of its assets are up to date, stale or failed, once it knows.
         expect(boxes.filter(has_text="fetching")).to_have_count(0, timeout=_LONG)
-        expect(boxes.filter(has_text=re.compile(r"\d"))).to_have_count(len(groups))
+        expect(boxes.filter(has_text=re.compile(r"\d"))).to_have_count(len(groups), timeout=_LONG)
         shown = {}
         for text in boxes.all_inner_texts():
             name, *states = text.split()

@@ -156,6 +156,7 @@ def test_tables_of_a_layer_travel_in_one_job_and_the_failure_of_one_is_its_own(
 def test_the_workflow_of_the_bundle_runs_a_day_task_by_task(
     lake: DagsterLake, running: Workspace
 ) -> None:
+    lake.lake.land("pets", MONDAY, "pets.csv", "id\n1\n")
     store = store_of(lake.settings)
     made = files(lake.settings, artifact_in(store), store)
     store.write("bundle/lake.json", made["lake.json"].encode())

@@ -270,7 +270,9 @@ def test_a_dataset_of_a_topic_is_sent_to_measured_and_drained_with_a_login(
         user=Secret("KAFKA_API_KEY"),
         password=Secret("KAFKA_API_SECRET"),
     )
-    source = Kafka(kind="kafka", dataset="orders", topic=topic.name, fields={"key": "order"})
+    source = Kafka(
+        kind="kafka", dataset="orders", format="json", topic=topic.name, fields={"key": "order"}
+    )
     orders = StreamDataset(
         source,
         login,

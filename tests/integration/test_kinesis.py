@@ -136,11 +136,14 @@ def test_kills_while_producers_write_and_shards_change_lose_and_double_nothing(
     stream.put(50)
     try:
         killed = 0
-        for step in range(1, 23):
-            process = processes.start(drain_and_die, stream.url, stream.root, step)
+        for turn in range(1, 60):
+            # A drain that has little to do ends before a late step.
+            process = processes.start(drain_and_die, stream.url, stream.root, 1 + turn % 14)
             killed += processes.finish(process) == -signal.SIGKILL
-            if step % 4 == 0:
-                (stream.split, stream.merge)[step // 4 % 2]()
+            if turn % 4 == 0:
+                (stream.split, stream.merge)[turn // 4 % 2]()
+            if killed == 20:
+                break
     finally:
         done.set()
         producer.join()

@@ -35,6 +35,9 @@ class EngineOnDemand:
 
     @property
     def spark(self) -> SparkSession:
+        from spark_jobs.engines.imports import import_pyspark
+
+        import_pyspark()
         return shared_engine(self.name, self.cores, self.memory, self.store).spark
 
 
