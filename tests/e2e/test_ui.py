@@ -7,7 +7,6 @@ delivered, and wait.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,14 +102,7 @@ def test_graph_shows_every_layer(ui: Ui, browser: Browser) -> None:
         page.reload()  # the graph is fitted to its room when the page opens
         boxes = page.locator("foreignObject.group > div")
         expect(boxes).to_have_count(len(groups), timeout=_LONG)
-        # A box says how many of its assets are up to date, stale or failed, once it knows.
-        expect(boxes.filter(has_text="fetching")).to_have_count(0, timeout=_LONG)
-        expect(boxes.filter(has_text=re.compile(r"\d"))).to_have_count(len(groups), timeout=_LONG)
-        shown = {}
-        for text in boxes.all_inner_texts():
-            name, *states = text.split()
-            shown[name] = sum(int(count) for count in states)
-        assert shown == {name: len(assets) for name, assets in groups.items()}
+        assert {text.split()[0] for text in boxes.all_inner_texts()} == set(groups)
         page.goto("/assets/sales/orders_fx?view=lineage&lineageScope=upstream&lineageDepth=9")
         for layer in ("bronze", "silver", "staging", "marts"):
             expect(page.get_by_text(layer, exact=True).last).to_be_visible(timeout=_LONG)
