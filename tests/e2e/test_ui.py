@@ -7,6 +7,7 @@ delivered, and wait.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from spark_jobs.lake import ledger
 from spark_jobs.lake.row import LedgerRow
 from spark_jobs.lake.storage import Lake
-from tests.e2e.dagster_ui import PATIENCE, PROJECT, Ui, chromium, page_of, picture, served
+from tests.e2e.dagster_ui import PATIENCE, PROJECT, SIZE, Ui, chromium, page_of, picture, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -99,10 +100,20 @@ def test_graph_shows_every_layer(ui: Ui, browser: Browser) -> None:
     with page_of(browser, ui, "asset-graph") as page:
         page.goto("/asset-groups")
         page.get_by_text("Hide navigation").click()
-        page.reload()  # the graph is fitted to its room when the page opens
+        # The graph is fitted to its room when the page opens; small boxes say nothing but their name.
+        page.set_viewport_size(SIZE | {"width": 2400})
+        page.reload()
         boxes = page.locator("foreignObject.group > div")
         expect(boxes).to_have_count(len(groups), timeout=_LONG)
-        assert {text.split()[0] for text in boxes.all_inner_texts()} == set(groups)
+        # A box says how many of its assets are up to date, stale or failed, once it knows.
+        expect(boxes.filter(has_text="fetching")).to_have_count(0, timeout=_LONG)
+        expect(boxes.filter(has_text=re.compile(r"\d"))).to_have_count(len(groups))
+        shown = {}
+        for text in boxes.all_inner_texts():
+            name, *states = text.split()
+            shown[name] = sum(int(count) for count in states)
+        assert shown == {name: len(assets) for name, assets in groups.items()}
+        page.set_viewport_size(SIZE)
         page.goto("/assets/sales/orders_fx?view=lineage&lineageScope=upstream&lineageDepth=9")
         for layer in ("bronze", "silver", "staging", "marts"):
             expect(page.get_by_text(layer, exact=True).last).to_be_visible(timeout=_LONG)

@@ -174,7 +174,10 @@ def bare_machine(tmp_path):
 def test_without_java_the_rest_runs_and_the_last_line_says_what_did_not(bare_machine):
     path = f"{bare_machine / 'bin'}{os.pathsep}{os.environ['PATH']}"
     said = run(bare_machine / "scripts" / "test", "-q", cwd=bare_machine, PATH=path, CI="")
-    assert "-m not rehearsal and not jvm -q" in said.stdout
+    assert (
+        "pytest got: -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
+        " -m not rehearsal and not jvm -q"
+    ) in said.stdout
     assert said.stdout.splitlines()[-1] == (
         "Not run, for want of Java 17 or later (Debian, Ubuntu: apt-get install "
         "openjdk-17-jre-headless): the tests marked jvm in tests/conformance/test_some.py "
