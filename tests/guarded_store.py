@@ -6,7 +6,6 @@ Belongs here: what a key may do, and what was asked by whom. Does not belong her
 from __future__ import annotations
 
 import re
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
 
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
+
+from lakehouse.standins.servers.web import serving
 
 _KEY = re.compile(r"Credential=([^/,]+)/")
 _DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
@@ -92,13 +92,5 @@ class Guard:
 @contextmanager
 def guarded(store: str, vended: Mapping[str, tuple[str, str]], session: str) -> Iterator[Guard]:
     guard = Guard(store, vended, session)
-    server = make_server("127.0.0.1", 0, guard, threaded=True)
-    guard.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(guard) as guard.url:
         yield guard
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from flask import Flask, Response, request
-from werkzeug.serving import make_server
 
 from lakehouse.standins.data.fx import BASE, NOT_QUOTED, quotations
+from lakehouse.standins.servers.web import serving
 
 KEY = "a key of the rates' API"
 
@@ -67,10 +66,6 @@ def serve() -> Iterator[FxService]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     service, app = FxService(), Flask(__name__)
     app.add_url_rule("/v1/<span>", "rates", service.rates)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    service.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(app) as url:
+        service.url = f"{url}/v1"
         yield service
-    finally:
-        server.shutdown()

@@ -13,7 +13,6 @@ import json
 import logging
 import re
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from datetime import datetime
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.serving import make_server
+
+from lakehouse.standins.servers.web import serving
 
 USER, PASSWORD, TOKEN = "loader@lakehouse.standin", "a password & a half", "token-of-the-user"
 _DATA = "/services/data/v59.0"
@@ -184,10 +184,5 @@ def serve() -> Iterator[SalesforceService]:
     ):
         app.add_url_rule(path, f"{path} {method}", operation, methods=[method])
     app.before_request(service.admit)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    service.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(app) as service.url:
         yield service
-    finally:
-        server.shutdown()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.serving import make_server
 
 from lakehouse.standins.servers.databricks.catalog import PATH, Catalog
 from lakehouse.standins.servers.databricks.compute import Compute
 from lakehouse.standins.servers.databricks.faults import Fault, Faults
 from lakehouse.standins.servers.databricks.runs import Runs
 from lakehouse.standins.servers.databricks.volumes import ApiError, Volumes
+from lakehouse.standins.servers.web import serving
 
 VOLUME = "main/operations/lakehouse"
 _ANSWERS = {
@@ -77,18 +76,12 @@ def workspace(
     app.add_url_rule(
         PATH, "vend", lambda: jsonify(catalog.vend(request.get_json())), methods=["POST"]
     )
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        host = f"http://127.0.0.1:{server.server_port}"
+    with serving(app) as host:
         compute.environment.update(DATABRICKS_HOST=host, DATABRICKS_TOKEN=token)
-        yield Workspace(host, token, volumes, runs, faults, asked, catalog)
-    finally:
-        runs.stop()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        try:
+            yield Workspace(host, token, volumes, runs, faults, asked, catalog)
+        finally:
+            runs.stop()
 
 
 def _app(runs: Runs, volumes: Volumes, faults: Faults, token: str, asked: list[str]) -> Flask:

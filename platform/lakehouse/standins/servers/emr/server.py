@@ -17,11 +17,11 @@ from typing import Any
 
 import boto3
 from flask import Flask, Response, jsonify, request
-from werkzeug.serving import make_server
 
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION
 from lakehouse.standins.servers.emr.image import RELEASE, Image
 from lakehouse.standins.servers.emr.jobs import Faults, JobRun, Runs
+from lakehouse.standins.servers.web import serving
 
 APPLICATION = "00standin0application"
 ROLE = "arn:aws:iam::000000000000:role/lakehouse-jobs"
@@ -201,12 +201,8 @@ def emr_serverless(s3_endpoint: str) -> Iterator[EmrServerless]:
         )
         runs = Runs(image, s3, Path(scratch))
         service = EmrServerless("", runs)
-        server = make_server("127.0.0.1", 0, _app(service), threaded=True)
-        service.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
         try:
-            yield service
+            with serving(_app(service)) as service.url:
+                yield service
         finally:
-            server.shutdown()
             runs.stop()

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from werkzeug.serving import make_server
-
 from lakehouse.standins.servers.redshift import certificate, postgres
 from lakehouse.standins.servers.redshift.credentials import WHO, Passwords, api
 from lakehouse.standins.servers.redshift.external import ExternalSchemas
 from lakehouse.standins.servers.redshift.postgres import Postgres
 from lakehouse.standins.servers.redshift.statements import Translator
 from lakehouse.standins.servers.redshift.wire import Fault, Shim
+from lakehouse.standins.servers.web import serving
 from spark_jobs.lake.storage import Storage
 
 NAME = "warehouse"
@@ -81,23 +80,16 @@ def serve(storage: Storage, passwords: Mapping[str, str] | None = None) -> Itera
         external = ExternalSchemas(database, storage)
         translator = Translator(database, storage, frozenset({ROLE}), external)
         shim = Shim(translator, accounts.accepts, str(database.socket), tls)
-        with _listening(shim) as port:
-            app = api(accounts, {NAME}, lambda: ("127.0.0.1", port))
-            http = make_server("127.0.0.1", 0, app, threaded=True)
-            thread = threading.Thread(target=http.serve_forever, daemon=True)
-            thread.start()
-            try:
-                address = f"http://127.0.0.1:{http.server_port}"
-                environment = {
-                    "AWS_ENDPOINT_URL_REDSHIFT": address,
-                    "AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS": address,
-                    "SSL_CERT_FILE": str(trusted),
-                }
-                yield RedshiftServer(port, environment, database, accounts, shim)
-            finally:
-                http.shutdown()
-                thread.join()
-                http.server_close()
+        with (
+            _listening(shim) as port,
+            serving(api(accounts, {NAME}, lambda: ("127.0.0.1", port))) as address,
+        ):
+            environment = {
+                "AWS_ENDPOINT_URL_REDSHIFT": address,
+                "AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS": address,
+                "SSL_CERT_FILE": str(trusted),
+            }
+            yield RedshiftServer(port, environment, database, accounts, shim)
 
 
 def _create_database(database: Postgres) -> None:
