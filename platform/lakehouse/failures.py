@@ -12,6 +12,7 @@ import dagster as dg
 
 from lakehouse.keys import ANNOUNCED
 from lakehouse.settings.operations import RetrySettings
+from spark_jobs.causes import is_transient
 from spark_jobs.errors import EngineError, LakehouseError
 
 
@@ -27,6 +28,16 @@ def permanent_failure(error: BaseException, where: str) -> dg.Failure:
         metadata={} if quotes_values else {ANNOUNCED: text},
         allow_retries=False,
     )
+
+
+def failed(
+    error: BaseException, settings: RetrySettings, attempt: int, where: str
+) -> dg.RetryRequested | dg.Failure:
+    """What a step raises of an error: another attempt where one may succeed and is left, or else a
+    failure that is final."""
+    if is_transient(error) and attempt < settings.max:
+        return retry(settings, attempt)
+    return permanent_failure(error, where)
 
 
 def retry(settings: RetrySettings, attempt: int) -> dg.RetryRequested:

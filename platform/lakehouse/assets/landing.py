@@ -11,14 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import failed
 from lakehouse.keys import AGAIN_TAG, FULL_TAG, KIND_TAG, LANDING, landing_key, name_of
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import cursors_of
 from lakehouse.sources.extract import UNTIL, Extracted, extract
 from lakehouse.sources.registry import dataset_of, extracted
-from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract, by_dataset
 
 
@@ -66,9 +65,8 @@ def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDef
         done: dict[str, dict[str, Any]] = {}
         try:
             dataset, cursors = dataset_of(settings, readers), cursors_of(settings)
-            for (
-                partition
-            ) in context.partition_keys:  # oldest first: each goes on from the one before
+            # Oldest first: each goes on from the one before.
+            for partition in context.partition_keys:
                 if not dataset.declared.delivers_on(partition):
                     done[partition] = {"status": "nothing is due on this day"}
                     continue
@@ -83,12 +81,12 @@ def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDef
                 context.log.info(in_one_line(dataset.name, found))
                 done[partition] = _metadata(found)
         except Exception as error:
-            if is_transient(error) and context.retry_number < settings.retries.max:
-                raise retry(settings.retries, context.retry_number) from error
-            # An output would mark every partition of the range materialized.
-            for partition, metadata in done.items():
-                yield dg.AssetMaterialization(spec.key, partition=partition, metadata=metadata)
-            raise permanent_failure(error, name_of(spec.key)) from error
+            final = failed(error, settings.retries, context.retry_number, name_of(spec.key))
+            if isinstance(final, dg.Failure):
+                # An output would mark every partition of the range materialized.
+                for partition, metadata in done.items():
+                    yield dg.AssetMaterialization(spec.key, partition=partition, metadata=metadata)
+            raise final from error
         for partition, metadata in done.items():
             context.add_asset_metadata(metadata, asset_key=spec.key, partition_key=partition)
         yield dg.MaterializeResult(asset_key=spec.key)

@@ -11,12 +11,11 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.landing import dataset_spec
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import failed
 from lakehouse.keys import STREAMS, name_of
 from lakehouse.settings.model import Settings
 from lakehouse.sources.stream_datasets import Streams
 from lakehouse.sources.streams.drain import Drained
-from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.source import Stream
 
@@ -49,9 +48,8 @@ def _drain(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefiniti
         try:
             done: Drained = getattr(context.resources, STREAMS)[source.dataset].drain()
         except Exception as error:
-            if is_transient(error) and context.retry_number < settings.retries.max:
-                raise retry(settings.retries, context.retry_number) from error
-            raise permanent_failure(error, name_of(spec.key)) from error
+            attempt = context.retry_number
+            raise failed(error, settings.retries, attempt, name_of(spec.key)) from error
         context.log.info(in_one_line(source.dataset, done))
         asked = set(context.partition_keys)
         for partition, records in sorted(done.by_partition.items()):

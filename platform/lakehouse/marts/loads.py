@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import failed
 from lakehouse.keys import FORCE_TAG, KIND_TAG, LOAD, asset_key, warehouse_key
 from lakehouse.marts.specs import POOL
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse.load import Loaded, Loader, ReconciliationError
 from lakehouse.warehouse.spectrum import Publisher
-from spark_jobs.causes import is_transient
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake.storage import Lake
 
@@ -56,13 +55,12 @@ def _load(
             whole = context.run.tags.get(FORCE_TAG) == "true"
             loaded = loader.load(contract, context.run.run_id, whole=whole)
         except Exception as error:
-            if is_transient(error) and context.retry_number < settings.retries.max:
-                raise retry(settings.retries, context.retry_number) from error
-            if isinstance(error, ReconciliationError):
+            final = failed(error, settings.retries, context.retry_number, contract.table)
+            if isinstance(final, dg.Failure) and isinstance(error, ReconciliationError):
                 yield dg.AssetCheckResult(
                     check_name=RECONCILED, passed=False, description=str(error)
                 )
-            raise permanent_failure(error, contract.table) from error
+            raise final from error
         yield _result(loaded)
 
     return load
@@ -77,9 +75,8 @@ def _external(
             publisher = Publisher(warehouse, Lake(settings.zones, settings.storage))
             done = publisher.publish(contract)
         except Exception as error:
-            if is_transient(error) and context.retry_number < settings.retries.max:
-                raise retry(settings.retries, context.retry_number) from error
-            raise permanent_failure(error, contract.table) from error
+            attempt = context.retry_number
+            raise failed(error, settings.retries, attempt, contract.table) from error
         metadata = {"dagster/row_count": done.rows, "delta_version": done.version}
         return dg.MaterializeResult(metadata=metadata)
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import failed
 from lakehouse.keys import KIND_TAG, LOAD, asset_key
 from lakehouse.marts.specs import POOL
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.warehouse.unload import deliver
-from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
@@ -45,9 +44,7 @@ def _read_back(
         try:
             done = deliver(warehouse, settings.storage, landing, dataset, relation, today)
         except Exception as error:
-            if is_transient(error) and context.retry_number < settings.retries.max:
-                raise retry(settings.retries, context.retry_number) from error
-            raise permanent_failure(error, relation) from error
+            raise failed(error, settings.retries, context.retry_number, relation) from error
         metadata: dict[str, Any] = {"folder": done.folder, "files": list(done.files)}
         metadata["status"] = "unchanged" if done.rows is None else "delivered"
         if done.rows is not None:
