@@ -6,6 +6,7 @@ faults (`crm.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -95,6 +96,16 @@ def _phone(n: int) -> str:
     return f"+{1 + n % 88} {200 + n % 700} {n % 10_000_000:07d}"
 
 
+def _versions(
+    numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """The number of each version's record, its times in microseconds, bits for what stays, and bits
+    for what follows from the modification."""
+    fixed = draw.bits(numbers).tolist()
+    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
+    return zip(numbers.tolist(), created.tolist(), modified.tolist(), fixed, moving, strict=True)
+
+
 def accounts(
     numbers: np.ndarray,
     customers: np.ndarray,
@@ -103,18 +114,9 @@ def accounts(
     draw: Draw,
 ) -> list[dict[str, Any]]:
     """A version's revenue and phone follow from its modification; the rest stays."""
-    fixed = draw.bits(numbers).tolist()
-    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
     records = []
-    for number, customer, first, last, a, b in zip(
-        numbers.tolist(),
-        customers.tolist(),
-        created.tolist(),
-        modified.tolist(),
-        fixed,
-        moving,
-        strict=True,
-    ):
+    versions = _versions(numbers, created, modified, draw)
+    for customer, (number, first, last, a, b) in zip(customers.tolist(), versions, strict=True):
         city, state, postal_code, country = CITIES[a % len(CITIES)]
         word, form = (
             COMPANY_WORDS[a // 16 % len(COMPANY_WORDS)],
@@ -145,12 +147,8 @@ def contacts(
     numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
 ) -> list[dict[str, Any]]:
     """A version's phone follows from its modification; the rest stays."""
-    fixed = draw.bits(numbers).tolist()
-    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
     records = []
-    for number, first, last, a, b in zip(
-        numbers.tolist(), created.tolist(), modified.tolist(), fixed, moving, strict=True
-    ):
+    for number, first, last, a, b in _versions(numbers, created, modified, draw):
         records.append(
             {
                 "Id": record_id("contacts", number),
@@ -169,12 +167,8 @@ def leads(
     numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
 ) -> list[dict[str, Any]]:
     """A version's status and phone follow from its modification; the rest stays."""
-    fixed = draw.bits(numbers).tolist()
-    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
     records = []
-    for number, first, last, a, b in zip(
-        numbers.tolist(), created.tolist(), modified.tolist(), fixed, moving, strict=True
-    ):
+    for number, first, last, a, b in _versions(numbers, created, modified, draw):
         word = COMPANY_WORDS[a // 16 % len(COMPANY_WORDS)]
         records.append(
             {
@@ -196,12 +190,8 @@ def opportunities(
     numbers: np.ndarray, created: np.ndarray, modified: np.ndarray, draw: Draw
 ) -> list[dict[str, Any]]:
     """A version's stage and amount follow from its modification; the close date stays."""
-    fixed = draw.bits(numbers).tolist()
-    moving = draw.bits(numbers * 1_000_003 + modified // 1000).tolist()
     records = []
-    for number, first, last, a, b in zip(
-        numbers.tolist(), created.tolist(), modified.tolist(), fixed, moving, strict=True
-    ):
+    for number, first, last, a, b in _versions(numbers, created, modified, draw):
         stage, probability = STAGES[b % len(STAGES)]
         records.append(
             {
