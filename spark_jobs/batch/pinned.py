@@ -11,6 +11,7 @@ and which the engine then holds, or else of the table, which Sail opens once for
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 # What is brought to the engine: Parquet files of so many bytes together, and so many.
 _FEW_BYTES = 2 << 20
 _FEW_FILES = 64
-# What a batch or two name at once; older ones are dropped.
-_VIEWS_KEPT = 128
-_BYTES_KEPT = 256 << 20
+# What the tables that run side by side name at once, a batch or two each; older ones are dropped.
+_TABLES = os.cpu_count() or 1
+_VIEWS_KEPT = 128 * _TABLES
+_BYTES_KEPT = (256 << 20) * _TABLES
 _views: WeakKeyDictionary[SparkSession, dict[str, int]] = WeakKeyDictionary()
 
 
@@ -92,6 +94,6 @@ def _view(spark: SparkSession, what: str, make: Callable[[], tuple[DataFrame, in
         known[name] = size
         while len(known) > _VIEWS_KEPT or (len(known) > 1 and sum(known.values()) > _BYTES_KEPT):
             oldest = next(iter(known))
-            del known[oldest]
-            spark.catalog.dropTempView(oldest)
+            if known.pop(oldest, None) is not None:  # else another thread drops it
+                spark.catalog.dropTempView(oldest)
     return spark.table(name)
