@@ -7,7 +7,7 @@ A kind is read by the module of its name, whose `source(connection, declared, co
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lakehouse.sources.extract import Dataset
@@ -15,25 +15,29 @@ from spark_jobs.contract.model import Contract, by_dataset
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
+    from spark_jobs.contract.source import Source
 
 
 def extracted(
     settings: Settings, contracts: Mapping[str, Contract]
 ) -> dict[str, Sequence[Contract]]:
     """The datasets that are extracted here, each with the contracts that read it."""
-    return {
-        dataset: readers
-        for dataset, readers in by_dataset(contracts).items()
-        if readers[0].partitioning and settings.sources.extracts(readers[0].delivered)
-    }
+    return _windowed(contracts, settings.sources.extracts)
 
 
 def drained(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str, Sequence[Contract]]:
     """The streams that are drained here, each with the contracts that read it."""
+    return _windowed(contracts, settings.sources.drains)
+
+
+def _windowed(
+    contracts: Mapping[str, Contract], wanted: Callable[[Source], bool]
+) -> dict[str, Sequence[Contract]]:
+    """The wanted ones among the datasets that have windows."""
     return {
         dataset: readers
         for dataset, readers in by_dataset(contracts).items()
-        if readers[0].partitioning and settings.sources.drains(readers[0].delivered)
+        if readers[0].partitioning and wanted(readers[0].delivered)
     }
 
 
