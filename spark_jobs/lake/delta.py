@@ -93,16 +93,28 @@ def open_table(uri: str, storage: Storage) -> DeltaTable | None:
     if opened.is_still_absent(uri, storage):
         return None
     try:
+        return _opened(uri, storage)
+    except TableNotFoundError:
+        pass
+    if not storage.tree(uri):
+        opened.note_absent(uri)
+        return None
+    try:
+        # Somebody else may have made it meanwhile: the log of a new table exists before its files do.
+        return _opened(uri, storage)
+    except TableNotFoundError:
+        raise StorageError(
+            f"{uri}: data files without a Delta log. Restore the _delta_log folder, or move"
+            " the folder away to rebuild the table by a backfill."
+        ) from None
+
+
+def _opened(uri: str, storage: Storage) -> DeltaTable:
+    try:
         found = DeltaTable(uri, storage_options=storage.delta_options(uri))
         return opened.lend(found, uri, storage)
     except TableNotFoundError:
-        if storage.tree(uri):
-            raise StorageError(
-                f"{uri}: data files without a Delta log. Restore the _delta_log folder, or move"
-                " the folder away to rebuild the table by a backfill."
-            ) from None
-        opened.note_absent(uri)
-        return None
+        raise
     except (DeltaError, OSError, ValueError) as error:
         raise recognized(error, uri) or StorageError(
             f"{uri}: the Delta log cannot be read ({quoting.said(error)}). Restore the _delta_log"

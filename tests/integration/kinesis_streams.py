@@ -153,7 +153,8 @@ class Hooked:
 
 @dataclass
 class At:
-    """Ends a process at its step of this number."""
+    """Ends a process at its step of this number: its other threads do not get any further either.
+    At none if that is 0."""
 
     number: int
     end: Callable[[], None]
@@ -161,7 +162,7 @@ class At:
 
     def __call__(self, step: str) -> None:
         self.seen += 1
-        if self.seen == self.number:
+        if 0 < self.number <= self.seen:
             self.end()
 
 

@@ -95,6 +95,19 @@ def test_a_table_whose_commits_are_a_catalogues_is_refused_by_that_name(tmp_path
         delta.open_table(str(tmp_path / "table"), Storage())
 
 
+class Between(Storage):
+    """A store where somebody makes a table after it was looked for, and before its files are."""
+
+    def tree(self, folder: str, suffix: str = ".parquet") -> list[tuple[str, int]]:
+        write_deltalake(folder, pa.table({"rate": [1]}))
+        return super().tree(folder, suffix)
+
+
+def test_a_table_that_somebody_makes_meanwhile_is_not_a_lost_one(tmp_path):
+    found = delta.open_table(str(tmp_path / "rates"), Between())
+    assert found is not None and found.version() == 0
+
+
 def test_a_zone_where_the_catalogue_keeps_managed_tables_is_refused():
     zones = {zone: f"s3://bucket/__unitystorage/{zone}" for zone in ZONES}
     with pytest.raises(ValidationError, match="keeps managed tables"):
