@@ -82,7 +82,7 @@ def _table_index(loaded: Mapping[str, Any]) -> str:
 
 def table_page(contract: Any, loaded: Mapping[str, Any]) -> str:
     """One table: its facts, columns, checks and neighbours."""
-    from spark_jobs.batch.audit import technical_columns
+    from spark_jobs.batch.layout import technical_columns
 
     columns = [
         [

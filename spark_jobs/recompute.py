@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from spark_jobs.batch import superseded
-from spark_jobs.batch.audit import technical_columns
 from spark_jobs.batch.inputs import Upstream, keyed_sources, origins, present, upstream
+from spark_jobs.batch.layout import technical_columns
 from spark_jobs.batch.reconcile import Finding, reconcile
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.validity import HISTORY_COLUMNS

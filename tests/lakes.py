@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from spark_jobs.batch import audit, quarantine
+from spark_jobs.batch import layout, quarantine
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contracts
 from spark_jobs.engines.session import Engine
@@ -221,7 +221,7 @@ class TinyLake:
     def given(self, table: str, partitions: Mapping[str, list[dict[str, Any]]]) -> None:
         """A published upstream table with these rows, without running anything."""
         c = self.parsed()[table]
-        fields = [(n, delta.arrow_type(t)) for n, t in audit.table_columns(c)]
+        fields = [(n, delta.arrow_type(t)) for n, t in layout.table_columns(c)]
         rows = [
             {"_partition": p, "_arrival_date": date.fromisoformat(p[:10]), "_source_file": "f", **r}
             for p, several in partitions.items()

@@ -22,7 +22,7 @@ from spark_jobs.report import Check, Counts
 from spark_jobs.window import Window
 
 if TYPE_CHECKING:
-    from spark_jobs.batch.audit import Staged
+    from spark_jobs.batch.outcomes import Staged
     from spark_jobs.lake.delta import ActiveFile
 
 # A partition of larger files than this may have as many as it needs.

@@ -14,8 +14,9 @@ from deltalake import DeltaTable
 
 from spark_jobs import window
 from spark_jobs.batch import pinned
-from spark_jobs.batch.audit import hashable, origin_sum
+from spark_jobs.batch.audit import hashable
 from spark_jobs.batch.joins import copied_if_few
+from spark_jobs.batch.outcomes import origin_sum
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.rules import TypeKept
 from spark_jobs.errors import InputError

@@ -6,7 +6,7 @@ here: any of the checks (gate.py).
 
 from __future__ import annotations
 
-from spark_jobs.batch import audit, gate
+from spark_jobs.batch import gate, outcomes
 from spark_jobs.batch.plan import Plan
 from spark_jobs.batch.staging import StagedBatch
 from spark_jobs.contract.model import Contract
@@ -64,14 +64,14 @@ def judged(
     }
 
 
-def _drift(plan: Plan, staged: audit.Staged, partition: str) -> list[str]:
+def _drift(plan: Plan, staged: outcomes.Staged, partition: str) -> list[str]:
     delivery = plan.deliveries.get(partition)
-    noticed = audit.drift_text(delivery.drift) if delivery else ()
+    noticed = outcomes.drift_text(delivery.drift) if delivery else ()
     return sorted({*noticed, *staged.drift.get(partition, ())})
 
 
 def _error(
-    plan: Plan, staged: audit.Staged, partition: str, counts: Counts, found: list[Check]
+    plan: Plan, staged: outcomes.Staged, partition: str, counts: Counts, found: list[Check]
 ) -> str:
     """Why the gate is closed; empty if it is open."""
     if said := staged.file_errors.get(partition):

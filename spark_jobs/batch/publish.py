@@ -24,8 +24,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from spark_jobs.batch import pinned
-from spark_jobs.batch.audit import PUBLISHED, physical, table_columns
 from spark_jobs.batch.folder import Folder
+from spark_jobs.batch.layout import PUBLISHED, physical, table_columns
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import StorageError
 from spark_jobs.lake import delta

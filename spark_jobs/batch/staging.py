@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from spark_jobs.batch import (
     audit,
     inputs,
+    layout,
     lookups,
+    outcomes,
     publish,
     reading,
     resolution,
@@ -51,7 +53,7 @@ class StagedBatch:
     `altered` are partitions of which some record counts more or less often than it was read."""
 
     rows: Read
-    outcome: audit.Staged
+    outcome: outcomes.Staged
     reads: dict[str, int]
     altered: set[str]
 
@@ -78,22 +80,22 @@ def stage(
         names = types.fieldNames()
         if alike:
             frame, names = _with_whole(contract, plan, frame), [*names, "_whole"]
-        columns = audit.staged_columns(contract, names, compared=table is not None)
-        audit.stage(contract, frame, columns, batch.folder)
+        columns = layout.staged_columns(contract, names, compared=table is not None)
+        outcomes.stage(contract, frame, columns, batch.folder)
     with steps.timed("count"):
         others = None
         if contract.rules_of(Unique):
             others = table.others if table else to.rows(spark) if has_rows else None
-        staged = audit.count(spark, contract, columns, batch.folder, todo, others)
+        staged = outcomes.count(spark, contract, columns, batch.folder, todo, others)
         if table is not None and table.has_former:
-            audit.stage_leaving(contract, table, staged, todo)
+            outcomes.stage_leaving(contract, table, staged, todo)
     counted = _counted(contract, rows, staged, todo)
     altered = {
         p for p, (_, of) in counted.items() if of is not None and of != staged.origins.get(p, 0)
     }
     if alike:
         with steps.timed("count"):
-            found = audit.staged_rows(spark, contract, columns, batch.folder, todo)
+            found = outcomes.staged_rows(spark, contract, columns, batch.folder, todo)
             if found is not None:
                 driving = reading.with_origin(contract, plan, rows.records, has_input=True)
                 altered |= inputs.doubled(driving, reading.whole(contract, plan), found)
@@ -151,7 +153,7 @@ def _with_whole(contract: Contract, plan: Plan, frame: DataFrame) -> DataFrame:
 
 
 def _counted(
-    contract: Contract, rows: Read, staged: audit.Staged, partitions: list[str]
+    contract: Contract, rows: Read, staged: outcomes.Staged, partitions: list[str]
 ) -> Mapping[str, tuple[int, int | None]]:
     """The rows of each partition by its source, or as they were staged where no source tells."""
     if contract.source and contract.source.format != "parquet":

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from spark_jobs.batch import audit, quarantine
+from spark_jobs.batch import layout, quarantine
 from spark_jobs.report import TableReport
 from tests.lakes import TinyLake
 
@@ -66,4 +66,4 @@ def accounted(report: TableReport) -> list[dict[str, Any]]:
 
 def column_types(lake: TinyLake, table: str) -> dict[str, str]:
     """The types that the contract gives the table's columns."""
-    return dict(audit.table_columns(lake.parsed()[table]))
+    return dict(layout.table_columns(lake.parsed()[table]))

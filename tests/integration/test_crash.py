@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.batch import audit, publish, quarantine, resolution, superseded
+from spark_jobs.batch import outcomes, publish, quarantine, resolution, superseded
 from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.errors import LakehouseError
 from spark_jobs.lake import delta, ledger, storage
@@ -57,9 +57,9 @@ def of_quarantine(table: Any, *_: Any) -> bool:
 
 
 STEPS: dict[str, Callable[[], None]] = {
-    "before staging": lambda: wrapped(audit, "stage", before=True),
+    "before staging": lambda: wrapped(outcomes, "stage", before=True),
     "between two staged outcomes": lambda: wrapped(resolution, "settled", before=True),
-    "after staging": lambda: wrapped(audit, "stage", before=False),
+    "after staging": lambda: wrapped(outcomes, "stage", before=False),
     "before the quarantine commit": lambda: wrapped(
         delta, "commit", before=True, when=of_quarantine
     ),

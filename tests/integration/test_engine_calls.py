@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.batch import audit
+from spark_jobs.batch import outcomes
 from tests.integration.test_file_checks import define, jsonl
 from tests.lakes import MONDAY, TUESDAY, TinyLake, only
 
@@ -69,13 +69,13 @@ def test_a_pass_more_is_counted(lake, monkeypatch):
     define(lake, "upsert")
     lake.land("feed", MONDAY, "f.json", jsonl(MONDAY, range(10), "x"))
     lake.run("bronze.feed", MONDAY)
-    real = audit.count
+    real = outcomes.count
 
     def twice(*args: Any) -> Any:
         real(*args)
         return real(*args)
 
-    monkeypatch.setattr(audit, "count", twice)
+    monkeypatch.setattr(outcomes, "count", twice)
     with calls(lake) as asked:
         assert only(lake.run("silver.feed", MONDAY)).status == "published"
     assert asked["passes"] > PASSES["upsert"]

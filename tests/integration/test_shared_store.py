@@ -18,7 +18,7 @@ import pytest
 from lakehouse.standins.servers import proxy
 from lakehouse.standins.servers.aws import Aws
 from lakehouse.standins.servers.proxy import Proxy
-from spark_jobs.batch import audit, pinned
+from spark_jobs.batch import outcomes, pinned
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineError
 from spark_jobs.lake import delta
@@ -108,7 +108,7 @@ def batches(lake: TinyLake) -> list[str]:
 def race(root: Path, options: dict[str, str], day: str, barrier: Any) -> None:
     """Publishes one day together with another process that publishes another: both have staged
     their rows before either commits."""
-    count, met = audit.count, []
+    count, met = outcomes.count, []
 
     def counted_together(*args: Any) -> Any:
         if not met:
@@ -116,7 +116,7 @@ def race(root: Path, options: dict[str, str], day: str, barrier: Any) -> None:
             barrier.wait(120)
         return count(*args)
 
-    audit.count = counted_together
+    outcomes.count = counted_together
     try:
         store = Storage(options)
         with (

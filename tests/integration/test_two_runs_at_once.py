@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.batch import audit
+from spark_jobs.batch import outcomes
 from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.engines.session import Engine
 from tests import processes
@@ -38,7 +38,7 @@ def race(root: Path, name: str, engine: str, barrier: Any) -> None:
     """Runs all tables of several lakes together with the other process. The two meet once more when
     both have staged their batch, so that each has been computed from a table without the other's."""
     meetings: list[bool] = []
-    count = audit.count
+    count = outcomes.count
 
     def counted_together(*args: Any) -> Any:
         if meetings:
@@ -46,7 +46,7 @@ def race(root: Path, name: str, engine: str, barrier: Any) -> None:
             barrier.wait(300)
         return count(*args)
 
-    audit.count = counted_together
+    outcomes.count = counted_together
     try:
         with Engine.start(engine, cores=1) as started, transforms_in(root / "transforms"):
             for i, table, partition in races(engine):

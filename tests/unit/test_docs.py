@@ -23,7 +23,7 @@ from lakehouse.cli import main
 from lakehouse.definitions import build_definitions
 from lakehouse.settings.load import load_settings
 from lakehouse.standins.data.delivery import deliver
-from spark_jobs.batch import audit, quarantine
+from spark_jobs.batch import layout, quarantine
 from spark_jobs.contract import source
 from spark_jobs.contract.checks import KINDS, declared
 from spark_jobs.contract.model import Gates, Input, Publish, Warehouse
@@ -269,7 +269,7 @@ def test_the_checks_page_knows_every_check():
 
 def test_the_lake_page_knows_every_column_of_the_platform():
     words = mentioned(reference_page("lake"))
-    technical = {n for n, _ in (*audit.BRONZE_COLUMNS, *audit.COMMON_COLUMNS)}
+    technical = {n for n, _ in (*layout.BRONZE_COLUMNS, *layout.COMMON_COLUMNS)}
     kept = {n for n, _ in quarantine.COLUMNS} | set(quarantine.DECISIONS.names)
     assert technical | set(ledger.SCHEMA.names) | kept <= words
     assert set(Status.__args__) - {"unchanged"} <= words

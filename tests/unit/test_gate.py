@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from spark_jobs.batch import gate
-from spark_jobs.batch.audit import Staged
+from spark_jobs.batch.outcomes import Staged
 from spark_jobs.contract import checks as registry
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contract, load_contracts

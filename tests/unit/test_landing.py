@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from spark_jobs.batch.audit import drift_text
 from spark_jobs.batch.landing import Delivery, inspect, parse_csv, parse_json
 from spark_jobs.batch.landing.json_lines import split
 from spark_jobs.batch.landing.parquet import rows_of
 from spark_jobs.batch.landing.text import Layout, Part, parsed, parts
+from spark_jobs.batch.outcomes import drift_text
 from spark_jobs.lake.storage import File, Storage
 from tests.lakes import MONDAY, TinyLake, bronze, column, failed_checks, only
 

@@ -14,7 +14,7 @@ from lakehouse.assets.checks import lookups_evaluation
 from lakehouse.assets.reporting import _sample
 from lakehouse.cli.terminal import data
 from spark_jobs import quoting
-from spark_jobs.batch.audit import drift_text
+from spark_jobs.batch.outcomes import drift_text
 from spark_jobs.errors import InputError
 from spark_jobs.report import Check, PartitionReport
 
