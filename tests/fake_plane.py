@@ -85,7 +85,11 @@ class FakePlane:
         return list({(row.table, row.partition): row for row in self.rows}.values())
 
     def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+        self,
+        contracts: Mapping[str, Contract],
+        newest: Sequence[PartitionState],
+        tables: Sequence[str],
+        engine: str,
     ) -> dict[str, dict[str, str]]:
         return {t: p for t, p in self.made_stale.items() if t in tables}
 
@@ -106,9 +110,13 @@ class AnyPlane:
         return self.plane.newest()
 
     def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: str
+        self,
+        contracts: Mapping[str, Contract],
+        newest: Sequence[PartitionState],
+        tables: Sequence[str],
+        engine: str,
     ) -> dict[str, dict[str, str]]:
-        return self.plane.stale(contracts, tables, engine)
+        return self.plane.stale(contracts, newest, tables, engine)
 
 
 def recorded(table: str, partition: str, status: Any = "published", **more: Any) -> LedgerRow:

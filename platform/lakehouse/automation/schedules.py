@@ -178,7 +178,7 @@ def _gap_filler(
             return dg.SkipReason("nothing has been delivered yet")
         first = max(days[0], days[1] - timedelta(days=settings.schedules.gap_fill_days - 1))
         ledger = lake_ledger.newest()
-        stale = lake_ledger.stale(contracts, list(ours), settings.engine.name)
+        stale = lake_ledger.stale(contracts, ledger, list(ours), settings.engine.name)
         for table, partitions in stale.items():  # the run that makes it current says so itself
             if contracts[table].lookups:
                 context.instance.report_runless_asset_event(

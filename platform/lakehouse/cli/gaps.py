@@ -55,24 +55,19 @@ def _find(
     settings: Settings, contracts: Mapping[str, Contract], wanted: list[str]
 ) -> tuple[tuple[date, date] | None, list[Gap]]:
     from lakehouse.automation.gaps import find_gaps, horizon
-    from lakehouse.engines.shared import EngineOnDemand
+    from lakehouse.engines.ledger import LakeLedger
     from lakehouse.sources.landing import snapshot
     from lakehouse.sources.registry import extracted
-    from spark_jobs.batch.stale import stale_partitions
     from spark_jobs.contract.model import by_dataset
-    from spark_jobs.lake import ledger
-    from spark_jobs.lake.storage import Lake
 
     datasets = list(by_dataset(contracts))
     delivered = snapshot(settings.storage, settings.zones["landing"], datasets)
     days = horizon(settings.partitions, delivered, datetime.now(UTC))
     if days is None:
         return None, []
-    lake = Lake(settings.zones, settings.storage)
-    newest = ledger.newest(lake)
-    given = settings.engine
-    engine = EngineOnDemand(given.name, given.cores, given.memory, lake.store)
-    stale = stale_partitions(contracts, lake, newest, engine, list(contracts))
+    ledger = LakeLedger.of(settings)
+    newest = ledger.newest()
+    stale = ledger.stale(contracts, newest, list(contracts), settings.engine.name)
     every = find_gaps(contracts, newest, delivered, days, stale, extracted(settings, contracts))
     return days, [g for g in every if g.table in wanted]
 

@@ -51,14 +51,18 @@ class LakeLedger:
         return ledger.newest(self._lake)
 
     def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: EngineName
+        self,
+        contracts: Mapping[str, Contract],
+        newest: Sequence[PartitionState],
+        tables: Sequence[str],
+        engine: EngineName,
     ) -> dict[str, dict[str, str]]:
         from spark_jobs.batch import stale
 
         with engine_kept_running():
             lake = self._lake
             on_demand = EngineOnDemand(engine, self.cores, self.memory, lake.store)
-            return stale.stale_partitions(contracts, lake, self.newest(), on_demand, tables)
+            return stale.stale_partitions(contracts, lake, newest, on_demand, tables)
 
     @property
     def _lake(self) -> Lake:

@@ -48,11 +48,15 @@ class LedgerReader(Protocol):
         ...
 
     def stale(
-        self, contracts: Mapping[str, Contract], tables: Sequence[str], engine: EngineName
+        self,
+        contracts: Mapping[str, Contract],
+        newest: Sequence[PartitionState],
+        tables: Sequence[str],
+        engine: EngineName,
     ) -> dict[str, dict[str, str]]:
         """Partitions that looked up rows which have changed since, or lack records that came back
-        into their window, with what made them stale, by table. What has not been compared yet is
-        compared now, on an engine of that name."""
+        into their window, with what made them stale, by table; `newest` are the states that they
+        have now. What has not been compared yet is compared now, on an engine of that name."""
         ...
 
 
