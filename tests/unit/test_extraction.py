@@ -23,6 +23,7 @@ from lakehouse.sources import files
 from lakehouse.sources.cursors import Cursor, Cursors, DynamoStore, SqliteStore
 from lakehouse.sources.extract import Dataset, Extracted, extract
 from lakehouse.sources.landing import snapshot
+from lakehouse.sources.streams.positions import Position, Progress
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws
 from spark_jobs.batch.landing.deliveries import deliveries
 from spark_jobs.contract.model import Contract
@@ -336,11 +337,65 @@ def test_a_position_advances_for_whoever_read_it_last(store: Cursors) -> None:
     assert store.read("shards") == first == Cursor("shards", {"shard-1": "49", "shard-2": "7"}, 1)
     claimed = store.advance(first, first.positions)
     with pytest.raises(ConflictError):
+        store.advance(first, first.positions)
+    with pytest.raises(ConflictError):
         store.advance(first, {"shard-1": "50"})
     assert store.advance(claimed, {"shard-1": "51"}).version == 3
     with pytest.raises(ConflictError):
         store.advance(Cursor("shards"), {"shard-1": "0"})
     assert store.read("shards").positions == {"shard-1": "51"}
+
+
+def test_a_write_whose_reply_was_lost_is_ones_own_when_the_client_tries_it_again(
+    dynamo: DynamoStore,
+) -> None:
+    events, sent = dynamo._table.meta.client.meta.events, list[int]()
+
+    def again(attempts: int, **_: Any) -> int | None:
+        sent.append(attempts)
+        return 0 if attempts == 1 else None
+
+    events.register_first("needs-retry.dynamodb.PutItem", again)
+    try:
+        after = dynamo.advance(dynamo.read("lost"), {"shard-1": "1"})
+    finally:
+        events.unregister("needs-retry.dynamodb.PutItem", again)
+    assert sent == [1, 2] and dynamo.read("lost") == after
+
+
+def test_an_advance_that_failed_after_it_was_stored_is_no_other_drain_to_the_shards_beside_it(
+    store: Cursors,
+) -> None:
+    faults = ["before", "after"]
+
+    class Failing:
+        """Fails once before it stores, and once after that."""
+
+        def read(self, dataset: str) -> Cursor:
+            return store.read(dataset)
+
+        def advance(self, cursor: Cursor, positions: Any) -> Cursor:
+            fault = faults.pop(0) if faults else ""
+            if fault == "before":
+                raise OSError(fault)
+            done = store.advance(cursor, positions)
+            if fault == "after":
+                raise OSError(fault)
+            return done
+
+    name = f"beside-{type(store).__name__}"
+    progress = Progress.of(Failing(), name, "made at noon")
+    for fault in ("before", "after"):
+        with pytest.raises(OSError, match=fault):
+            progress.advance(fault, Position(after="1"))
+    progress.advance("beside", Position(after="2"))
+    assert Progress.of(store, name, "made at noon").positions == {
+        "after": Position(after="1"),
+        "beside": Position(after="2"),
+    }
+    store.advance(store.read(name), {})
+    with pytest.raises(ConflictError):
+        progress.advance("beside", Position(after="3"))
 
 
 def test_a_secret_of_secrets_manager_is_read_where_it_is_used(

@@ -18,6 +18,7 @@ from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.keys import DATASETS_TAG, asset_key, landing_key, range_tags
 from lakehouse.settings.model import Settings
 from lakehouse.sources.registry import extracted
+from lakehouse.switches import sensor_status
 from spark_jobs.contract.model import Contract
 from spark_jobs.window import Window
 
@@ -35,13 +36,12 @@ def build_extraction_sensor(
     readers = {d: [c.table for c in cs] for d, cs in extracted(settings, contracts).items()}
     if not readers:
         return []
-    active = settings.schedules.active
 
     @dg.sensor(
         name=NAME,
         jobs=[jobs[name] for name in LAKE_JOBS.values() if name in jobs],
         minimum_interval_seconds=settings.landing.interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(settings),
         description="Runs the tables of partitions that were extracted by themselves",
     )
     def extraction(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -30,6 +30,7 @@ from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
 from lakehouse.engines.runner import LedgerReader
 from lakehouse.keys import PROCESS_TAG, asset_key, name_of, range_tags, run_range
 from lakehouse.settings.model import Settings
+from lakehouse.switches import sensor_status
 from spark_jobs.contract.model import Contract
 from spark_jobs.lake.row import LedgerRow
 from spark_jobs.window import Window, windows
@@ -105,13 +106,12 @@ def build_follow_up_sensor(
 ) -> dg.SensorDefinition:
     """The sensor over all runs of tables and marts."""
     ours = frozenset([*contracts, *map(name_of, mart_deps)])
-    active = settings.schedules.active
 
     @dg.sensor(
         name=NAME,
         jobs=[jobs[name] for name in LAKE_JOBS.values() if name in jobs],
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(settings),
         description="Runs what a bad partition stopped for the others of its run, and days whose"
         " hours a run completed or changed",
     )

@@ -24,6 +24,7 @@ from lakehouse.keys import DATASETS_TAG, range_tags
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
+from lakehouse.switches import sensor_status
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.window import Scheme, ranges
@@ -128,17 +129,12 @@ def build_landing_sensor(
     by itself."""
     readers = delivered_to(settings, contracts)
     schemes = {d: s for d, tables in readers.items() if (s := contracts[tables[0]].partitioning)}
-    status = (
-        dg.DefaultSensorStatus.RUNNING
-        if settings.schedules.active
-        else dg.DefaultSensorStatus.STOPPED
-    )
 
     @dg.sensor(
         name=NAME,
         jobs=[jobs[name] for name in LAKE_JOBS.values() if name in jobs],
         minimum_interval_seconds=settings.landing.interval_seconds,
-        default_status=status,
+        default_status=sensor_status(settings),
         description="Runs exactly the partitions that new, changed or late landing files touch",
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -21,6 +21,7 @@ from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import snapshot
 from lakehouse.sources.registry import drained, extracted
+from lakehouse.switches import schedule_status
 from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.contract.versions import transform_version
 from spark_jobs.lake.row import LedgerRow
@@ -90,11 +91,6 @@ def build_schedules(
     return [*newest, *(_gap_filler(settings, contracts, s, jobs[LAKE_JOBS[s]]) for s in schemes)]
 
 
-def _status(settings: Settings) -> dg.DefaultScheduleStatus:
-    active = settings.schedules.active
-    return dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED
-
-
 def _newest_partition(
     settings: Settings,
     contracts: Mapping[str, Contract],
@@ -110,7 +106,7 @@ def _newest_partition(
         job=job,
         cron_schedule=getattr(settings.schedules, scheme),
         execution_timezone="UTC",
-        default_status=_status(settings),
+        default_status=schedule_status(settings),
         description=f"The newest complete {scheme} partition of every table; a tick is skipped"
         f" while a run of {name} is in progress. Tables that are made of finer windows wait until all"
         " of those are published",
@@ -160,7 +156,7 @@ def _gap_filler(
         job=job,
         cron_schedule=settings.schedules.gap_fill,
         execution_timezone="UTC",
-        default_status=_status(settings),
+        default_status=schedule_status(settings),
         description=f"Runs {scheme} partitions that were delivered and never ran, failed ones whose"
         " contract or transform has changed since, and those that looked up rows which have or lack"
         " records that came back",

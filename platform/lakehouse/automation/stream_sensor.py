@@ -18,6 +18,7 @@ from lakehouse.keys import DATASETS_TAG, STREAMS, landing_key
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.stream_datasets import Streams
+from lakehouse.switches import sensor_status
 from spark_jobs.causes import is_transient
 from spark_jobs.contract.source import Stream
 from spark_jobs.errors import InputError
@@ -38,13 +39,13 @@ def build_stream_sensor(
     """The sensor, if any stream is drained here."""
     if not streams.readers:
         return []
-    active, rules = settings.schedules.active, settings.sources.streams
+    rules = settings.sources.streams
 
     @dg.sensor(
         name=NAME,
         jobs=[jobs[name] for name in LAKE_JOBS.values() if name in jobs],
         minimum_interval_seconds=settings.landing.interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(settings),
         required_resource_keys={STREAMS},
         description="Drains streams whose records have waited for long enough, or are enough",
     )

@@ -31,6 +31,7 @@ from lakehouse.keys import (
 )
 from lakehouse.settings.model import Settings
 from lakehouse.signals.topics import Alert, Severity, send
+from lakehouse.switches import sensor_status
 from spark_jobs import quoting
 from spark_jobs.contract.model import LAYERS
 
@@ -269,12 +270,11 @@ def build_alert_sensors(
     if topics.critical is None and topics.warning is None:
         return []
     ours = frozenset(assets)
-    active = settings.schedules.active
 
     @dg.sensor(
         name=NAME,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(settings),
         description="Sends an alert for failed runs and failed checks, once per run and severity",
     )
     def alert(context: dg.SensorEvaluationContext) -> dg.SensorResult:

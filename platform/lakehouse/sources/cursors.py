@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from spark_jobs.errors import ConflictError
 
@@ -118,7 +119,7 @@ class DynamoStore:
     region: str
 
     def read(self, dataset: str) -> Cursor:
-        item = self._table.get_item(Key={"dataset": dataset}, ConsistentRead=True).get("Item")
+        item = self._item(dataset)
         if item is None:
             return Cursor(dataset)
         return Cursor(dataset, dict(item["positions"]), int(item["version"]))
@@ -132,6 +133,7 @@ class DynamoStore:
             "positions": after.positions,
             "version": after.version,
             "at": _now(),
+            "write": uuid.uuid4().hex,  # two claims of the same positions differ in nothing else
         }
         condition: dict[str, Any] = (
             {"ConditionExpression": "attribute_not_exists(dataset)"}
@@ -147,9 +149,13 @@ class DynamoStore:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             # The reply to a write that was done may have been lost, and the client has tried again.
-            if self.read(cursor.dataset) != after:
+            if (self._item(cursor.dataset) or {}).get("write") != item["write"]:
                 raise _conflict(cursor) from None
         return after
+
+    def _item(self, dataset: str) -> Mapping[str, Any] | None:
+        found = self._table.get_item(Key={"dataset": dataset}, ConsistentRead=True).get("Item")
+        return cast("Mapping[str, Any] | None", found)
 
     @cached_property
     def _table(self) -> Any:

@@ -6,24 +6,21 @@ stream. Does not belong here: the protocols (kinesis/, kafka/), or draining (str
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from lakehouse.settings.sources import KafkaConnection, KinesisConnection
 from lakehouse.sources.cursors import Cursors, cursors_of
-from lakehouse.sources.kafka.dead_letters import DeadLetterTopic
-from lakehouse.sources.kafka.topic import KafkaTopic
-from lakehouse.sources.kinesis.stream import KinesisStream
 from lakehouse.sources.registry import drained
 from lakehouse.sources.streams.drain import Drained, Form, Shard, age, drain, iso
 from lakehouse.sources.streams.positions import STREAM, Position, Progress
+from lakehouse.sources.streams.stream import OpenStream, Stream
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
-from spark_jobs.contract.source import Kafka, Kinesis, Stream
+from spark_jobs.contract.source import Stream as Declared
 from spark_jobs.errors import InputError
 from spark_jobs.stream_records import StreamRecord
 
@@ -31,16 +28,6 @@ if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
     from spark_jobs.lake.storage import Storage
     from spark_jobs.window import Scheme
-
-
-class OpenStream(Protocol):
-    """A stream as it is now."""
-
-    @property
-    def created(self) -> str: ...
-    @property
-    def shards(self) -> Sequence[Shard]: ...
-    def refuse_gap(self, positions: Mapping[str, Position]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -70,8 +57,8 @@ class LandingFiles:
 class StreamDataset:
     """A dataset that is a stream."""
 
-    declared: Stream
-    connection: KafkaConnection | KinesisConnection
+    declared: Declared
+    stream: Stream
     scheme: Scheme
     cursors: Cursors
     files: LandingFiles
@@ -82,15 +69,15 @@ class StreamDataset:
 
     def drain(self) -> Drained:
         """Lands what there is up to now. Raises InputError if something is gone that was not read."""
-        stream = self._open()
+        stream = self.stream.open()
         progress = Progress.of(self.cursors, self.name, stream.created)
         stream.refuse_gap(progress.positions)
         form = Form(self.scheme, {str(of): name for of, name in self.declared.fields.items()})
-        return drain(stream.shards, progress, self.files, form, self._dead_letters)
+        return drain(stream.shards, progress, self.files, form, self.stream.dead_letters)
 
     def lag(self) -> list[Lag]:
         """What has not landed, by shard. A shard whose parents have not is left to them."""
-        stream = self._open(records_per_call=1)
+        stream = self.stream.open(glance=True)
         positions = self._positions(stream)
         todo = {s.name: s for s in stream.shards if not positions.get(s.name, Position()).ended}
         return [
@@ -103,7 +90,7 @@ class StreamDataset:
         self, count: int, shard: str | None = None, *, landed: bool = False
     ) -> list[StreamRecord]:
         """The newest records that have not landed; with `landed`, of all that the stream still has."""
-        stream = self._open()
+        stream = self.stream.open()
         positions = {} if landed else self._positions(stream)
         found = (
             record
@@ -116,21 +103,12 @@ class StreamDataset:
 
     def put(self, data: bytes, key: str) -> tuple[str, str]:
         """Sends a record; returns its shard and position."""
-        if isinstance(self.declared, Kinesis):
-            sent = self._kinesis.put_record(
-                StreamName=self.declared.stream, Data=data, PartitionKey=key
-            )
-            return sent["ShardId"], sent["SequenceNumber"]
-        from lakehouse.sources.kafka.produce import produce
-
-        assert isinstance(self.declared, Kafka) and isinstance(self.connection, KafkaConnection)
-        (place,) = produce(self.connection.config(), self.declared.topic, [(data, key, {})])
-        return place
+        return self.stream.put(data, key)
 
     def again(self) -> tuple[str, int | None]:
         """What a reset has land once more: everything since the oldest record that the stream has, and
         how many that are, where it tells."""
-        shards = self._open(records_per_call=1).shards
+        shards = self.stream.open(glance=True).shards
         lags = [_lag(shard, None) for shard in shards]
         oldest = max((lag.seconds for lag in lags), default=0.0)
         counts = [lag.records for lag in lags if lag.records is not None]
@@ -144,37 +122,6 @@ class StreamDataset:
 
     def _positions(self, stream: OpenStream) -> dict[str, Position]:
         return Progress.of(self.cursors, self.name, stream.created).positions
-
-    def _open(self, records_per_call: int = 10_000) -> OpenStream:
-        if isinstance(self.declared, Kinesis):
-            assert isinstance(self.connection, KinesisConnection)
-            return KinesisStream.open(
-                self._kinesis,
-                self.declared.stream,
-                calls_per_second=self.connection.calls_per_second,
-                records_per_call=records_per_call,
-            )
-        assert isinstance(self.declared, Kafka) and isinstance(self.connection, KafkaConnection)
-        trusted = self.declared.clock == "producer"
-        return KafkaTopic.open(
-            self.connection.config(), self.declared.topic, producer_clock=trusted
-        )
-
-    @cached_property
-    def _kinesis(self) -> Any:
-        import boto3
-
-        assert isinstance(self.connection, KinesisConnection)
-        return boto3.client(
-            "kinesis", region_name=self.connection.region, endpoint_url=self.connection.endpoint
-        )
-
-    @cached_property
-    def _dead_letters(self) -> DeadLetterTopic | None:
-        if not isinstance(self.declared, Kafka) or self.declared.dead_letters is None:
-            return None
-        assert isinstance(self.connection, KafkaConnection)
-        return DeadLetterTopic(self.connection.config(), self.declared.dead_letters)
 
 
 def _lag(shard: Shard, after: str | None) -> Lag:
@@ -201,10 +148,8 @@ class Streams:
             )
         contract, settings = self.readers[dataset][0], self._settings
         declared = contract.delivered
-        assert isinstance(declared, Stream) and contract.partitioning
-        connection = settings.sources.connection(declared.kind)
-        assert isinstance(connection, KafkaConnection | KinesisConnection)
+        assert isinstance(declared, Declared) and contract.partitioning
+        kind = importlib.import_module(f"lakehouse.sources.{declared.kind}.connection")
+        stream = kind.stream(settings.sources.connection(declared.kind), declared)
         files = LandingFiles(settings.storage, f"{settings.zones['landing']}/{dataset}")
-        return StreamDataset(
-            declared, connection, contract.partitioning, cursors_of(settings), files
-        )
+        return StreamDataset(declared, stream, contract.partitioning, cursors_of(settings), files)

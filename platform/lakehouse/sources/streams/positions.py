@@ -44,6 +44,7 @@ class Progress:
 
     cursors: Cursors
     cursor: Cursor
+    _unknown: Cursor | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -61,7 +62,15 @@ class Progress:
         return {k: Position.model_validate_json(text) for k, text in stored if k != STREAM}
 
     def advance(self, shard: str, position: Position) -> None:
-        """Raises ConflictError if another drain has stored something since this one began."""
+        """Raises ConflictError if another drain has stored something since this one began.
+
+        What an advance has raised may have come after it was stored: nobody knows until it is read. So
+        the next one, of another thread, looks first, and does not take its own drain for another.
+        """
         with self._lock:
+            if self._unknown and self.cursors.read(self.cursor.dataset) == self._unknown:
+                self.cursor = self._unknown
             positions = {**self.cursor.positions, shard: position.text()}
+            self._unknown = Cursor(self.cursor.dataset, positions, self.cursor.version + 1)
             self.cursor = self.cursors.advance(self.cursor, positions)
+            self._unknown = None
