@@ -6,5 +6,5 @@ import pyspark.sql.connect.session
 import pyspark.sql.functions  # noqa: F401
 
 import spark_jobs.run  # noqa: F401
-import tests.integration.kinesis_streams
+import tests.integration.stream_lake
 import tests.lakes  # noqa: F401

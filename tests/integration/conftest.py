@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.engines.shared import engine_kept_running
+from lakehouse.standins.servers.kafka.broker import Broker, broker
 from tests.integration.dagster_lake import DagsterLake, people_lake
 from tests.warehouse import Cloud, cloud
 
@@ -32,6 +33,12 @@ def dagster(
 @pytest.fixture(scope="session")
 def running_cloud() -> Iterator[Cloud]:
     with cloud() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    with broker() as started:
         yield started
 
 

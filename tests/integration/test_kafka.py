@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from lakehouse.sources.kafka.topic import KafkaTopic
 from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
 from lakehouse.sources.streams.drain import DeadLetters, Drained, Form, drain
 from lakehouse.sources.streams.positions import Progress
-from lakehouse.standins.servers.kafka.broker import USER, Broker, broker
+from lakehouse.standins.servers.kafka.broker import USER, Broker
 from spark_jobs.contract.source import Kafka
 from spark_jobs.errors import InputError, StorageError
 from spark_jobs.lake.storage import Storage
@@ -46,12 +46,6 @@ def admin(address: str) -> AdminClient:
 def _done(asked: Mapping[Any, Any]) -> None:
     for answer in asked.values():
         answer.result()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Broker]:
-    with broker() as started:
-        yield started
 
 
 @dataclass
@@ -105,8 +99,8 @@ class Topic:
 
 
 @pytest.fixture
-def topic(running: Broker, tmp_path: Path) -> Topic:
-    return Topic(running, tmp_path)
+def topic(kafka: Broker, tmp_path: Path) -> Topic:
+    return Topic(kafka, tmp_path)
 
 
 def test_a_drain_lands_what_came_since_the_last_one_and_commits_nothing(topic: Topic) -> None:

@@ -1,0 +1,157 @@
+"""A lake of one stream under Dagster, from landing to silver, run by processes that may be killed.
+
+Belongs here: what is given, what producers send, and the process that dies. Does not belong here: what
+must hold (test_streams_to_silver.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lakehouse.definitions import build_definitions
+from lakehouse.keys import asset_key, landing_key
+from lakehouse.local.execution import execute
+from lakehouse.local.instance import open_instance
+from lakehouse.settings.load import load_settings
+from lakehouse.settings.model import Settings
+from lakehouse.sources.cursors import SqliteStore
+from lakehouse.sources.stream_datasets import LandingFiles
+from spark_jobs.lake import delta, ledger
+from tests.integration.kinesis_streams import At
+from tests.lakes import TinyLake, column, contract, copied, transforms_in
+from tests.processes import die
+
+DATASET, BRONZE, SILVER = "events", "bronze.events", "silver.events"
+STEPS = {
+    "a position": (SqliteStore, "advance"),
+    "a landing file": (LandingFiles, "write"),
+    "a commit": (delta, "commit"),
+    "a ledger row": (ledger, "append"),
+}
+
+
+def define(root: Path, source: dict[str, Any], connection: dict[str, Any]) -> TinyLake:
+    """Writes contracts, the transform, and the connection of the source."""
+    lake = TinyLake(root)
+    gates = {"max_quarantine_rate": 0.5}
+    delivered = {"dataset": DATASET, "format": "json", **source}
+    columns = [column(n) for n in ("id", "version", "text")]
+    lake.define(contract(BRONZE, columns, source=delivered, gates=gates))
+    typed = [
+        column("id", "bigint", key=1, of=f"{BRONZE}.id"),
+        column("version", "bigint", required=True, of=f"{BRONZE}.version"),
+        column("text", of=f"{BRONZE}.text"),
+    ]
+    numbers = "number('id', 'bigint').alias('id'), number('version', 'bigint').alias('version')"
+    made = copied("text", table="events", extra=numbers)
+    publish = {"mode": "upsert", "sequence": "version"}
+    inputs = [{"table": BRONZE}]
+    lake.define(contract(SILVER, typed, inputs=inputs, publish=publish, gates=gates), made)
+    (root / "sources.yaml").write_text(yaml.safe_dump({source["kind"]: connection}))
+    return lake
+
+
+def settings_of(root: Path) -> Settings:
+    read = load_settings("local", home=root, project=root)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    days = read.partitions.model_copy(update={"start": yesterday, "end": None})
+    return read.model_copy(update={"partitions": days})
+
+
+def run(root: Path, step: str = "", number: int = 0, *, pause: bool = False) -> None:
+    """A run of all there is. It dies at a step of this number, or waits there for a file."""
+    settings, lake = settings_of(root), TinyLake(root)
+    hook = At(number, partial(_wait, root) if pause else die)
+    if step:
+        _hook(*STEPS[step], hook)
+    with open_instance(settings) as instance, transforms_in(lake.transforms):
+        today = f"{datetime.now(UTC):%Y-%m-%d}"
+        landed = sorted(f.name for f in Path(lake.zones["landing"]).glob(f"{DATASET}/2*"))
+        days = ((landed or [today])[0], today)
+        definitions = build_definitions(settings, contracts=lake.parsed(), marts=False)
+        made = [landing_key(DATASET), asset_key(BRONZE), asset_key(SILVER)]
+        done = execute(definitions, "lake_daily", instance, partitions=days, assets=made)
+    assert done.success, done.failures
+
+
+def _hook(owner: Any, name: str, hook: Callable[[str], None]) -> None:
+    """Has every call be a step before it, and one after it."""
+    original = getattr(owner, name)
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        hook("before")
+        result = original(*args, **kwargs)
+        hook("after")
+        return result
+
+    setattr(owner, name, hooked)
+
+
+def _wait(root: Path) -> None:
+    if not (root / "reached").exists():
+        (root / "reached").touch()
+        wait_for(root / "go on")
+
+
+def wait_for(file: Path, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < until, f"{file.name}: not after {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass
+class Sent:
+    """What producers have sent, and so what tables have to have: the newest version of each key."""
+
+    records: int = 0
+    letters: list[bytes] = field(default_factory=list)
+    newest: dict[int, tuple[int, str]] = field(default_factory=dict)
+    _versions: Iterator[int] = field(default_factory=itertools.count)
+
+    def next(self) -> tuple[bytes, str]:
+        """A record and its key: a version of one of some keys, the one before once more, as a producer
+        does that has had no answer, or what is no record at all."""
+        version = next(self._versions)
+        self.records += 1
+        if version % 25 == 24:
+            self.letters.append(b"\xff %d" % version)
+            return self.letters[-1], "0"
+        of = version - 1 if version % 10 == 9 else version
+        self.newest[of % 37] = (of, f"é {of}")
+        body = {"id": of % 37, "version": of, "text": f"é {of}"}
+        return json.dumps(body, ensure_ascii=False).encode(), str(of % 37)
+
+
+@contextmanager
+def producing(sent: Sent, send: Callable[[list[tuple[bytes, str]]], None]) -> Iterator[None]:
+    """A producer that goes on all the while."""
+    done, failed = threading.Event(), list[BaseException]()
+
+    def produce() -> None:
+        try:
+            while not done.wait(0.05):
+                send([sent.next() for _ in range(5)])
+        except BaseException as error:
+            failed.append(error)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        producer.join()
+    assert not failed, failed
