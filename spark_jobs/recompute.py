@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Columns that tell of the run, or of how days were batched, and not of the row.
 _OF_A_RUN = {"_batch_id", "_run_ts", "_row_hash", "_origin"}
-_QUARANTINE = ["partition", "rules", "record"]
+_QUARANTINE = ["rules", "record"]
 
 
 def differences(
@@ -156,6 +156,8 @@ def _of_quarantine(
 ) -> Iterator[Finding]:
     from pyspark.sql import functions as F
 
+    # Which of its days a rejected slice is of depends on their order, as with those in the table.
+    by = None if contract.grain == "aggregate" else "partition"
     frames = []
     for lake_ in (lake, aside):
         rows = present(spark, lake_.quarantine(contract.table), lake_)
@@ -163,9 +165,9 @@ def _of_quarantine(
             rows = spark.createDataFrame([], "partition string, rules array<string>, record string")
         if left_out:
             rows = rows.where(~F.col("partition").isin(*left_out))
-        frames.append(rows.select(*_QUARANTINE))
+        frames.append(rows.select(*_QUARANTINE, *([by] if by else [])))
     ours, anew = frames
-    yield from _unequal(contract.table, "quarantined rows", ours, anew, "partition")
+    yield from _unequal(contract.table, "quarantined rows", ours, anew, by)
 
 
 def _unequal(

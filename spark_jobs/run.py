@@ -257,6 +257,7 @@ class _Run:
             publishing=not closed,
             whole=whole,
             moved=staged.rows.moved,
+            touched=staged.rows.touched,
             changed=self.plan.stale,
         )
         self.sample.extend(gone)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from spark_jobs.lake import delta
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 COLUMNS = (
     ("quarantine_id", "string"),
@@ -72,13 +73,15 @@ def write(
     publishing: bool,
     whole: Sequence[Whole] = (),
     moved: DataFrame | None = None,
+    touched: pa.Table | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Keeps the rejected rows of `partitions` that are `staged`; returns a few.
 
     If the partitions are about to be published, these rows replace the ones kept before, and those
     that are no longer rejected leave with a decision; so do rows of other partitions whose record
-    has `moved` to these. Otherwise what readers see stays as it was, and so does what had left it.
+    has `moved` to these, or that are of one of the slices (the first column of `touched`) which the
+    batch computed anew. Otherwise what readers see stays as it was, and so does what had left it.
     `whole` are source rows and their key, by table, to complete records from that are staged as no
     more than the key. `changed` tells what made a partition stale, for the reason of a decision.
 
@@ -100,7 +103,8 @@ def write(
                 rejected = rejected.join(held, "quarantine_id", "left_anti")
             folder.write(rejected, "insert")
         if publishing:
-            gave_way = _without_moved(spark, to, folder, partitions, moved)
+            elsewhere = _computed_here(spark, contract, moved, touched)
+            gave_way = _without(spark, to, folder, partitions, elsewhere)
             replaced = [*partitions, *gave_way]
             _decide_on_leaving(
                 contract, lake, to, folder, replaced, metadata["run_id"], changed or {}
@@ -135,22 +139,49 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
     return Target(location, table, names, (), lake.storage, frozenset({"record"}))
 
 
-def _without_moved(
-    spark: SparkSession, to: Target, folder: Folder, partitions: list[str], moved: DataFrame | None
-) -> list[str]:
-    """The other partitions that hold rows whose record has moved; their remaining rows are staged
-    beside those of the batch."""
+def _computed_here(
+    spark: SparkSession, contract: Contract, moved: DataFrame | None, touched: pa.Table | None
+) -> list[tuple[DataFrame, Column]]:
+    """By what rows of other partitions are found that this batch has computed anew: values of one
+    column each, and the same of a quarantined row."""
     from pyspark.sql import functions as F
 
-    if moved is None or not delta.active_files(to.table):
+    found = []
+    if moved is not None:
+        found.append((moved.select(F.col("_origin").alias("_here")), F.col("origin")))
+    column = contract.publish.column
+    if touched is not None and touched.num_rows and column:
+        slices = touched.column(0).cast(delta.arrow_type(contract.column[column].type))
+        values = spark.createDataFrame(pa.table({"_here": slices})).select(
+            F.col("_here").cast("string")  # as record_text writes it
+        )
+        found.append((values, F.from_json("record", f"`{column}` string")[column]))
+    return found
+
+
+def _without(
+    spark: SparkSession,
+    to: Target,
+    folder: Folder,
+    partitions: list[str],
+    here: list[tuple[DataFrame, Column]],
+) -> list[str]:
+    """The other partitions that hold rows which this batch has computed anew; their remaining rows are
+    staged beside those of the batch."""
+    from pyspark.sql import functions as F
+
+    if not here or not delta.active_files(to.table):
         return []
-    origins = moved.select(F.col("_origin").alias("origin")).distinct()
     others = to.rows(spark).where(~F.col("partition").isin(*partitions))
-    hit = others.join(origins, "origin", "left_semi").select("partition").distinct()
+    hits, rest = [], others
+    for values, same in here:
+        known = values.distinct()
+        hits.append(others.join(known, same.eqNullSafe(F.col("_here")), "left_semi"))
+        rest = rest.join(known, same.eqNullSafe(F.col("_here")), "left_anti")
+    hit = reduce(lambda a, b: a.unionByName(b), hits).select("partition").distinct()
     gave_way: list[str] = hit.toArrow().column(0).to_pylist()
     if gave_way:
-        rest = others.where(F.col("partition").isin(*gave_way)).join(origins, "origin", "left_anti")
-        to.write(rest, folder, "insert")
+        to.write(rest.where(F.col("partition").isin(*gave_way)), folder, "insert")
     return gave_way
 
 

@@ -82,6 +82,7 @@ class Code:
     left_out: str = "-"
     most_amount: int = 9
     most_value: int = 50
+    most_total: int = 500
 
 
 @dataclass
@@ -228,7 +229,7 @@ def _define(lake: TinyLake, code: Code) -> None:
             [
                 column("day", "date", key=1),
                 column("n", "bigint"),
-                column("total", "bigint"),
+                column("total", "bigint", rule("range", max=code.most_total)),
             ],
             inputs=[{"table": "gold.facts", "read": "touched", "by": "day"}],
             publish={"mode": "replace_partition", "column": "day"},
@@ -245,9 +246,12 @@ def contents(lake: TinyLake, table: str) -> dict[str, list[str]]:
     c = lake.parsed()[table]
     names = [c.name for c in c.columns]
     # An aggregate's slice is of whatever window touched it last.
-    names += ["_partition"] if c.grain == "row" else []
-    rows = lake.rows(table, *names)
-    kept = [(r["partition"], r["rules"], r["record"]) for r in lake.quarantined(table)]
+    of_window = c.grain == "row"
+    rows = lake.rows(table, *names, *(["_partition"] if of_window else []))
+    kept = [
+        (r["partition"] if of_window else "", r["rules"], r["record"])
+        for r in lake.quarantined(table)
+    ]
     return {"rows": [str(r) for r in rows], "quarantine": sorted(map(str, kept))}
 
 

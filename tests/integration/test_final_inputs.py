@@ -56,6 +56,7 @@ CHANGES = st.one_of(
     st.tuples(st.just("change"), st.just("left_out"), st.sampled_from(["-", "s"])),
     st.tuples(st.just("change"), st.just("most_amount"), st.sampled_from([2, 9])),
     st.tuples(st.just("change"), st.just("most_value"), st.sampled_from([9, 50])),
+    st.tuples(st.just("change"), st.just("most_total"), st.sampled_from([9, 500])),
 )
 RUNS = st.tuples(
     st.just("run"),

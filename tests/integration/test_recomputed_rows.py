@@ -16,7 +16,8 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.batch import inputs, superseded
+from spark_jobs.batch import inputs, quarantine, superseded
+from spark_jobs.recompute import reconciled
 from tests.integration.test_publish_properties import (
     CHANGES,
     DAYS,
@@ -36,6 +37,7 @@ from tests.lakes import (
     contract,
     failed_checks,
     only,
+    rule,
 )
 
 __all__ = ["feed_lake"]
@@ -119,20 +121,21 @@ def chain(feed_lake: TinyLake) -> TinyLake:
             grain="aggregate",
             gates={"max_quarantine_rate": 1.0},
         ),
-        """
-        from pyspark.sql import functions as F
-
-        def transform(facts):
-            return facts.groupBy("y").agg(
-                F.max("_partition").alias("_partition"),
-                F.count("*").cast("bigint").alias("_rows"),
-                F.count("*").cast("bigint").alias("n"),
-            )
-        """,
+        COUNTED,
     )
     return feed_lake
 
 
+COUNTED = """
+    from pyspark.sql import functions as F
+
+    def transform(facts):
+        return facts.groupBy("y").agg(
+            F.max("_partition").alias("_partition"),
+            F.count("*").cast("bigint").alias("_rows"),
+            F.count("*").cast("bigint").alias("n"),
+        )
+"""
 CHAIN = ("silver.latest", "gold.facts", "gold.sums")
 
 
@@ -398,3 +401,38 @@ def test_a_sum_over_sums_forgets_those_that_are_gone(chain):
     for table in tables:
         assert not chain.run(table, TUESDAY).failed
     assert chain.rows("gold.sizes") == [{"n": 3, "groups": 1}]
+
+
+@pytest.mark.parametrize(
+    "then", [change(2, 9, "a", y="v", day=TUESDAY), change(3, 9, "a", y="u", day=TUESDAY)]
+)
+def test_a_rejected_sum_gives_way_when_another_partition_computes_it_again(chain, then):
+    """One of a slice that is right by now, and one that is rejected again."""
+    most = rule("range", max=1, name="few")
+    chain.define(
+        contract(
+            "gold.few",
+            [column("y", "string", key=1), column("n", "bigint", most)],
+            inputs=[{"table": "gold.facts", "read": "touched", "by": "y"}],
+            publish={"mode": "replace_partition", "column": "y"},
+            physicalPartition="none",
+            grain="aggregate",
+            gates={"max_quarantine_rate": 1.0, "min_rows": 0},
+        ),
+        COUNTED,
+    )
+    tables = ["silver.latest", "gold.facts", "gold.few"]
+    feed = [change(i, 8, "a", y=y) for i, y in ((1, "u"), (2, "u"), (4, None), (5, None))]
+    for day, more in ((MONDAY, []), (TUESDAY, [then])):
+        feed += more
+        chain.given("bronze.feed", delivered(feed))
+        for table in tables:
+            assert not chain.run(table, day).failed
+    once = built_once(chain, delivered(feed), *tables)
+    assert chain.rows("gold.few") == once.rows("gold.few")
+    seen = [sorted(r["record"] for r in lake.quarantined("gold.few")) for lake in (chain, once)]
+    assert seen[0] == seen[1]
+    (gone,) = quarantine.decisions(chain.lake, "gold.few")
+    assert (gone["decision"], '"y":"u"' in gone["record"]) == ("replayed", True)
+    contracts = chain.parsed()
+    assert reconciled(chain.engine, contracts, contracts["gold.few"], chain.lake) == []
