@@ -12,8 +12,10 @@ from typing import Any
 
 from dagster_aws.pipes import PipesS3MessageReader
 
+from lakehouse.engines.chunks import EveryChunk
 
-class BucketMessages(PipesS3MessageReader):
+
+class BucketMessages(EveryChunk, PipesS3MessageReader):
     """Reads below a folder that the attempt of a step has for itself: a process that takes it over reads
     all of it again. What the job prints is among the messages."""
 

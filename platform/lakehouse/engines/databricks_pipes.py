@@ -25,6 +25,7 @@ from dagster_databricks.pipes import (
 )
 
 from lakehouse.dagster_private import DagsterExecutionInterruptedError, DagsterPipesExecutionError
+from lakehouse.engines.chunks import EveryChunk
 from lakehouse.engines.remote import patiently
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class _ContextOfAnother(PipesUnityCatalogVolumesContextInjector):
         yield {}
 
 
-class _Messages(PipesUnityCatalogVolumesMessageReader):
+class _Messages(EveryChunk, PipesUnityCatalogVolumesMessageReader):
     """Reads messages from an attempt's folder, from the first on, whoever started the job."""
 
     @contextmanager
