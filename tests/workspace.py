@@ -20,27 +20,17 @@ from lakehouse.settings.artifacts import ArtifactSettings
 from lakehouse.settings.databricks import DatabricksSettings
 from lakehouse.settings.engines import RunnerSettings
 from lakehouse.settings.model import Settings
+from lakehouse.standins.servers.databricks import runtime
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
-from spark_jobs.engines import jars, jvm
 from tests.documents import PROJECT
 from tests.lakes import TinyLake
-
-# Plans that are compiled, and states in many parts, cost more than they give where rows are few.
-SMALL = {
-    "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-    ),
-    "spark.driver.memory": "1g",
-    "spark.sql.adaptive.enabled": "false",
-}
 
 
 @contextmanager
 def started(home: Path) -> Iterator[Workspace]:
     """A workspace whose Spark is a Delta one."""
-    conf = {**jvm.DELTA_PROPERTIES, **SMALL}
-    with workspace(home, jars.fetched(jars.delta()), conf) as running:
+    spark = runtime.of_this_machine()
+    with workspace(home, spark.jars, spark.spark_conf, spark.environment) as running:
         yield running
 
 

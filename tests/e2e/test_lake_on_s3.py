@@ -8,31 +8,26 @@ that server is not well, or has several writers (tests/integration/test_shared_s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
 import yaml
 from deltalake import DeltaTable
 
+from lakehouse.settings.load import load_settings
 from lakehouse.standins.servers.aws import CREDENTIALS, Aws, aws
 from spark_jobs.contract.reader import load_contracts
-from spark_jobs.lake import ledger
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.report import ZONES
-from tests.conformance.agreement import content, differences
+from tests.conformance.agreement import differences
 from tests.documents import PROJECT
 from tests.e2e.conftest import SAMPLE, ProjectCopy, copy_project
+from tests.whole_lake import batches, marts, rows
 
 pytestmark = pytest.mark.slow
 
 TABLES = list(load_contracts(PROJECT / "contracts"))
-# When, and by which run or batch; which lake; and how the files were cut.
-OF_THE_RUN = {"run_id", "batch_id", "started_at", "seconds", "engine", "files", "bytes"}
-OF_THE_RUN |= {"delta_version", "fingerprint", "inputs", "table_bytes"}
 # What a JVM runs: each layer, and every mode of publishing.
 FEW = ("bronze.addresses", "silver.addresses", "bronze.loyalty_accounts", "silver.loyalty_accounts",
        "gold.dim_date")  # fmt: skip
@@ -88,34 +83,6 @@ def here(small_lake: ProjectCopy) -> Lake:
     return Lake.at(str(small_lake.lake))
 
 
-def rows(lake: Lake, uri: str) -> list[str]:
-    table = DeltaTable(uri, storage_options=lake.storage.delta_options(uri))
-    return content(table.to_pyarrow_table())
-
-
-def batches(lake: Lake, tables: Sequence[str]) -> list[str]:
-    """The ledger, but for what belongs to a run."""
-    history = (asdict(row) for row in ledger.of_tables(lake, list(tables)))
-    return sorted(
-        repr({name: value for name, value in row.items() if name not in OF_THE_RUN})
-        for row in history
-    )
-
-
-def marts(home: Path) -> dict[str, list[Any]]:
-    with duckdb.connect(home / "warehouse.duckdb", read_only=True) as connection:
-        built = connection.execute(
-            "select schema_name, table_name from lakehouse.verified join duckdb_tables()"
-            " using (schema_name, table_name) order by all"
-        ).fetchall()
-        return {
-            f"{schema}.{name}": connection.execute(
-                f'select * from {schema}."{name}" order by all'
-            ).fetchall()
-            for schema, name in built
-        }
-
-
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_has_the_same_rows(lake: Lake, here: Lake, table: str) -> None:
     ours, theirs = rows(lake, lake.table(table)), rows(here, here.table(table))
@@ -144,7 +111,8 @@ def test_the_ledger_says_the_same(lake: Lake, here: Lake) -> None:
 def test_the_marts_have_the_same_rows(
     there: tuple[ProjectCopy, Lake], small_lake: ProjectCopy
 ) -> None:
-    ours, theirs = (marts(copy.root / ".lakehouse") for copy in (there[0], small_lake))
+    homes = (copy.root / ".lakehouse" for copy in (there[0], small_lake))
+    ours, theirs = (marts(load_settings("local", home=home, project=PROJECT)) for home in homes)
     assert len(theirs) > 5 and all(theirs.values())
     assert ours == theirs
 

@@ -17,7 +17,13 @@ pytestmark = pytest.mark.slow
 # Run by other tests, or by everybody who works here: the first run of a lake
 # (test_sample_lake.py), a rehearsal of production (test_rehearsal.py), the tests themselves, and the UI
 # (test_ui.py).
-RUN_ELSEWHERE = {"make run", "make run-cloud", "make test", "make ui"}
+RUN_ELSEWHERE = {
+    "make run",
+    "make run-cloud",
+    "lakehouse rehearse --runner databricks",
+    "make test",
+    "make ui",
+}
 # Run where there is a stream or a warehouse (tests/integration/test_stream_assets.py and
 # test_redshift_marts.py).
 WITH_A_SERVICE = {"where a stream is", "after the workflow"}

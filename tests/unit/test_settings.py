@@ -14,6 +14,7 @@ from lakehouse.settings.alerts import SnsTopic
 from lakehouse.settings.load import ENVIRONMENTS, load_settings
 from lakehouse.settings.names import bucket_name
 from lakehouse.settings.references import Secret, SettingsError, resolve
+from lakehouse.standins import cloud
 from spark_jobs.report import ZONES
 
 FOLDER = Path(module.__file__).parent / "environments"
@@ -94,6 +95,32 @@ def test_the_promised_times_and_retries_are_what_every_environment_has(
 def test_the_environment_variable_picks_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     provide(monkeypatch, LAKEHOUSE_ENV="staging")
     assert load_settings().environment == "staging"
+
+
+def test_files_of_ones_own_take_the_place_of_those_that_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, retries={"max": 7})
+    assert load_settings().retries.max == 3
+    monkeypatch.setenv("LAKEHOUSE_SETTINGS", str(tmp_path))
+    assert load_settings().retries.max == 7
+    with pytest.raises(SettingsError, match=rf"{tmp_path}/prod.yaml: settings file not found"):
+        load_settings("prod")
+
+
+def test_production_runs_on_databricks_with_nothing_of_emr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr = ("LAKEHOUSE_EMR_APPLICATION", "LAKEHOUSE_EMR_ROLE")
+    provide(monkeypatch, LAKEHOUSE_ARTIFACTS="/Volumes/main/operations/lakehouse")
+    for name in emr:
+        monkeypatch.delenv(name)
+    changed = cloud.on_databricks(yaml.safe_load((FOLDER / "prod.yaml").read_text()))
+    (tmp_path / "prod.yaml").write_text(yaml.safe_dump(changed))
+    settings = load_settings("prod", folder=tmp_path)
+    assert settings.runner.name == "databricks" and settings.emr is None
+    assert settings.databricks and settings.databricks.together == ["bronze", "silver", "gold"]
+    assert settings.warehouse.target == "redshift"
 
 
 def test_an_unknown_environment_fails_and_names_those_that_exist() -> None:

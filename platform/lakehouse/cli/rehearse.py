@@ -5,24 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from lakehouse.settings.load import load_settings
 from spark_jobs.errors import InputError
 
+if TYPE_CHECKING:
+    from lakehouse.settings.model import Settings
+    from lakehouse.standins.cloud import Service
+
 
 @click.command()
 @click.option("--scale", type=float, help="Size of the sample, as TPC-H's scale factor.")
 @click.option("--days", type=int, help="Days of the sample.")
-def rehearse(scale: float | None, days: int | None) -> None:
-    """Run the sample lake with the settings of production: tables as jobs of EMR Serverless on S3, marts
-    in Redshift, the run history in PostgreSQL, each played by a stand-in on this machine.
+@click.option("--runner", type=click.Choice(["emr", "databricks"]), default="emr", show_default=True,
+              help="What runs the tables.")  # fmt: skip
+def rehearse(scale: float | None, days: int | None, runner: Service) -> None:
+    """Run the sample lake with the settings of production: tables as jobs of EMR Serverless (or of
+    Databricks) on S3, marts in Redshift, the run history in PostgreSQL, each played by a stand-in on
+    this machine.
 
-    Needs Java 17 and the Spark of EMR Serverless, which `make run-cloud` brings. The services end with
+    Needs Java 17, and for EMR Serverless its Spark, which `make run-cloud` brings. The services end with
     the command; the summary stays in LAKEHOUSE_HOME/rehearsal.
     """
+    with rehearsed(runner, scale, days) as (settings, good):
+        summary = settings.home / "summary.json"
+    click.echo(f"The services have ended, and the lake with them; {summary} stays.")
+    sys.exit(0 if good else 1)
+
+
+@contextmanager
+def rehearsed(
+    runner: Service, scale: float | None, days: int | None
+) -> Iterator[tuple[Settings, bool]]:
+    """The settings of a lake that has been run, as long as its services are up, and whether all went
+    well. The environment of this process leads to them."""
     try:
         from lakehouse.standins.cloud import cloud
     except ImportError as error:
@@ -34,22 +56,19 @@ def rehearse(scale: float | None, days: int | None) -> None:
     local = load_settings("local")
     home = local.home / "rehearsal"
     shutil.rmtree(home, ignore_errors=True)
-    days = days or local.sample.days
-    with cloud(local.partitions.start.isoformat()) as variables:
+    with cloud(local.partitions.start.isoformat(), runner) as variables:
         os.environ.update(variables, LAKEHOUSE_HOME=str(home))
-        good = _run(scale or local.sample.scale, days)
-    click.echo(f"The services have ended, and the lake with them; {home}/summary.json stays.")
-    sys.exit(0 if good else 1)
+        settings = load_settings()
+        yield settings, _run(settings, scale or local.sample.scale, days or local.sample.days)
 
 
-def _run(scale: float, days: int) -> bool:
+def _run(settings: Settings, scale: float, days: int) -> bool:
     """Whether all of it went well."""
     from lakehouse.cli.deliver import deliver_sample
     from lakehouse.cli.deploy import ship
     from lakehouse.cli.lake_run import Request, materialize_lake
     from spark_jobs.contract.reader import load_contracts
 
-    settings = load_settings()
     ship(settings)
     deliver_sample(settings, scale, days)
     # What production has is due until today, and the sample ends before.

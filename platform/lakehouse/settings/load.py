@@ -22,7 +22,8 @@ from lakehouse.settings.model import Settings
 from lakehouse.settings.references import Secret, SettingsError, resolve
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-SOURCES = "LAKEHOUSE_SOURCES"
+SETTINGS, SOURCES = "LAKEHOUSE_SETTINGS", "LAKEHOUSE_SOURCES"
+FILES = Path(__file__).parent / "environments"
 _TARGETS = ("duckdb", "redshift", "sns", "file", "sqlite", "postgres", "dynamodb")
 
 
@@ -45,7 +46,8 @@ def load_settings(
 ) -> Settings:
     """Reads and checks the settings of an environment (default: LAKEHOUSE_ENV, else `local`).
 
-    `home` defaults to LAKEHOUSE_HOME, else `.lakehouse` in the project; `folder` holds the files.
+    `home` defaults to LAKEHOUSE_HOME, else `.lakehouse` in the project; `folder` holds the files, by
+    default that of LAKEHOUSE_SETTINGS, else those of this package.
     The part `sources` is read from the file that LAKEHOUSE_SOURCES names, if it names one.
     Raises SettingsError that lists everything that is wrong at once.
     """
@@ -59,7 +61,7 @@ def load_settings(
     home = Path(home or os.environ.get("LAKEHOUSE_HOME") or project / ".lakehouse")
     if home.exists() and not home.is_dir():
         raise SettingsError(f"LAKEHOUSE_HOME is {home}: a file. Set it to a folder.")
-    path = Path(folder or Path(__file__).parent / "environments") / f"{environment}.yaml"
+    path = Path(folder or os.environ.get(SETTINGS) or FILES) / f"{environment}.yaml"
     data = _read(path)
     if elsewhere := os.environ.get(SOURCES):
         data["sources"] = _read(Path(elsewhere))
