@@ -10,7 +10,7 @@ make its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def differences(ours: dict[str, Fingerprint], theirs: dict[str, Fingerprint]) ->
 
 
 @contextmanager
-def _opened(output: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, object]]:
+def _opened(output: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Callable[[str], bool]]]:
     """A connection in which every table of the output is `<layer>.<name>`, and quarantines are
     `quarantine.<layer>_<name>`."""
     if output.is_file():

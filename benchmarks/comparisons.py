@@ -333,7 +333,8 @@ def _ratios(
 
 
 def _java() -> bool:
-    from spark_jobs.engines.jvm import EngineUnavailable, find_java
+    from spark_jobs.engines.java import find_java
+    from spark_jobs.errors import EngineUnavailable
 
     try:
         return bool(find_java())

@@ -16,10 +16,14 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from spark_jobs.contract.model import Contract
 
 PROJECT = Path(__file__).parents[1]
 CONTRACTS = PROJECT / "contracts"
@@ -147,7 +151,7 @@ def columns(table: str) -> list[tuple[str, str]]:
     return [(c.name, c.type) for c in _contracts()[table].columns]
 
 
-def contracts() -> dict:
+def contracts() -> dict[str, Contract]:
     """The project's contracts; tables of captured changes may be empty."""
     found = dict(_contracts())
     for table in BESIDE:
@@ -157,7 +161,7 @@ def contracts() -> dict:
 
 
 @cache
-def _contracts() -> dict:
+def _contracts() -> dict[str, Contract]:
     from spark_jobs.contract.reader import load_contracts
 
     return load_contracts(str(CONTRACTS))

@@ -10,6 +10,7 @@ import datetime as dt
 import os
 import sys
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -21,7 +22,7 @@ RUN_ID, RUN_TS = "bare", dt.datetime.now(dt.UTC)
 os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
 
 
-def start_session():
+def start_session() -> tuple[Any, Any]:
     os.environ |= {
         "RUST_LOG": "error",
         "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(os.cpu_count()),

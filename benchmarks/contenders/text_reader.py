@@ -24,7 +24,7 @@ def engine(name: str, kind: str, path: str) -> int:
         "bronze", "lines", "1.0.0", "benchmarks", "benchmarks", "Lines of text",
         tuple(Column(name, "string", False, "internal", "") for name in COLUMNS),
         key=(), rules=(), publish=Publish(mode="replace_partition"), partitioning="daily",
-        source=Files(dataset="lines", format=kind, system="benchmarks"),
+        source=Files.model_validate({"dataset": "lines", "format": kind, "system": "benchmarks"}),
     )  # fmt: skip
     delivery = landing.Delivery("2026-10-05", [File(path, Path(path).stat().st_size, "1")], True)
     landing.inspect(contract, [delivery], Storage())
