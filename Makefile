@@ -2,7 +2,7 @@
 # No command needs anything installed but Python 3.11 to 3.13 and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cloud test test-fast coverage conformance-cloud conformance-emr ui bench lint docs lock clean
+.PHONY: help run run-cloud run-sources test test-fast coverage conformance-cloud conformance-emr ui bench lint docs lock clean
 BIN := .venv/bin
 
 help: ## list these commands
@@ -13,6 +13,9 @@ run: .venv/.installed ## deliver the sample data and materialize the whole lake 
 
 run-cloud: .venv-spark40/.installed ## the same as production would, on stand-ins of its services (needs Java 17)
 	@$(BIN)/lakehouse rehearse
+
+run-sources: .venv/.installed ## extract three days of the sample from stand-ins of the systems that they come from
+	@$(BIN)/lakehouse rehearse --sources
 
 test: .venv/.installed ## run every test, those on JVM Spark and in a browser included
 	@scripts/test

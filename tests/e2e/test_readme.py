@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 RUN_ELSEWHERE = {
     "make run",
     "make run-cloud",
+    "make run-sources",
     "lakehouse rehearse --runner databricks",
     "make test",
     "make ui",

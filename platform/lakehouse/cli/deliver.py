@@ -34,8 +34,11 @@ def deliver(scale: float | None, days: int | None) -> None:
     deliver_sample(settings, scale, days)
 
 
-def deliver_sample(settings: Settings, scale: float | None, days: int | None) -> None:
-    """Delivers what is not there yet. Without a scale or days, those of the lake as it is."""
+def deliver_sample(
+    settings: Settings, scale: float | None, days: int | None, to: Path | None = None
+) -> None:
+    """Delivers what is not there yet, to landing or another folder. Without a scale or days, those of
+    the lake as it is."""
 
     try:
         from lakehouse.standins.data import delivery
@@ -55,7 +58,7 @@ def deliver_sample(settings: Settings, scale: float | None, days: int | None) ->
         )
     scale = scale or recorded.get("scale") or settings.sample.scale
     click.echo(f"Delivering {days} days from {start} at scale {scale:g} …")
-    landing = settings.zones["landing"]
+    landing = settings.zones["landing"] if to is None else str(to)
     local = settings.home / "delivered" if "://" in landing else Path(landing)
     try:
         done = delivery.deliver(local, answers, scale=scale, start=start, days=days)

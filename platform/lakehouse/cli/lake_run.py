@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -25,7 +26,7 @@ from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.definitions import build_definitions
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import LedgerReader, build_runners
+from lakehouse.engines.runner import build_runners
 from lakehouse.engines.shared import engine_kept_running
 from lakehouse.keys import (
     ARTIFACT_TAG,
@@ -158,16 +159,45 @@ def delivered_days(settings: Settings, contracts: Mapping[str, Contract]) -> tup
     return days
 
 
-def _runs(
-    settings: Settings,
-    contracts: Mapping[str, Contract],
-    work: Sequence[Work],
-    tags: Mapping[str, str],
-    out: Console,
-) -> Iterator[RunOutcome]:
+@dataclass
+class OpenLake:
+    """A lake whose jobs can be run in this process, one after another."""
+
+    definitions: dg.Definitions
+    instance: DagsterInstance
+    display: RunDisplay
+    ledger: LakeLedger
+    _reports: list[TableReport]
+
+    def run(
+        self,
+        job: str,
+        partitions: tuple[str, str] | None,
+        assets: Sequence[dg.AssetKey],
+        tags: Mapping[str, str],
+    ) -> RunOutcome:
+        """Runs a job, or some of its assets; shows its progress."""
+        self._reports.clear()
+        outcome = execute(
+            self.definitions,
+            job,
+            self.instance,
+            partitions=partitions,
+            assets=assets or None,
+            tags=tags,
+            on_event=self.display.on_event,
+        )
+        outcome.reports = list(self._reports)
+        return outcome
+
+
+@contextmanager
+def open_lake(
+    settings: Settings, contracts: Mapping[str, Contract], out: Console, *, marts: bool = True
+) -> Iterator[OpenLake]:
+    """Its definitions and its run history; engines run on from one job to the next."""
     reports: list[TableReport] = []
     ledger = LakeLedger.of(settings)
-    marts = any(not w.tables for w in work)
     with RunDisplay(out, total=0) as display, engine_kept_running():
 
         def on_report(report: TableReport) -> None:
@@ -184,31 +214,36 @@ def _runs(
                 for name, runner in build_runners(settings, contracts).items()
             },
         )
-        display.expect(sum(len(_assets(definitions, w)) for w in work))
         with open_instance(settings) as instance:
-            due = deque(work)
-            while due:
-                w = due.popleft()
-                reports.clear()
-                outcome = _execute(definitions, instance, w, tags, display)
-                outcome.reports, outcome.rest_of = list(reports), w.rest_of
-                rest = (
-                    [] if outcome.interrupted else _rest(definitions, contracts, ledger, w, outcome)
-                )
-                yield outcome
-                if outcome.interrupted:
-                    return
-                for r in rest:
-                    display.on_rest(r.partitions, r.tables)
-                due.extendleft(reversed(rest))
+            yield OpenLake(definitions, instance, display, ledger, reports)
+
+
+def _runs(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    work: Sequence[Work],
+    tags: Mapping[str, str],
+    out: Console,
+) -> Iterator[RunOutcome]:
+    marts = any(not w.tables for w in work)
+    with open_lake(settings, contracts, out, marts=marts) as lake:
+        lake.display.expect(sum(len(_assets(lake.definitions, w)) for w in work))
+        due = deque(work)
+        while due:
+            w = due.popleft()
+            outcome = _execute(lake, w, tags)
+            outcome.rest_of = w.rest_of
+            rest = [] if outcome.interrupted else _rest(lake, contracts, w, outcome)
+            yield outcome
+            if outcome.interrupted:
+                return
+            for r in rest:
+                lake.display.on_rest(r.partitions, r.tables)
+            due.extendleft(reversed(rest))
 
 
 def _rest(
-    definitions: dg.Definitions,
-    contracts: Mapping[str, Contract],
-    ledger: LedgerReader,
-    work: Work,
-    outcome: RunOutcome,
+    lake: OpenLake, contracts: Mapping[str, Contract], work: Work, outcome: RunOutcome
 ) -> list[Work]:
     """The runs of what bad partitions stopped; notes which partitions have to wait for them."""
     failed = frozenset(name for f in outcome.failures for name in f.assets)
@@ -216,9 +251,9 @@ def _rest(
         return []
     partitions, skipped = tuple(windows(*work.partitions)), tuple(outcome.skipped)
     ended = Ended(outcome.run_id, work.scheme, partitions, failed, skipped)
-    graph = definitions.resolve_asset_graph()
+    graph = lake.definitions.resolve_asset_graph()
     parents = {a: [name_of(k) for k in graph.get(asset_key(a)).parent_keys] for a in skipped}
-    rows = [row for table in failed & contracts.keys() for row in ledger.history(table)]
+    rows = [row for table in failed & contracts.keys() for row in lake.ledger.history(table)]
     held = held_back(ended, contracts, parents, rows)
     outcome.held_back = {a: sorted(held[a]) for a in skipped if held[a]}
     return [
@@ -227,26 +262,10 @@ def _rest(
     ]
 
 
-def _execute(
-    definitions: dg.Definitions,
-    instance: DagsterInstance,
-    work: Work,
-    tags: Mapping[str, str],
-    display: RunDisplay,
-) -> RunOutcome:
-    return execute(
-        definitions,
-        work.job,
-        instance,
-        partitions=work.partitions,
-        assets=[*_extracted(definitions, work.tables), *map(asset_key, work.tables)] or None,
-        tags={
-            **run_tags(work.scheme),
-            **tags,
-            **({REST_TAG: work.rest_of} if work.rest_of else {}),
-        },
-        on_event=display.on_event,
-    )
+def _execute(lake: OpenLake, work: Work, tags: Mapping[str, str]) -> RunOutcome:
+    assets = [*_extracted(lake.definitions, work.tables), *map(asset_key, work.tables)]
+    rest = {REST_TAG: work.rest_of} if work.rest_of else {}
+    return lake.run(work.job, work.partitions, assets, {**run_tags(work.scheme), **tags, **rest})
 
 
 def _extracted(definitions: dg.Definitions, tables: Iterable[str]) -> list[dg.AssetKey]:

@@ -1,4 +1,5 @@
-"""`lakehouse rehearse`: the sample lake as production would run it, on stand-ins of its services."""
+"""`lakehouse rehearse`: the sample lake as production would run it, on stand-ins of its services, or of
+the systems that its data comes from."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
+import yaml
 
 from lakehouse.settings.load import load_settings
 from spark_jobs.errors import InputError
@@ -19,20 +21,29 @@ if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
     from lakehouse.standins.cloud import Service
 
+_DAYS = 3
+"""From sources, each day is run by itself, as it comes."""
+
 
 @click.command()
 @click.option("--scale", type=float, help="Size of the sample, as TPC-H's scale factor.")
-@click.option("--days", type=int, help="Days of the sample.")
+@click.option("--days", type=int, help="Days of the sample; 3 from sources.")
 @click.option("--runner", type=click.Choice(["emr", "databricks"]), default="emr", show_default=True,
               help="What runs the tables.")  # fmt: skip
-def rehearse(scale: float | None, days: int | None, runner: Service) -> None:
+@click.option("--sources", is_flag=True, help="Extract the sample from stand-ins of its sources.")
+def rehearse(scale: float | None, days: int | None, runner: Service, sources: bool) -> None:
     """Run the sample lake with the settings of production: tables as jobs of EMR Serverless (or of
     Databricks) on S3, marts in Redshift, the run history in PostgreSQL, each played by a stand-in on
     this machine.
 
     Needs Java 17, and for EMR Serverless its Spark, which `make run-cloud` brings. The services end with
     the command; the summary stays in LAKEHOUSE_HOME/rehearsal.
+
+    With --sources: run it with the settings of a laptop, and extract it day by day from the systems
+    that it comes from. The lake stays in LAKEHOUSE_HOME/sources.
     """
+    if sources:
+        sys.exit(0 if _from_sources(scale, days) else 1)
     with rehearsed(runner, scale, days) as (settings, good):
         summary = settings.home / "summary.json"
     click.echo(f"The services have ended, and the lake with them; {summary} stays.")
@@ -48,10 +59,7 @@ def rehearsed(
     try:
         from lakehouse.standins.cloud import cloud
     except ImportError as error:
-        raise InputError(
-            f"the stand-ins need {error.name}: install the extras `sample` and `test`, or run"
-            " `make run-cloud`"
-        ) from error
+        raise _not_installed(error, "make run-cloud") from error
 
     local = load_settings("local")
     home = local.home / "rehearsal"
@@ -60,6 +68,38 @@ def rehearsed(
         os.environ.update(variables, LAKEHOUSE_HOME=str(home))
         settings = load_settings()
         yield settings, _run(settings, scale or local.sample.scale, days or local.sample.days)
+
+
+def _not_installed(error: ImportError, command: str) -> InputError:
+    return InputError(
+        f"the stand-ins need {error.name}: install the extras `sample` and `test`, or run `{command}`"
+    )
+
+
+def _from_sources(scale: float | None, days: int | None) -> bool:
+    """Whether all of it went well."""
+    try:
+        from lakehouse.cli.source_days import run_days
+        from lakehouse.standins.systems import systems
+    except ImportError as error:
+        raise _not_installed(error, "make run-sources") from error
+    from spark_jobs.contract.reader import load_contracts
+
+    local = load_settings("local")
+    home = local.home / "sources"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    contracts = load_contracts(local.contracts)
+    with systems(contracts) as up:
+        file = home / "sources.yaml"
+        file.write_text(yaml.safe_dump(up.sources), encoding="utf-8")
+        os.environ.update(
+            up.variables,
+            LAKEHOUSE_ENV="local",
+            LAKEHOUSE_HOME=str(home),
+            LAKEHOUSE_SOURCES=str(file),
+        )
+        return run_days(load_settings(), contracts, up, scale or local.sample.scale, days or _DAYS)
 
 
 def _run(settings: Settings, scale: float, days: int) -> bool:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lakehouse.cli.terminal import data
+from lakehouse.keys import LANDING
 from lakehouse.local.execution import CheckResult, RunOutcome
 from lakehouse.settings.model import Settings
 from spark_jobs.contract.model import LAYERS
@@ -87,6 +88,8 @@ def summarize(
                 seconds=round(mart.seconds or 0.0, 3),
             )
         for check in outcome.checks:
+            if check.asset.partition(".")[0] == LANDING:
+                continue  # neither a table nor a mart
             _count(assets.setdefault(check.asset, _unreported(check.asset)), check)
         for failure in outcome.failures:
             for name in failure.assets:

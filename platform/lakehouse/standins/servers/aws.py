@@ -54,6 +54,10 @@ class Aws:
         plan = {"fault": fault, "operation": operation, "times": times}
         self._ask("POST", kinesis.FAULTS_PATH, json.dumps(plan).encode())
 
+    def set_kinesis_clock(self, at: str) -> None:
+        """Records that are put from now on arrive at this time."""
+        self._ask("POST", kinesis.FAULTS_PATH, json.dumps({"clock": at}).encode())
+
     def trim_kinesis(self, stream: str, before: str) -> None:
         """Removes what arrived before a time, as a stream does when its retention is over."""
         asked = json.dumps({"trim": stream, "before": before}).encode()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,14 @@ _CODES = {
     "unavailable": (500, "InternalFailure"),
 }
 _numbers = itertools.count(time.time_ns())
+_clock: list[float] = []
+"""The time at which records arrive, if it is another than now."""
 
 
 class Faults:
     """Answers requests that are to fail, and the path that says which: the next `times` of an
-    `operation` by `fault`, or records of a `stream` to `trim` that arrived before a time."""
+    `operation` by `fault`, or records of a `stream` to `trim` that arrived before a time. It takes the
+    `clock` too, by which records arrive from then on."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -62,7 +65,9 @@ class Faults:
         return self._app(environ, start)
 
     def _plan(self, asked: dict[str, Any]) -> None:
-        if "trim" in asked:
+        if "clock" in asked:
+            _clock[:] = [datetime.fromisoformat(asked["clock"]).timestamp()]
+        elif "trim" in asked:
             trim(asked["trim"], datetime.fromisoformat(asked["before"]).timestamp())
         else:
             self._planned.append(
@@ -113,7 +118,11 @@ def _put_record(shard: Any, partition_key: str, data: str, explicit_hash_key: st
     from moto.kinesis.models import Record
 
     number = 49_000_000_000_000_000_000_000_000_000_000_000_000 + next(_numbers)
-    shard.records[number] = Record(partition_key, data, number, explicit_hash_key)
+    record = Record(partition_key, data, number, explicit_hash_key)
+    if _clock:
+        record.created_at = _clock[0]
+        record.created_at_datetime = datetime.fromtimestamp(_clock[0], UTC)
+    shard.records[number] = record
     return str(number)
 
 
