@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from importlib import metadata
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -166,9 +167,38 @@ KINDS: Mapping[str, type[Source]] = {
 }
 
 
+INSTALLED = "lakehouse.sources"
+"""The group of entry points by which packages add kinds: a kind's name is that of a module, which has
+the class `Options` (a Source), `Connection`, and `source(connection, declared, columns)`."""
+
+
+def installed(kind: str) -> Any:
+    """The module of a kind that a package adds; None if there is none. Raises ValueError for one that
+    cannot be used."""
+    found = list(metadata.entry_points(group=INSTALLED, name=kind)) if kind not in KINDS else []
+    if len({point.value for point in found}) > 1:
+        raise ValueError(
+            f"kind {kind!r}: {' and '.join(sorted({p.value for p in found}))} both add it. Uninstall one"
+        )
+    if not found:
+        return None
+    module = found[0].load()
+    missing = [name for name in ("Options", "Connection", "source") if not hasattr(module, name)]
+    if missing:
+        raise ValueError(f"kind {kind!r}: {found[0].value} has no {', '.join(missing)}")
+    return module
+
+
 def kind_of(value: Any) -> type[Source]:
     """The model of a source as it is written. Raises ValueError for a kind that is not known."""
     kind = value.get("kind", "files") if isinstance(value, Mapping) else "files"
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is not known; there are {', '.join(KINDS)}")
-    return KINDS[kind]
+    if not isinstance(kind, str):
+        raise ValueError(f"kind {kind!r} is not a name")
+    if kind in KINDS:
+        return KINDS[kind]
+    module = installed(kind)
+    if module is None:
+        added = sorted(point.name for point in metadata.entry_points(group=INSTALLED))
+        raise ValueError(f"kind {kind!r} is not known; there are {', '.join([*KINDS, *added])}")
+    options: type[Source] = module.Options
+    return options

@@ -5,34 +5,38 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from lakehouse.settings.load import load_settings
 from lakehouse.settings.references import Secret, SettingsError, resolve
+from lakehouse.settings.sources import SourceSettings
 from lakehouse.sources import extract as module
 from lakehouse.sources import files
 from lakehouse.sources.cursors import Cursor, Cursors, DynamoStore, SqliteStore
 from lakehouse.sources.extract import Dataset, Extracted, extract
 from lakehouse.sources.landing import snapshot
+from lakehouse.sources.registry import dataset_of, extracted
 from lakehouse.sources.streams.positions import Position, Progress
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws
 from spark_jobs.batch.landing.deliveries import deliveries
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.reader import load_contract
 from spark_jobs.contract.source import Files
-from spark_jobs.errors import ConflictError
+from spark_jobs.errors import ConflictError, ContractError
 from spark_jobs.lake import manifest
 from spark_jobs.lake.storage import Lake, Storage
-from tests import documents
+from tests import documents, lakes
 from tests.lakes import bronze, column
 
 DAY = ("2026-10-05", "2026-10-06", "2026-10-07", "2026-10-08")
@@ -423,8 +427,6 @@ def test_a_secret_of_secrets_manager_is_read_where_it_is_used(
 
 @pytest.fixture
 def contract(tmp_path: Path) -> Contract:
-    import yaml
-
     path = tmp_path / "bronze/things.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(bronze("things", "json", column("id"))))
@@ -480,23 +482,71 @@ def test_a_folder_changes_with_its_manifest_and_with_nothing_else(
     assert seen() != before
 
 
-def test_the_source_of_the_documents_brings_each_row_once(
-    tmp_path: Path, cursors: SqliteStore
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The package of the documents, installed; with its contract and the settings of its file."""
+    shown = {
+        Path(b.title).name: b.text
+        for b in documents.blocks(documents.PROJECT / "docs/how-to/sources.md")
+        if b.title and "sqlite_file" in b.text
+    }
+    site = tmp_path / "site"
+    info = site / "sqlite_file-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "sqlite_file.py").write_text(shown["sqlite_file.py"])
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sqlite_file\nVersion: 1.0\n")
+    points = tomllib.loads(shown["pyproject.toml"])["project"]["entry-points"]
+    lines = [f"[{group}]\n{name} = {of}" for group, p in points.items() for name, of in p.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(site))
+    yield shown
+    sys.modules.pop("sqlite_file", None)
+
+
+def thing_contract(tmp_path: Path, source: dict[str, Any]) -> Path:
+    """The contract of a bronze table that reads this source."""
+    path = tmp_path / "contracts/bronze/things.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(lakes.contract("bronze.things", [column("id")], source=source)))
+    return path
+
+
+def test_a_source_of_ones_own_is_one_module_and_one_contract(
+    tmp_path: Path, cursors: SqliteStore, added: dict[str, Any]
 ) -> None:
-    page = documents.PROJECT / "docs/how-to/sources.md"
-    (block,) = [b for b in documents.blocks(page) if b.title.endswith("sqlite_file.py")]
-    written = ModuleType("sqlite_file")
-    sys.modules[written.__name__] = written
-    exec(compile(block.text, str(block), "exec"), vars(written))
-    place = SimpleNamespace(path=str(tmp_path / "shop.sqlite"))
-    with sqlite3.connect(place.path) as database:
+    (declared,) = yaml.safe_load(added["things.yaml"])
+    reader = load_contract(thing_contract(tmp_path, declared["value"]))
+    place = tmp_path / "shop.sqlite"
+    given = yaml.safe_load(added["sources.yaml"])
+    given["sqlite_file"]["path"] = str(place)
+    settings = load_settings("local", home=tmp_path)
+    settings = settings.model_copy(update={"sources": SourceSettings(**given)})
+    with sqlite3.connect(place) as database:
         database.execute("create table things (id text, changed_at text)")
         rows = [(f"{day}-{n}", at(day, n)) for day in (5, 6) for n in range(3)]
         database.executemany("insert into things values (?, ?)", rows)
-    declared = Files(dataset="things", format="json", system="shop")
-    of = written.source(place, SimpleNamespace(table="things"), ("id",))
-    of.check()
-    landing = str(tmp_path / "landing")
-    dataset = Dataset(of, declared, ("id",), Storage(), landing, timedelta(minutes=15))
-    assert [take(dataset, cursors, day).rows for day in DAY[:3]] == [3, 3, 0]
-    assert landed(dataset) == [key for key, _ in rows]
+    assert extracted(settings, {reader.table: reader}).keys() == {"things"}
+    of = dataset_of(settings, [reader])
+    of.source.check()
+    of = replace(of, storage=Storage(), landing=str(tmp_path / "landing"))
+    assert [take(of, cursors, day).rows for day in DAY[:3]] == [3, 3, 0]
+    assert landed(of) == [key for key, _ in rows]
+
+
+def test_an_option_or_a_setting_that_an_added_kind_does_not_know_is_an_error(
+    tmp_path: Path, added: dict[str, Any]
+) -> None:
+    value = {"kind": "sqlite_file", "dataset": "things", "format": "json"}
+    with pytest.raises(ContractError, match=r"things\.yaml:\d+.*tabel"):
+        load_contract(thing_contract(tmp_path, {**value, "table": "things", "tabel": "things"}))
+    with pytest.raises(ValueError, match=r"sqlite_file\.pathh: Extra") as caught:
+        SourceSettings(sqlite_file={"path": "there", "pathh": "hunter2"})
+    assert "hunter2" not in str(caught.value.errors(include_input=False))  # type: ignore[attr-defined]
+
+
+def test_a_kind_that_nobody_has_installed_is_an_error_with_its_place(tmp_path: Path) -> None:
+    value = {"kind": "sqlite_file", "dataset": "things", "format": "json", "table": "things"}
+    with pytest.raises(ContractError, match=r"things\.yaml:\d+.*'sqlite_file' is not known"):
+        load_contract(thing_contract(tmp_path, value))
+    with pytest.raises(ValueError, match="sqlite_file"):
+        SourceSettings(sqlite_file={"path": "there"})

@@ -4,17 +4,27 @@ Belongs here: a connection per kind of source, and where positions are kept. Doe
 is read there (contracts), or reading it (sources/).
 
 A dataset whose kind has a connection is extracted here; one whose kind has none is delivered by others.
+A kind that a package adds brings its connection along.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from lakehouse.settings.part import Part
 from lakehouse.settings.references import Secret
-from spark_jobs.contract.source import Identifier, Source, Stream
+from spark_jobs.contract.source import KINDS, Identifier, Source, Stream, installed
 
 
 def _url(value: str) -> str:
@@ -154,9 +164,27 @@ class SourceSettings(Part):
         SqliteCursors()
     )
 
-    def connection(self, kind: str) -> Part | None:
+    _added: dict[str, BaseModel] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_added(
+        cls, given: Any, handler: ModelWrapValidatorHandler[SourceSettings]
+    ) -> SourceSettings:
+        if not isinstance(given, Mapping):
+            return handler(given)
+        added = {
+            kind: _connection(kind, value)
+            for kind, value in given.items()
+            if kind not in cls.model_fields and installed(str(kind)) is not None
+        }
+        made = handler({name: value for name, value in given.items() if name not in added})
+        made._added = added
+        return made
+
+    def connection(self, kind: str) -> BaseModel | None:
         """How sources of a kind are reached; None where others deliver what they have."""
-        return getattr(self, kind, None) if kind not in ("cursors", "streams") else None
+        return getattr(self, kind, None) if kind in KINDS else self._added.get(kind)
 
     def extracts(self, source: Source) -> bool:
         """Whether a dataset is extracted here, or delivered by others."""
@@ -166,3 +194,16 @@ class SourceSettings(Part):
         """Whether a dataset is a stream that is drained here. What lands by that is served as what
         others deliver is: by the sensor on landing."""
         return isinstance(source, Stream) and self.connection(source.kind) is not None
+
+
+def _connection(kind: str, value: Any) -> BaseModel:
+    """The connection of a kind that a package adds. Its error names settings, and never a value."""
+    model: type[BaseModel] = installed(kind).Connection
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, (kind, *e['loc'])))}: {e['msg']}"
+            for e in error.errors(include_input=False, include_url=False)
+        ]
+        raise ValueError("; ".join(wrong)) from None

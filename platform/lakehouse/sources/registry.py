@@ -1,7 +1,8 @@
 """Which module reads which kind of source, and the datasets that are extracted in an environment.
 
 Belongs here: putting a contract, a connection and a module together. Does not belong here: any of them.
-A kind is read by the module of its name, whose `source(connection, declared, columns)` is called.
+A kind is read by the module of its name, here or in a package that adds it, whose
+`source(connection, declared, columns)` is called.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.sources.extract import Dataset
 from spark_jobs.contract.model import Contract, by_dataset
+from spark_jobs.contract.source import installed
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
@@ -46,9 +48,10 @@ def dataset_of(settings: Settings, readers: Sequence[Contract]) -> Dataset:
     read it."""
     declared = readers[0].delivered
     columns = tuple(dict.fromkeys(c.name for reader in readers for c in reader.columns))
-    module = importlib.import_module(f"lakehouse.sources.{declared.kind}")
+    kind = declared.kind
+    module = installed(kind) or importlib.import_module(f"lakehouse.sources.{kind}")
     return Dataset(
-        module.source(settings.sources.connection(declared.kind), declared, columns),
+        module.source(settings.sources.connection(kind), declared, columns),
         declared,
         columns,
         settings.storage,
