@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from spark_jobs import window
 from spark_jobs.batch import pinned
 from spark_jobs.batch.audit import hashable
-from spark_jobs.batch.joins import copied_if_few
+from spark_jobs.batch.joins import FEW_ROWS, copied_if_few
 from spark_jobs.batch.outcomes import origin_sum
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.rules import TypeKept
@@ -158,12 +158,6 @@ def _driving(
 
     how = next(i for i in contract.drivers if i.table == source.contract.table)
     columns = [c.name for c in source.contract.columns]
-    if how.read == "lookup":  # the whole table is the batch, of the one partition there is
-        arrival = F.lit(partitions[0][:10]).try_cast("date")
-        whole = source.rows(spark)
-        changed = whole.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
-    else:
-        changed = _arriving(spark, source, partitions)
     if how.by is not None and touched is not None:
         values = touched.column(0).to_pylist()
         # The literal list lets the engine skip files; the join tells which partition a slice is of.
@@ -178,9 +172,24 @@ def _driving(
         joined = rows.join(few, F.col(how.by).eqNullSafe(F.col("_by")))
         return joined.select(*columns, F.col("_slice").alias("_partition"))
     record = _of_record(contract, source, types)
-    return changed.select(
+    return _changed(spark, contract, source, partitions).select(
         *columns, "_partition", "_arrival_date", F.struct(*record).alias("_input")
     )
+
+
+def _changed(
+    spark: SparkSession, contract: Contract, source: Upstream, partitions: list[str]
+) -> DataFrame:
+    """The rows of a driving table that are of a batch."""
+    from pyspark.sql import functions as F
+
+    how = next(i for i in contract.drivers if i.table == source.contract.table)
+    if how.read != "lookup":
+        return _arriving(spark, source, partitions)
+    # The whole table is the batch, of the one partition there is.
+    arrival = F.lit(partitions[0][:10]).try_cast("date")
+    rows = source.rows(spark)
+    return rows.withColumns({"_partition": F.lit(partitions[0]), "_arrival_date": arrival})
 
 
 def record_types(contract: Contract, sources: Sequence[Upstream]) -> dict[str, str]:
@@ -261,10 +270,13 @@ def doubled(read: DataFrame, whole: Column, staged: DataFrame) -> set[str]:
 
     counted = staged.where(F.col("_whole").isNotNull()).groupBy("_partition", "_origin", "_whole")
     twice = counted.agg(F.sum("_rows").alias("_times")).where("_times > 1")
-    suspects = twice.select("_partition").distinct().toArrow().column(0).to_pylist()
-    if not suspects:
+    some = twice.limit(FEW_ROWS + 1).toArrow()
+    if not some.num_rows:
         return set()
-    again = read.where(F.col("_partition").isin(suspects))
+    again = read
+    if some.num_rows <= FEW_ROWS:  # else they stay where they are
+        twice = read.sparkSession.createDataFrame(some)
+        again = read.where(F.col("_partition").isin(some["_partition"].unique().to_pylist()))
     again = again.join(twice.select("_origin").distinct(), "_origin", "left_semi")
     there = (
         again.withColumn("_whole", whole)
@@ -290,13 +302,15 @@ def origins(
     sources: Sequence[Upstream],
     partitions: list[str] | None = None,
 ) -> DataFrame:
-    """`_origin` and `_partition` (by the contract's scheme) of the rows of the keyed tables that drive
-    one, or of those that arrived in some partitions."""
-    types, names = (
-        record_types(contract, sources),
-        identity(contract, [s.contract for s in sources]),
-    )
-    of = {n: types[n] for n in names or ()}
+    """`_origin` and `_partition` (by the contract's scheme) of the rows of the tables that drive one,
+    or of those that some partitions are made of.
+
+    Of the tables, and not of what `driving` made of them: engines read every column of a struct, whose
+    fields they are asked for.
+    """
+    types = record_types(contract, sources)
+    names = identity(contract, [s.contract for s in sources])
+    of = {n: types[n] for n in names or types}
     return _united(_origins(spark, contract, s, of, partitions) for s in sources)
 
 
@@ -314,7 +328,7 @@ def _origins(
     from pyspark.sql import functions as F
 
     if partitions is not None:
-        rows = _arriving(spark, source, partitions)
+        rows = _changed(spark, contract, source, partitions)
     else:
         rows = source.rows(spark)
     if partitions is None and contract.partitioning != source.contract.partitioning:

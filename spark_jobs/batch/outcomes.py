@@ -6,7 +6,7 @@ here: deciding (audit.py), whether a partition may be published (gate.py), publi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.landing.summaries import delivered
 from spark_jobs.batch.layout import LEAVING, OUTCOMES
 from spark_jobs.batch.rules import row_rules
-from spark_jobs.contract.model import Contract, Rule
+from spark_jobs.contract.model import Contract
 from spark_jobs.errors import SchemaError
 from spark_jobs.report import Counts
 
@@ -105,12 +105,13 @@ def staged_rows(
     columns: Collection[str],
     folder: Folder,
     partitions: list[str],
+    outcomes: Sequence[str] = OUTCOMES[:-1],
 ) -> DataFrame | None:
-    """The rows of a staged batch that were made of what it read, with their partition and how many
-    input rows each stands for; `columns` are those that were staged."""
+    """The rows of a staged batch that were made of what it read, or some `outcomes` of them, with
+    their partition and how many input rows each stands for; `columns` are those that were staged."""
     from pyspark.sql import functions as F
 
-    rows = folder.frame(spark, *OUTCOMES[:-1])
+    rows = folder.frame(spark, *outcomes)
     if rows is None:
         return None
     if contract.partitioning is None:
@@ -135,7 +136,9 @@ def count(
     )
     rows = staged_rows(spark, contract, columns, folder, partitions)
     if rows is not None:
-        names = _rule_counts(contract, list(row_rules(contract)))
+        kept = "_warnings" in columns
+        warning = [r.name for r in row_rules(contract) if kept and r.severity == "warn"]
+        names = {n: _times("_warnings", n) for n in warning}
         sequence = contract.publish.sequence
         # A sequence need not be a time: log positions are numbers, which have no age.
         newest = F.lit(None).cast("string")
@@ -155,6 +158,7 @@ def count(
         )
         for row in found.collect():  # no times, which this would turn into local ones
             _add(staged, row.asDict(), names)
+        _count_violations(spark, contract, columns, staged)
         staged.clashes.extend(uniqueness.clashes(contract, rows, published))
     if contract.layer == "bronze":
         _count_files(spark, contract, staged)
@@ -171,26 +175,36 @@ def origin_sum(weight: Column) -> Column:
     return F.sum(F.col("_origin").cast("decimal(20,0)") * weight.cast("decimal(10,0)"))
 
 
-def _rule_counts(contract: Contract, rules: list[Rule]) -> dict[str, Column]:
+def _count_violations(
+    spark: SparkSession, contract: Contract, columns: Collection[str], staged: Staged
+) -> None:
+    """Counts rows by the error rules that they break, among those that left for it: no other row of
+    the batch has a violation, and to look for each rule in all of them is half of the counting."""
+    partitions = list(staged.counts)
+    rows = staged_rows(spark, contract, columns, staged.folder, partitions, ["quarantine"])
+    names = _error_rules(contract)
+    if rows is None or not names:
+        return
+    broken_by = {n: _times("_violations", n) for n in names}
+    for row in rows.groupBy("_partition").agg(*broken_by.values()).toArrow().to_pylist():
+        staged.failing[row["_partition"]].update({n: row[n] for n in names})
+
+
+def _error_rules(contract: Contract) -> list[str]:
+    """The names that a row's `_violations` can have."""
+    if contract.layer != "bronze":
+        return [r.name for r in row_rules(contract) if r.severity == "error"]
+    if contract.delivered.format != "parquet":
+        return ["parsable"]
+    return [c.type_check for c in contract.columns]
+
+
+def _times(array: str, name: str) -> Column:
+    """How many rows have a rule's name in an array of them."""
     from pyspark.sql import functions as F
 
-    def times(array: str, name: str) -> Column:
-        hit = F.coalesce(F.array_contains(F.col(array), name), F.lit(False))
-        return F.sum(hit.cast("int")).alias(name)
-
-    names = {
-        r.name: times("_violations" if r.severity == "error" else "_warnings", r.name)
-        for r in rules
-        if contract.layer != "bronze"
-    }
-    if contract.layer == "bronze":
-        reader = (
-            ["parsable"]
-            if contract.delivered.format != "parquet"
-            else [c.type_check for c in contract.columns]
-        )
-        names |= {n: times("_violations", n) for n in reader}
-    return names
+    hit = F.coalesce(F.array_contains(F.col(array), name), F.lit(False))
+    return F.sum(hit.cast("int")).alias(name)
 
 
 _FIELD = {

@@ -73,9 +73,8 @@ def read(
     moved = inputs.origins(spark, contract, keyed, todo) if has_moved else None
     read_ = Read(frames, None, touched, moved)
     has_input = contract.grain == "row" and touched is None
-    records = read_.records
-    counted_rows = with_origin(contract, plan, records, has_input=True) if has_input else records
-    return replace(read_, counted=inputs.rows_by_partition(counted_rows, has_origin=has_input))
+    rows = inputs.origins(spark, contract, sources, todo) if has_input else read_.records
+    return replace(read_, counted=inputs.rows_by_partition(rows, has_origin=has_input))
 
 
 def _have_moved(plan: Plan, source: Contract, partitions: list[str]) -> bool:
