@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from lakehouse.automation.jobs import downstream
 from lakehouse.automation.landing_sensor import (
     NAME,
+    _existing,
     advance,
     arrivals,
     decode,
@@ -186,6 +187,24 @@ def test_a_folder_that_is_no_partition_is_left_alone(
         land(settings, "orders", name)
     land(settings, "orders", "2026-10-06")
     assert [r[1] for r in asked(look(definitions))] == ["2026-10-06"]
+
+
+def test_the_window_of_now_waits_without_a_warning_and_others_that_do_not_exist_are_told(
+    settings: Settings,
+) -> None:
+    open_ended = settings.partitions.model_copy(update={"end": None})
+    settings = settings.model_copy(update={"partitions": open_ended})
+    now = datetime(2026, 10, 7, 9, 30, tzinfo=UTC)
+    hours = [now + timedelta(hours=n) for n in (-1, 0, 1)]
+    before, current, next_ = (f"{hour:%Y-%m-%dT%H}" for hour in hours)
+    schemes: dict[str, Any] = {"sensor_readings": "hourly", "orders": "daily"}
+    listed = {"sensor_readings": dict.fromkeys((before, current, "new"), "aa"), "orders": {}}
+    listed["orders"] = {current: "aa", f"{now:%Y-%m-%d}": "aa"}
+    existing, strange = _existing(listed, schemes, settings, now)
+    assert existing == {"sensor_readings": {before: "aa"}, "orders": {}}
+    assert strange == ["sensor_readings/new", f"orders/{current}"]
+    _, strange = _existing({"sensor_readings": {next_: "aa"}}, schemes, settings, now)
+    assert strange == [f"sensor_readings/{next_}"], "nothing has arrived in the future"
 
 
 def test_a_crash_before_the_cursor_was_stored_repeats_the_same_run_keys(

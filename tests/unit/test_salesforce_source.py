@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from lakehouse.settings.references import Secret
 from lakehouse.settings.sources import SalesforceConnection
@@ -19,7 +26,14 @@ from lakehouse.sources.extract import Dataset, extract
 from lakehouse.sources.source import Meter
 from lakehouse.standins.data.delivery import deliver
 from lakehouse.standins.servers import salesforce as server
-from lakehouse.standins.servers.salesforce import PASSWORD, TOKEN, USER, SalesforceService
+from lakehouse.standins.servers.salesforce import (
+    APP_KEY,
+    APP_SECRET,
+    PASSWORD,
+    TOKEN,
+    USER,
+    SalesforceService,
+)
 from spark_jobs.contract.reader import load_contract
 from spark_jobs.contract.source import Salesforce
 from spark_jobs.errors import InputError, StorageError
@@ -140,6 +154,63 @@ def test_a_refused_login_says_what_to_do_and_holds_no_secret(
     with pytest.raises(InputError, match=r"the login is refused \(INVALID_LOGIN\)") as caught:
         records(service).check()
     assert "secret" not in str(caught.value).replace("security", "")
+
+
+def by_app(service: SalesforceService, **settings: Any) -> salesforce.Records:
+    connection = SalesforceConnection(endpoint=service.url, attempts=1, **settings)
+    return replace(records(service), connection=connection)
+
+
+def test_a_connected_app_logs_in_by_itself(
+    service: SalesforceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SF_KEY", APP_KEY)
+    monkeypatch.setenv("SF_SECRET", APP_SECRET)
+    app = {"consumer_key": Secret("SF_KEY"), "consumer_secret": Secret("SF_SECRET")}
+    assert len(pulled(by_app(service, **app, domain="standin.my"))) == 25
+    assert not any("Soap" in r for r in service.requests)
+    monkeypatch.setenv("SF_SECRET", "of another app")
+    with pytest.raises(InputError, match=r"refused \(invalid_client\)") as caught:
+        by_app(service, **app, domain="standin.my").check()
+    assert "another" not in str(caught.value)
+    with pytest.raises(ValueError, match="own domain"):
+        by_app(service, **app)
+
+
+def test_a_connected_app_logs_in_for_a_user_with_its_private_key(
+    service: SalesforceService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    service.app_certificate = first.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    user = {"username": "SF_USER", "consumer_key": "SF_KEY", "private_key": "SF_PEM"}
+    of = by_app(service, **{name: Secret(kept) for name, kept in user.items()})
+    monkeypatch.setenv("SF_KEY", APP_KEY)
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    monkeypatch.setenv("SF_PEM", first.private_bytes(*form).decode())
+    assert len(pulled(of)) == 25
+    assert not any("Soap" in r for r in service.requests)
+    monkeypatch.setenv("SF_PEM", second.private_bytes(*form).decode())
+    with pytest.raises(InputError, match=r"refused \(invalid_grant\)"):
+        of.check()
+
+
+@pytest.mark.parametrize(
+    "given", [(), ("username", "password"), ("username", "consumer_key", "consumer_secret")]
+)
+def test_a_login_that_is_half_of_one_is_refused(given: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="a login has exactly"):
+        SalesforceConnection(**{name: Secret("SF_USER") for name in given})
+
+
+def test_a_pull_leaves_others_their_requests(service: SalesforceService) -> None:
+    service.remaining = 500
+    assert len(pulled(records(service))) == 25
+    service.remaining = 499
+    with pytest.raises(InputError, match=r"Deal: 499 of the day's 15,000 requests are left"):
+        pulled(records(service))
+    assert "/limits/" in service.requests[-1], "and no record was asked for"
 
 
 def test_a_field_that_is_not_there_names_the_object(service: SalesforceService) -> None:

@@ -16,6 +16,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -27,7 +28,7 @@ from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
 from lakehouse.switches import sensor_status
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, by_dataset
-from spark_jobs.window import Scheme, ranges
+from spark_jobs.window import Scheme, Window, ranges
 
 NAME = "landing_sensor"
 
@@ -140,7 +141,7 @@ def build_landing_sensor(
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         known = decode(context.cursor)
         listed = snapshot(settings.storage, settings.zones["landing"], readers)
-        present, strange = _existing(listed, schemes, settings)
+        present, strange = _existing(listed, schemes, settings, datetime.now(UTC))
         if strange:
             context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")
         found = list(arrivals(known, present, schemes))
@@ -179,14 +180,28 @@ def _absent(arrival: Arrival, present: Snapshot, schemes: Mapping[str, Scheme]) 
 
 
 def _existing(
-    listed: Snapshot, schemes: Mapping[str, Scheme], settings: Settings
+    listed: Snapshot, schemes: Mapping[str, Scheme], settings: Settings, now: datetime
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The listed partitions that exist, and the names of those that do not."""
+    """The listed partitions that exist, and the names of those that never will. One whose window is not
+    over is in neither: it is looked at again when it is."""
     existing: dict[str, dict[str, str]] = {}
     strange = []
     for dataset, partitions in listed.items():
         scheme = schemes[dataset]
-        keys = set(partitions_def(scheme, settings.partitions).get_partition_keys())
+        keys = set(partitions_def(scheme, settings.partitions).get_partition_keys(now))
         existing[dataset] = {p: v for p, v in partitions.items() if p in keys}
-        strange += [f"{dataset}/{p}" for p in partitions if p not in keys]
+        strange += [
+            f"{dataset}/{p}"
+            for p in partitions
+            if p not in keys and not _is_current(p, scheme, now)
+        ]
     return existing, strange
+
+
+def _is_current(partition: str, scheme: Scheme, now: datetime) -> bool:
+    """Whether it is the window of now: Dagster has it as a partition when it has ended."""
+    try:
+        window = Window.of(partition)
+    except ValueError:
+        return False
+    return window.scheme == scheme and window.start <= now < window.end

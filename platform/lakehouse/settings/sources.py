@@ -51,20 +51,56 @@ class FxApiConnection(Part):
     attempts: int = Field(default=6, ge=1)
 
 
-class SalesforceConnection(Part):
-    """A user of Salesforce; `domain` is `login`, `test`, or one's own with `.my`. `endpoint`: an address
-    in place of Salesforce's. From so many records on (`bulk_from`) a pull is a job of Bulk 2.0, which is
-    looked at each `poll_seconds`."""
+_LOGINS = (
+    {"username", "password", "security_token"},
+    {"consumer_key", "consumer_secret"},
+    {"username", "consumer_key", "private_key"},
+)
 
-    username: Secret
-    password: Secret
-    security_token: Secret
+
+class SalesforceConnection(Part):
+    """Who asks Salesforce: a user by password and security token, or a connected app by its
+    `consumer_key` and `consumer_secret` (client credentials, at one's own domain), or an app for a user
+    by a `private_key` in PEM (JWT). `domain` is `login`, `test`, or one's own with `.my`. `endpoint`: an
+    address in place of Salesforce's. From so many records on (`bulk_from`) a pull is a job of Bulk 2.0,
+    which is looked at each `poll_seconds`. None begins if the day has fewer than `requests_left`
+    requests left for all that use the organization."""
+
+    username: Secret | None = None
+    password: Secret | None = None
+    security_token: Secret | None = None
+    consumer_key: Secret | None = None
+    consumer_secret: Secret | None = None
+    private_key: Secret | None = None
     domain: Annotated[str, Field(pattern=r"^[a-zA-Z0-9.-]+$")] = "login"
     endpoint: Url | None = None
     bulk_from: int = Field(default=20_000, ge=1)
+    requests_left: int = Field(default=500, ge=0)
     poll_seconds: float = Field(default=5, gt=0)
     timeout_seconds: float = Field(default=60, gt=0)
     attempts: int = Field(default=6, ge=1)
+
+    @model_validator(mode="after")
+    def _one_login(self) -> SalesforceConnection:
+        given = set(self._login())
+        if given not in _LOGINS:
+            ways = "; or ".join(", ".join(sorted(way)) for way in _LOGINS)
+            raise ValueError(f"a login has exactly {ways}")
+        if given == _LOGINS[1] and self.domain in ("login", "test"):
+            raise ValueError(
+                "domain: a connected app without a user logs in at one's own domain, such as acme.my"
+            )
+        return self
+
+    def _login(self) -> dict[str, Secret]:
+        names = sorted(set().union(*_LOGINS))
+        return {n: secret for n in names if (secret := getattr(self, n)) is not None}
+
+    def login(self) -> dict[str, Any]:
+        """As simple-salesforce takes it. It holds secrets: it is made where it is used."""
+        return {
+            n.replace("private_key", "privatekey"): s.reveal() for n, s in self._login().items()
+        }
 
 
 class KinesisConnection(Part):

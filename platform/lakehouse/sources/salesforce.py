@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from spark_jobs.errors import InputError, StorageError
 
 CHANGED, DELETED = "SystemModstamp", "IsDeleted"
 _AT_ONCE = 2000
+# The client warns of an app that nobody has approved with the app's key; the error that follows says it.
+warnings.filterwarnings("ignore", module=r"simple_salesforce\.login")
 _BULK_PAGE = 50_000
 
 
@@ -51,6 +54,7 @@ class Records:
         fields = ", ".join(dict.fromkeys([*self.columns, CHANGED]))
         query = f"select {fields} from {self.declared.object} where {where} order by {CHANGED}, Id"
         with self._client(meter) as client:
+            self._ensure_requests(client)
             found = client.query(
                 f"select count() from {self.declared.object} where {where}", include_deleted=deleted
             )
@@ -66,6 +70,16 @@ class Records:
     def check(self) -> None:
         with self._client(Meter()) as client:
             client.query(f"select Id from {self.declared.object} limit 1")
+
+    def _ensure_requests(self, client: Client) -> None:
+        """Raises InputError if what the day has left belongs to others."""
+        day = client.limits()["DailyApiRequests"]
+        if day["Remaining"] < self.connection.requests_left:
+            raise InputError(
+                f"salesforce {self.declared.object}: {day['Remaining']:,} of the day's {day['Max']:,}"
+                f" requests are left, and {self.connection.requests_left:,} are kept for others. They"
+                " come back within 24 hours: extract again then, or lower requests_left (settings)."
+            )
 
     def _in_bulk(self, client: Client, query: str, *, deleted: bool) -> Iterator[Batch]:
         of = getattr(client.bulk2, self.declared.object)
@@ -90,9 +104,7 @@ class Records:
             session.mount("https://", _Requests(of, meter))
             try:
                 yield Client(
-                    username=of.username.reveal(),
-                    password=of.password.reveal(),
-                    security_token=of.security_token.reveal(),
+                    **of.login(),
                     domain=of.domain,
                     session=session,
                 )
@@ -103,8 +115,8 @@ class Records:
                         permanent=False,
                     ) from None
                 raise InputError(
-                    f"salesforce: the login is refused ({error.code}). Check user, password and security"
-                    " token; a new password makes a new token."
+                    f"salesforce: the login is refused ({error.code}). Check what the settings"
+                    " log in with (sources.salesforce); a new password makes a new security token."
                 ) from None
             except exceptions.SalesforceError as error:
                 raise _described(error, self.declared.object) from None

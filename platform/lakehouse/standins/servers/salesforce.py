@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import jwt
 from flask import Flask, Response, jsonify, request
 
 from lakehouse.standins.servers.web import serving
 
 USER, PASSWORD, TOKEN = "loader@lakehouse.standin", "a password & a half", "token-of-the-user"
+APP_KEY, APP_SECRET = "key-of-the-app", "secret-of-the-app"
 _DATA = "/services/data/v59.0"
 _QUERY = re.compile(
     r"select (?P<fields>.+) from (?P<object>\w+)"
@@ -35,12 +37,15 @@ _CONDITION = re.compile(r"SystemModstamp (>=|<) (\S+)")
 @dataclass
 class SalesforceService:
     """An organization. `expire` sessions end at their next request; `answers` (a status and a code) are
-    given to the next requests in place of records; `requests` are those so far, by method and path."""
+    given to the next requests in place of records; `requests` are those so far, by method and path;
+    `remaining` of a day's are left. `app_certificate`: the public key of its connected app."""
 
     url: str = ""
     page: int = 2000
     objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     expire: int = 0
+    remaining: int = 15_000
+    app_certificate: bytes = b""
     answers: list[tuple[int, str]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     _sessions: set[str] = field(default_factory=set)
@@ -56,13 +61,13 @@ class SalesforceService:
         """Removes all records, and mends what goes wrong."""
         for kept in (self.objects, self.answers, self.requests, self._sessions, self._kept):
             kept.clear()
-        self.expire, self.page = 0, 2000
+        self.expire, self.page, self.remaining = 0, 2000, 15_000
 
     # -- requests ------------------------------------------------------------------------------
 
     def admit(self) -> Response | None:
         self.requests.append(f"{request.method} {request.path}")
-        if request.path.startswith("/services/Soap"):
+        if request.path.startswith(("/services/Soap", "/services/oauth2")):
             return None
         session = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.expire > 0:
@@ -84,11 +89,43 @@ class SalesforceService:
                 "<sf:exceptionMessage>no such login</sf:exceptionMessage></f>"
             )
             return Response(fault, 500, content_type="text/xml")
-        session = secrets.token_hex(16)
-        self._sessions.add(session)
+        session = self._session()
         server = "https://standin.my.salesforce.com/services/Soap/u/59.0/00D"
         body = f"<r><sessionId>{session}</sessionId><serverUrl>{server}</serverUrl></r>"
         return Response(body, content_type="text/xml")
+
+    def token(self) -> Response:
+        """A login by OAuth: of the app alone, or of the app for a user."""
+        if request.form["grant_type"] == "client_credentials":
+            said = request.authorization
+            good = said is not None and (said.username, said.password) == (APP_KEY, APP_SECRET)
+            wrong = "invalid_client"
+        else:
+            good, wrong = self._vouched(request.form["assertion"]), "invalid_grant"
+        if not good:
+            return Response(json.dumps({"error": wrong}), 400, content_type="application/json")
+        place = "https://standin.my.salesforce.com"
+        return jsonify(access_token=self._session(), instance_url=place)
+
+    def _vouched(self, assertion: str) -> bool:
+        try:
+            said = jwt.decode(
+                assertion,
+                self.app_certificate,
+                algorithms=["RS256"],
+                audience="https://login.salesforce.com",
+            )
+        except jwt.PyJWTError:
+            return False
+        return bool((said["iss"], said["sub"]) == (APP_KEY, USER))
+
+    def _session(self) -> str:
+        session = secrets.token_hex(16)
+        self._sessions.add(session)
+        return session
+
+    def limits(self) -> Response:
+        return jsonify(DailyApiRequests={"Max": 15_000, "Remaining": self.remaining})
 
     def query(self, of: str = "") -> Response:
         if of in ("query", "queryAll"):
@@ -176,6 +213,8 @@ def serve() -> Iterator[SalesforceService]:
     service, app = SalesforceService(), Flask(__name__)
     for method, path, operation in (
         ("POST", "/services/Soap/u/59.0", service.login),
+        ("POST", "/services/oauth2/token", service.token),
+        ("GET", f"{_DATA}/limits/", service.limits),
         ("GET", f"{_DATA}/<of>/", service.query),
         ("GET", f"{_DATA}/query/<of>", service.query),
         ("POST", f"{_DATA}/jobs/query", service.create_job),
