@@ -10,6 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
+from snowflake.connector.errors import DatabaseError
 
 from lakehouse.settings.references import Secret
 from lakehouse.settings.sources import SnowflakeConnection
@@ -86,12 +94,45 @@ def test_a_column_that_is_no_identifier_has_to_be_named(connection: SnowflakeCon
         snowflake.source(connection, declared, ("a b",))
 
 
+def test_a_user_logs_in_with_a_key_pair_and_with_no_other(
+    service: SnowflakeService, connection: SnowflakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    service.public_keys.append(
+        ours.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    given = {n: getattr(connection, n) for n in type(connection).model_fields if n != "password"}
+    given |= {"schema": given.pop("schema_name"), "private_key": Secret("SF_PEM")}
+    given["private_key_passphrase"] = Secret("SF_WORD")
+    with service.connect() as open_one, open_one.cursor() as cursor:
+        cursor.execute("create or replace table kept (ID number(18,0))")
+    declared = Snowflake(kind="snowflake", dataset="kept", format="parquet", table="KEPT")
+    of = snowflake.source(SnowflakeConnection(**given), declared, ("id",))
+    monkeypatch.setenv("SF_WORD", "a word")
+    monkeypatch.setenv("SF_PEM", pem(ours, "a word"))
+    of.check()
+    monkeypatch.setenv("SF_PEM", pem(other, "a word"))
+    with pytest.raises(DatabaseError, match="JWT token is invalid"):
+        of.check()
+    monkeypatch.setenv("SF_PEM", pem(ours, "another word"))
+    with pytest.raises(InputError, match="its passphrase is another") as caught:
+        of.check()
+    assert "word" not in str(caught.value), "neither the key nor what it is locked with"
+    with pytest.raises(ValueError, match="either password or private_key"):
+        SnowflakeConnection(**given, password=Secret("SF_PASS"))
+
+
+def pem(key: rsa.RSAPrivateKey, word: str) -> str:
+    locked = BestAvailableEncryption(word.encode())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked).decode()
+
+
 def test_the_sample_lands_from_snowflake_as_it_is_delivered(
     service: SnowflakeService, connection: SnowflakeConnection, tmp_path: Path
 ) -> None:
     deliver(tmp_path / "given", tmp_path / "answers.json", scale=0.001, days=2, faults=False)
     cursors = SqliteStore(tmp_path / "positions.sqlite")
-    for name in ("orders", "products"):
+    for name in ("orders", "products", "customers", "line_items"):
         contract = load_contract(PROJECT / f"contracts/bronze/{name}.yaml")
         declared, columns = contract.delivered, tuple(c.name for c in contract.columns)
         assert isinstance(declared, Snowflake)

@@ -150,12 +150,15 @@ class StreamRules(Part):
 
 
 class SnowflakeConnection(Part):
-    """A user of an account of Snowflake, with what its queries are run by. `host`, `port` and
-    `protocol`: another address than the account's, such as a private link."""
+    """A user of an account of Snowflake, by password or by the `private_key` of a key pair (PEM; with a
+    passphrase if it is encrypted), and what its queries are run by. `host`, `port` and `protocol`:
+    another address than the account's, such as a private link."""
 
     account: str
     user: str
-    password: Secret
+    password: Secret | None = None
+    private_key: Secret | None = None
+    private_key_passphrase: Secret | None = None
     database: Identifier
     schema_name: Identifier = Field(alias="schema")
     warehouse: Identifier
@@ -169,6 +172,14 @@ class SnowflakeConnection(Part):
     def _encrypted(self) -> SnowflakeConnection:
         if self.protocol == "http" and self.host not in ("127.0.0.1", "localhost"):
             raise ValueError("protocol: the address is not encrypted (http): use https")
+        return self
+
+    @model_validator(mode="after")
+    def _one_login(self) -> SnowflakeConnection:
+        if (self.password is None) == (self.private_key is None):
+            raise ValueError("a login has either password or private_key")
+        if self.private_key_passphrase and not self.private_key:
+            raise ValueError("private_key_passphrase: there is no private_key")
         return self
 
 

@@ -83,7 +83,7 @@ class Table:
         with connector.connect(
             account=of.account,
             user=of.user,
-            password=of.password.reveal(),
+            **_login(of),
             database=of.database,
             schema=of.schema_name,
             warehouse=of.warehouse,
@@ -106,6 +106,27 @@ def source(connection: SnowflakeConnection, declared: Snowflake, columns: tuple[
                 " (source.columns)"
             )
     return Table(connection, declared, columns)
+
+
+def _login(of: SnowflakeConnection) -> dict[str, Any]:
+    """As the client takes it. Raises InputError for a private key that is none, without a word of it."""
+    if of.password is not None:
+        return {"password": of.password.reveal()}
+    from cryptography.hazmat.primitives import serialization as form
+
+    assert of.private_key is not None
+    word = of.private_key_passphrase
+    try:
+        key = form.load_pem_private_key(
+            of.private_key.reveal().encode(), word.reveal().encode() if word else None
+        )
+    except (ValueError, TypeError):
+        raise InputError(
+            f"snowflake: {of.private_key.name} is no private key in PEM, or its passphrase is another."
+            " Check private_key and private_key_passphrase in the settings (sources.snowflake)."
+        ) from None
+    plain = (form.Encoding.DER, form.PrivateFormat.PKCS8, form.NoEncryption())
+    return {"private_key": key.private_bytes(*plain)}
 
 
 def _field(name: str, of: Any) -> pa.Field:

@@ -5,18 +5,23 @@ Belongs here: starting it, and rows for its tables. Does not belong here: the ro
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import socket
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import uvicorn
 from fakesnow.server import app
 from snowflake import connector
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,13 +29,16 @@ if TYPE_CHECKING:
 DATABASE, SCHEMA, WAREHOUSE = "SALES", "TPCH", "COMPUTE_WH"
 _TYPES = {"string": "text", "int64": "bigint", "int32": "integer", "date32[day]": "date"}
 _AT_ONCE = 500
+_LOGIN = "/session/v1/login-request"
 
 
 @dataclass(frozen=True)
 class SnowflakeService:
-    """An account. `given` is what its client connects by."""
+    """An account. `given` is what its client connects by; `public_keys`, in PEM, are those of its user's
+    key pairs."""
 
     given: dict[str, Any]
+    public_keys: list[bytes] = field(default_factory=list)
 
     def connect(self) -> Any:
         return connector.connect(**self.given, database=DATABASE, schema=SCHEMA)
@@ -50,6 +58,39 @@ class SnowflakeService:
                 )
 
 
+@dataclass(frozen=True)
+class _KeyPairs:
+    """fakesnow asks nobody who they are: this asks those who come with a key pair."""
+
+    keys: list[bytes]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != _LOGIN:
+            await app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        body = await request.body()
+        packed = request.headers.get("Content-Encoding") == "gzip"
+        said = json.loads(gzip.decompress(body) if packed else body)["data"]
+        if said.get("AUTHENTICATOR") == "SNOWFLAKE_JWT" and not self._vouched(said["TOKEN"]):
+            refused = {"success": False, "code": "390144", "message": "JWT token is invalid."}
+            await JSONResponse({**refused, "data": {}})(scope, receive, send)
+            return
+
+        async def again() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await app(scope, again, send)
+
+    def _vouched(self, token: str) -> bool:
+        for key in self.keys:
+            try:
+                return bool(jwt.decode(token, key, algorithms=["RS256"])["sub"] == "FAKESNOW.FAKE")
+            except jwt.PyJWTError:
+                continue
+        return False
+
+
 def _type(arrow: str) -> str:
     if arrow.startswith("timestamp"):
         return "timestamp_ntz"
@@ -63,7 +104,8 @@ def serve() -> Iterator[SnowflakeService]:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"fakesnow\.")
     logging.getLogger("fakesnow.server").setLevel(logging.ERROR)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    keys: list[bytes] = []
+    server = uvicorn.Server(uvicorn.Config(_KeyPairs(keys), log_level="error"))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     given = {
@@ -79,7 +121,7 @@ def serve() -> Iterator[SnowflakeService]:
         with connector.connect(**given) as connection, connection.cursor() as cursor:
             cursor.execute(f"create database if not exists {DATABASE}")
             cursor.execute(f"create schema if not exists {DATABASE}.{SCHEMA}")
-        yield SnowflakeService(given)
+        yield SnowflakeService(given, keys)
     finally:
         server.should_exit = True
         thread.join()
