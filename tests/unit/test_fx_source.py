@@ -180,6 +180,7 @@ def test_an_extraction_lands_what_the_sample_delivers_and_asks_for_its_tables(
         in definitions.resolve_asset_graph().get(landing_key("fx_rates")).child_keys
     )
     with open_instance(settings) as instance:
+        _tells_what_landed(definitions, instance)
         first = _look(definitions, instance)
         requests = [(r.tags, {k.to_user_string() for k in r.asset_selection})
                     for r in first.run_requests]  # fmt: skip
@@ -189,6 +190,19 @@ def test_an_extraction_lands_what_the_sample_delivers_and_asks_for_its_tables(
         assert not _look(definitions, instance, first.cursor).run_requests
     assert "is there, 210 rows" in said("extract", "fx_rates", "--from", "2026-10-05")
     _holds_no_secret(settings.home)
+
+
+def _tells_what_landed(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    spec = definitions.resolve_asset_graph().get(landing_key("fx_rates"))
+    assert spec.description == "Extracted from ecb, as files in landing/fx_rates"
+    (newest,) = instance.fetch_materializations(landing_key("fx_rates"), limit=1).records
+    assert newest.asset_materialization is not None
+    metadata = dict(newest.asset_materialization.metadata)
+    (file,) = metadata.pop("files").records
+    told = {name: of.value for name, of in metadata.items()}
+    assert (told["rows"], told["dagster/row_count"], told["requests"]) == (210, 210, 1)
+    assert (told["since"][:10], told["until"][:10]) == ("2026-10-06", "2026-10-07")
+    assert file.data["rows"] == 210 and file.data["bytes"] == told["bytes"] > 0
 
 
 def _look(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: Any = None) -> Any:

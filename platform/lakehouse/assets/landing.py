@@ -16,9 +16,11 @@ from lakehouse.keys import AGAIN_TAG, FULL_TAG, KIND_TAG, LANDING, landing_key, 
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import cursors_of
-from lakehouse.sources.extract import UNTIL, Extracted, extract
+from lakehouse.sources.extract import SINCE, UNTIL, Extracted, extract
 from lakehouse.sources.registry import dataset_of, extracted
 from spark_jobs.contract.model import Contract, by_dataset
+from spark_jobs.contract.source import Source
+from spark_jobs.lake.manifest import Manifest
 
 
 def delivered_specs(
@@ -41,13 +43,21 @@ def dataset_spec(settings: Settings, readers: Sequence[Contract]) -> dg.AssetSpe
     source, scheme = readers[0].delivered, readers[0].partitioning
     return dg.AssetSpec(
         key=landing_key(source.dataset),
-        description=f"Files of {source.system} in landing/{source.dataset}",
+        description=f"{_origin(settings, source)}, as files in landing/{source.dataset}",
         group_name="landing",
-        kinds={source.format},
+        kinds={source.format, source.system},
         tags={KIND_TAG: LANDING, "layer": "landing", "domain": readers[0].domain},
         partitions_def=partitions_def(scheme, settings.partitions) if scheme else None,
         metadata={"dagster/uri": f"{settings.zones['landing']}/{source.dataset}"},
     )
+
+
+def _origin(settings: Settings, source: Source) -> str:
+    """Where a dataset comes from, in the words of its contract."""
+    given = source.model_dump(exclude_unset=True, exclude=set(Source.model_fields))
+    told = ", ".join(f"{name} {value}" for name, value in given.items() if isinstance(value, str))
+    by = "Delivered by" if settings.sources.connection(source.kind) is None else "Extracted from"
+    return f"{by} {source.system}{f' ({told})' if told else ''}"
 
 
 def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefinition:
@@ -106,12 +116,13 @@ def in_one_line(dataset: str, found: Extracted) -> str:
 
 
 def _metadata(found: Extracted) -> dict[str, Any]:
-    files = [f"{f.name}: {f.rows:,} rows, sha256 {f.sha256[:16]}" for f in found.manifest.files]
+    positions = found.manifest.positions or {}
     out: dict[str, Any] = {
         "status": "landed" if found.landed else "unchanged",
         "dagster/row_count": found.manifest.rows,
-        "files": files,
-        "position": (found.manifest.positions or {}).get(UNTIL, ""),
+        "since": positions.get(SINCE) or "the beginning",
+        "until": positions.get(UNTIL, ""),
+        "files": _listed(found.manifest),
     }
     if found.landed:
         out |= {
@@ -119,8 +130,21 @@ def _metadata(found: Extracted) -> dict[str, Any]:
             "rows_known": found.known,
             "bytes": found.bytes,
             "seconds": round(found.seconds, 3),
+            "rows_per_second": round(found.rows / max(found.seconds, 0.001)),
             "requests": found.meter.requests,
         }
     if found.meter.cost_usd is not None:
         out["cost_usd"] = found.meter.cost_usd
     return out
+
+
+def _listed(manifest: Manifest) -> dg.TableMetadataValue:
+    """The files that count; their names hold the beginning of their hash."""
+    columns = {"file": "string", "rows": "int", "bytes": "int"}
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"file": f.name, "rows": f.rows, "bytes": f.bytes})
+            for f in manifest.files
+        ],
+        dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
+    )
