@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import large_lake, measure, store, text_lines
+from benchmarks import large_lake, measure, service, store, text_lines, warehouse
 from benchmarks.large_lake import QUARANTINED, LargeLake
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
 from benchmarks.table import Row
-from benchmarks.workload import DAYS, LONG_START, TABLES, Delivery, deliver
+from benchmarks.workload import BESIDE, DAYS, LONG_START, TABLES, Delivery, deliver
 from spark_jobs.engines.session import SAIL_PROCESS
+from spark_jobs.errors import EngineUnavailable
 from spark_jobs.lake import delta
 
 CONTENDERS = "benchmarks.contenders"
@@ -71,6 +72,10 @@ class Bench:
     f_rejected: int = large_lake.REJECTED
     g_lines: int = 5_000_000
     g_gigabytes: float | None = None
+    j_scale: float = 0.1
+    k_scale: float = 0.01
+    k_tables: tuple[str, ...] = (*BESIDE, *TABLES)
+    l_scale: float = 0.1
     held: dict[tuple[float, str], Cost] = field(default_factory=dict)
 
     def compared(self, letters: Sequence[str]) -> list[Row]:
@@ -305,6 +310,30 @@ class Bench:
 
     def _i(self) -> list[Row]:
         return store.compared(self._delivery(self.i_scale, days=4))
+
+    # -- (j, k) jobs of a service ---------------------------------------------------------------
+
+    def _j(self) -> list[Row]:
+        delivery = self._delivery(self.j_scale)
+        return self._as_jobs("j", delivery, lambda s: service.added(s, self.runs, self.tell))
+
+    def _k(self) -> list[Row]:
+        delivery = service.sample(self.work, self.k_scale)
+        return self._as_jobs("k", delivery, lambda s: service.jobs(s, self.tell, self.k_tables))
+
+    def _as_jobs(
+        self, letter: str, delivery: Delivery, compare: Callable[[service.Service], list[Row]]
+    ) -> list[Row]:
+        try:
+            with service.serving(delivery, self.work) as running:
+                return compare(running)
+        except EngineUnavailable as error:
+            return [Row(letter, f"not measured: {error}")]
+
+    # -- (l) loading the warehouse --------------------------------------------------------------
+
+    def _l(self) -> list[Row]:
+        return warehouse.compared(self._delivery(self.l_scale), self.work, self.runs, self.tell)
 
     def _h(self) -> list[Row]:
         ours, side = (self.held[self.h_scale, name] for name in (PLATFORM, SIDE))

@@ -1,7 +1,7 @@
 """What a process costs: seconds, CPU seconds and peak memory, its children included.
 
-Belongs here: running one contender in a process of its own. Does not belong here: which contender,
-or what its numbers mean.
+Belongs here: running one contender in a process of its own, and the variables of this one. Does not
+belong here: which contender, or what its numbers mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,18 @@ from benchmarks.workload import PROJECT
 
 _SAMPLE_SECONDS = 0.05
 _PAGE = resource.getpagesize()
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Variables of this process for as long as a server is there that they lead to."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class ContenderFailed(Exception):

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks import __main__ as command
-from benchmarks import comparisons, store, text_lines, workload
+from benchmarks import comparisons, store, text_lines, warehouse, workload
 from benchmarks.compare import differences, fingerprints
 from benchmarks.contenders import data_plane, text_reader
 from benchmarks.measure import ContenderFailed
@@ -131,3 +131,21 @@ def test_requests_to_a_store_are_counted_for_both(tmp_path):
     counted = [int(row.measured.rpartition(": ")[2].split()[0]) for row in (ours, script)]
     assert counted[0] > counted[1] > 10
     assert float(ours.ratio) == pytest.approx(counted[0] / counted[1], abs=0.01)
+
+
+def test_a_load_leaves_the_rows_of_copy_alone(tmp_path):
+    delivery = workload.deliver(tmp_path, SCALE, days=2)
+    ours, script, again = warehouse.compared(delivery, tmp_path, 1, lambda text: None)
+    assert float(ours.ratio) > 0 and " 0 rows" not in ours.measured
+    assert "by COPY alone" in script.measured and "nothing to do" in again.measured
+
+
+@pytest.mark.jvm
+@pytest.mark.rehearsal
+@pytest.mark.timeout(1800)
+def test_a_job_leaves_the_rows_of_spark_submit_and_grouping_takes_one_for_each_layer(tmp_path):
+    bench = comparisons.Bench(tmp_path, 1, print, j_scale=SCALE, k_scale=SCALE)
+    bench.k_tables = ("bronze.products", "bronze.orders", "silver.products")
+    ours, script, alone, grouped, each = bench.compared(["j", "k"])
+    assert float(ours.ratio) > 1 and "spark-submit of the same job" in script.measured
+    assert (alone.ratio, grouped.ratio, each.met) == ("3", "2", True)
