@@ -1,6 +1,7 @@
 """Copies of the project with a small lake in them, in which a test may do as people do.
 
-Here: the copy, and running a block of a document in it. Not here: what a document promises.
+Here: the copy, running a block of a document in it, and an environment of one's own. Not here: what a
+document promises.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -80,6 +83,16 @@ def copy_project(to: Path) -> ProjectCopy:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to / name)
     return ProjectCopy(to)
+
+
+@contextmanager
+def elsewhere(home: Path, **variables: str) -> Iterator[None]:
+    """An environment that knows of no cloud but what is given."""
+    theirs = ("AWS_", "DATABRICKS_", "LAKEHOUSE_", "SSL_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(theirs)}
+    with patch.dict(os.environ, clear=True):
+        os.environ.update(kept | variables, LAKEHOUSE_HOME=str(home))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import yaml
@@ -29,6 +28,7 @@ from lakehouse.standins.servers.aws import CREDENTIALS, aws
 from spark_jobs.report import ZONES
 from tests.conformance.agreement import differences
 from tests.documents import PROJECT
+from tests.e2e.conftest import elsewhere
 from tests.whole_lake import everything
 
 pytestmark = [pytest.mark.jvm, pytest.mark.slow, pytest.mark.rehearsal]
@@ -44,16 +44,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     home = tmp_path_factory.mktemp("laptop")
     with elsewhere(home):
         return everything(ran())
-
-
-@contextmanager
-def elsewhere(home: Path, **variables: str) -> Iterator[None]:
-    """An environment that knows of no cloud but what is given."""
-    theirs = ("AWS_", "DATABRICKS_", "LAKEHOUSE_", "SSL_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(theirs)}
-    with patch.dict(os.environ, clear=True):
-        os.environ.update(kept | variables, LAKEHOUSE_HOME=str(home))
-        yield
 
 
 def ran() -> Settings:

@@ -64,8 +64,8 @@ def rehearsed(
     local = load_settings("local")
     home = local.home / "rehearsal"
     shutil.rmtree(home, ignore_errors=True)
-    with cloud(local.partitions.start.isoformat(), runner) as variables:
-        os.environ.update(variables, LAKEHOUSE_HOME=str(home))
+    with cloud(local.partitions.start.isoformat(), runner) as services:
+        os.environ.update(services.variables, LAKEHOUSE_HOME=str(home))
         settings = load_settings()
         yield settings, _run(settings, scale or local.sample.scale, days or local.sample.days)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,8 @@ from lakehouse.settings.load import FILES, SETTINGS
 from lakehouse.standins.servers import redshift
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, Aws, aws
 from lakehouse.standins.servers.databricks import runtime
-from lakehouse.standins.servers.databricks.server import workspace
-from lakehouse.standins.servers.emr.server import APPLICATION, ROLE, emr_serverless
+from lakehouse.standins.servers.databricks.server import Workspace, workspace
+from lakehouse.standins.servers.emr.server import APPLICATION, ROLE, EmrServerless, emr_serverless
 from lakehouse.standins.servers.redshift import postgres
 from lakehouse.standins.servers.redshift.server import DATABASE, NAME, USER
 from lakehouse.standins.servers.redshift.server import ROLE as WAREHOUSE_ROLE
@@ -38,10 +39,17 @@ ARTIFACTS = "lake-artifacts"
 _MEMORY = "2g"  # of a driver of Databricks here; one of EMR Serverless has as much
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """Services that are up: the variables that lead to them, and the one that runs tables."""
+
+    variables: Mapping[str, str]
+    jobs: EmrServerless | Workspace
+
+
 @contextmanager
-def cloud(first_day: str, service: Service = "emr") -> Iterator[Mapping[str, str]]:
-    """The variables of an environment that is up, with nothing in it yet; its tables are jobs of
-    `service`.
+def cloud(first_day: str, service: Service = "emr") -> Iterator[Cloud]:
+    """An environment that is up, with nothing in it yet; its tables are jobs of `service`.
 
     Raises EngineUnavailable if this machine has no Java, or not the Spark of EMR Serverless.
     """
@@ -50,12 +58,12 @@ def cloud(first_day: str, service: Service = "emr") -> Iterator[Mapping[str, str
         store.create_buckets(*BUCKETS.values(), ARTIFACTS)
         storage = Storage(store.storage_options)
         with (
-            jobs(store) as variables,
+            jobs(store) as found,
             redshift.serve(storage) as warehouse,
             postgres.running() as history,
         ):
             history.create_database("dagster")
-            yield {
+            variables = {
                 **CREDENTIALS,
                 **BUCKETS,
                 **_topics(store),
@@ -77,34 +85,32 @@ def cloud(first_day: str, service: Service = "emr") -> Iterator[Mapping[str, str
                 "LAKEHOUSE_REDSHIFT_PORT": str(warehouse.port),
                 "LAKEHOUSE_REDSHIFT_ROLE": WAREHOUSE_ROLE,
                 "LAKEHOUSE_REDSHIFT_USER": USER,
-                **variables,
             }
+            yield Cloud({**variables, **found.variables}, found.jobs)
 
 
 @contextmanager
-def _emr(store: Aws) -> Iterator[dict[str, str]]:
+def _emr(store: Aws) -> Iterator[Cloud]:
     with emr_serverless(store.url) as service:
-        yield {
+        variables = {
             "AWS_ENDPOINT_URL_EMR_SERVERLESS": service.url,
             "LAKEHOUSE_ARTIFACTS": f"s3://{ARTIFACTS}",
             "LAKEHOUSE_EMR_APPLICATION": APPLICATION,
             "LAKEHOUSE_EMR_ROLE": ROLE,
         }
+        yield Cloud(variables, service)
 
 
 @contextmanager
-def _databricks(store: Aws) -> Iterator[dict[str, str]]:
+def _databricks(store: Aws) -> Iterator[Cloud]:
     spark = runtime.of_this_machine(Storage(store.storage_options), _MEMORY)
     with tempfile.TemporaryDirectory(prefix="lakehouse-databricks-") as scratch:
         folder = Path(scratch)
         written = on_databricks(yaml.safe_load((FILES / "prod.yaml").read_text(encoding="utf-8")))
         (folder / "prod.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
         with workspace(folder, spark.jars, spark.spark_conf, spark.environment) as found:
-            yield {
-                **found.environment,
-                "LAKEHOUSE_ARTIFACTS": found.volume,
-                SETTINGS: scratch,
-            }
+            variables = {"LAKEHOUSE_ARTIFACTS": found.volume, SETTINGS: scratch}
+            yield Cloud(found.environment | variables, found)
 
 
 def on_databricks(settings: dict[str, Any]) -> dict[str, Any]:
