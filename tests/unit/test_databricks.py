@@ -19,6 +19,7 @@ from lakehouse.artifacts.artifact import versions
 from lakehouse.artifacts.build import pins
 from lakehouse.artifacts.store import store_of
 from lakehouse.artifacts.volume import VolumeStore
+from lakehouse.engines.databricks import DatabricksRunner
 from lakehouse.engines.runner import build_runners
 from lakehouse.settings.artifacts import ArtifactSettings
 from lakehouse.settings.databricks import Cluster, DatabricksJob, DatabricksSettings
@@ -30,6 +31,7 @@ from spark_jobs.contract.reader import load_contracts
 from spark_jobs.errors import StorageError
 from tests import workspace as workspaces
 from tests.documents import PROJECT
+from tests.unit.test_emr import shipment
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,26 @@ def test_tables_on_databricks_need_a_volume_and_settings() -> None:
         build_runners(settings, contracts)
     ready = workspaces.settings_for(settings, "/Volumes/main/operations/lakehouse")
     assert set(build_runners(ready, contracts)) == {"databricks"}
+
+
+@pytest.mark.parametrize(
+    ("partitions", "name"),
+    [
+        ([], "gold.fact_sales"),  # of a table that has none, such as a calendar
+        (["2026-10-05"], "gold.fact_sales 2026-10-05"),
+        (["2026-10-05", "2026-10-06", "2026-10-07"], "gold.fact_sales 2026-10-05..2026-10-07"),
+    ],
+)
+def test_a_job_is_named_by_its_table_and_its_partitions(partitions: list[str], name: str) -> None:
+    given = shipment()
+    spec = given.spec.model_copy(update={"partitions": partitions})
+    settings = DatabricksSettings()
+    runner = DatabricksRunner(settings, lambda: None, lambda: None, {}, frozenset())  # type: ignore[arg-type,return-value]
+    made = runner._submission(
+        settings.job(spec.table).model_copy(update={"compute": "cluster"}),
+        dataclasses.replace(given, spec=spec),
+    )
+    assert made["run_name"] == name and made["idempotency_token"] == given.attempt.token
 
 
 def _on_databricks() -> Contract:

@@ -149,10 +149,10 @@ class DatabricksRunner:
     def _submission(self, job: DatabricksJob, shipment: Shipment) -> dict[str, Any]:
         from databricks.sdk.service import jobs
 
-        partitions = shipment.spec.partitions
-        span = f" {partitions[0]}" + (f"..{partitions[-1]}" if partitions[1:] else "")
+        partitions = shipment.spec.partitions  # none of a table that is not partitioned
+        span = "..".join(dict.fromkeys([*partitions[:1], *partitions[-1:]]))
         submission: dict[str, Any] = {
-            "run_name": f"{shipment.spec.table}{span if partitions else ''}",
+            "run_name": f"{shipment.spec.table} {span}".rstrip(),
             "idempotency_token": shipment.attempt.token,
             "timeout_seconds": round(job.timeout_minutes * MINUTE),
             "queue": jobs.QueueSettings(enabled=True),
