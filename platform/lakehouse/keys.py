@@ -72,6 +72,7 @@ ALERTED_TAG = "lakehouse/alerted_"
 """With the severity: the run has been announced."""
 
 # Dagster's own.
+SENSOR_TAG = "dagster/sensor_name"
 PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"

@@ -1,4 +1,4 @@
-"""A lake of one stream under Dagster, from landing to silver, run by processes that may be killed.
+"""A lake of streams under Dagster, from landing to silver, run by processes that may be killed.
 
 Belongs here: what is given, what producers send, and the process that dies. Does not belong here: what
 must hold (test_streams_to_silver.py).
@@ -6,34 +6,38 @@ must hold (test_streams_to_silver.py).
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from lakehouse.definitions import build_definitions
 from lakehouse.keys import asset_key, landing_key
 from lakehouse.local.execution import execute
 from lakehouse.local.instance import open_instance
+from lakehouse.settings import load as environments
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.stream_datasets import LandingFiles
+from spark_jobs.contract.model import by_dataset
 from spark_jobs.lake import delta, ledger
+from spark_jobs.stream_records import sent as bytes_of
 from tests.integration.kinesis_streams import At
 from tests.lakes import TinyLake, column, contract, copied, transforms_in
 from tests.processes import die
 
-DATASET, BRONZE, SILVER = "events", "bronze.events", "silver.events"
 STEPS = {
     "a position": (SqliteStore, "advance"),
     "a landing file": (LandingFiles, "write"),
@@ -42,46 +46,72 @@ STEPS = {
 }
 
 
-def define(root: Path, source: dict[str, Any], connection: dict[str, Any]) -> TinyLake:
-    """Writes contracts, the transform, and the connection of the source."""
-    lake = TinyLake(root)
+_mounted = ExitStack()
+
+
+def define(
+    root: Path, sources: Mapping[str, Mapping[str, Any]], connections: dict[str, Any], **parts: Any
+) -> TinyLake:
+    """Writes the settings, with these connections and parts, and a bronze and a silver table for each
+    source by the name of its dataset."""
+    data = yaml.safe_load(
+        (Path(environments.__file__).parent / "environments/local.yaml").read_text()
+    )
+    first = (datetime.now(UTC) - timedelta(days=3)).date()
+    data |= {"partitions": {"start": first}, "sources": connections, **parts}
+    (root / "local.yaml").write_text(yaml.safe_dump(data))
+    lake = lake_of(root)
     gates = {"max_quarantine_rate": 0.5}
-    delivered = {"dataset": DATASET, "format": "json", **source}
-    columns = [column(n) for n in ("id", "version", "text")]
-    lake.define(contract(BRONZE, columns, source=delivered, gates=gates))
-    typed = [
-        column("id", "bigint", key=1, of=f"{BRONZE}.id"),
-        column("version", "bigint", required=True, of=f"{BRONZE}.version"),
-        column("text", of=f"{BRONZE}.text"),
-    ]
-    numbers = "number('id', 'bigint').alias('id'), number('version', 'bigint').alias('version')"
-    made = copied("text", table="events", extra=numbers)
-    publish = {"mode": "upsert", "sequence": "version"}
-    inputs = [{"table": BRONZE}]
-    lake.define(contract(SILVER, typed, inputs=inputs, publish=publish, gates=gates), made)
-    (root / "sources.yaml").write_text(yaml.safe_dump({source["kind"]: connection}))
+    for name, source in sources.items():
+        bronze, silver = f"bronze.{name}", f"silver.{name}"
+        delivered = {"dataset": name, "format": "json", **source}
+        columns = [column(n) for n in ("id", "version", "text")]
+        lake.define(contract(bronze, columns, source=delivered, gates=gates))
+        typed = [
+            column("id", "bigint", key=1, of=f"{bronze}.id"),
+            column("version", "bigint", required=True, of=f"{bronze}.version"),
+            column("text", of=f"{bronze}.text"),
+        ]
+        numbers = "number('id', 'bigint').alias('id'), number('version', 'bigint').alias('version')"
+        publish = {"mode": "upsert", "sequence": "version"}
+        inputs = [{"table": bronze}]
+        lake.define(
+            contract(silver, typed, inputs=inputs, publish=publish, gates=gates),
+            copied("text", table=name, extra=numbers),
+        )
     return lake
 
 
 def settings_of(root: Path) -> Settings:
-    read = load_settings("local", home=root, project=root)
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-    days = read.partitions.model_copy(update={"start": yesterday, "end": None})
-    return read.model_copy(update={"partitions": days})
+    return load_settings("local", folder=root, home=root, project=root)
+
+
+def lake_of(root: Path) -> TinyLake:
+    settings = settings_of(root)
+    return TinyLake(root, zones=dict(settings.zones), storage=settings.storage)
+
+
+def definitions(root: Path) -> dg.Definitions:
+    """What a code location serves, for as long as its process lives."""
+    lake = lake_of(root)
+    _mounted.enter_context(transforms_in(lake.transforms))
+    atexit.register(_mounted.close)
+    return build_definitions(settings_of(root), contracts=lake.parsed(), marts=False)
 
 
 def run(root: Path, step: str = "", number: int = 0, *, pause: bool = False) -> None:
-    """A run of all there is. It dies at a step of this number, or waits there for a file."""
-    settings, lake = settings_of(root), TinyLake(root)
+    """A run of all there is of the dataset. It dies at a step of this number, or waits for a file."""
+    settings, lake = settings_of(root), lake_of(root)
     hook = At(number, partial(_wait, root) if pause else die)
     if step:
         _hook(*STEPS[step], hook)
+    (dataset,) = by_dataset(lake.parsed())
     with open_instance(settings) as instance, transforms_in(lake.transforms):
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        landed = sorted(f.name for f in Path(lake.zones["landing"]).glob(f"{DATASET}/2*"))
+        landed = sorted(settings.storage.folders(f"{settings.zones['landing']}/{dataset}"))
         days = ((landed or [today])[0], today)
         definitions = build_definitions(settings, contracts=lake.parsed(), marts=False)
-        made = [landing_key(DATASET), asset_key(BRONZE), asset_key(SILVER)]
+        made = [landing_key(dataset), *map(asset_key, lake.parsed())]
         done = execute(definitions, "lake_daily", instance, partitions=days, assets=made)
     assert done.success, done.failures
 
@@ -155,3 +185,18 @@ def producing(sent: Sent, send: Callable[[list[tuple[bytes, str]]], None]) -> It
         done.set()
         producer.join()
     assert not failed, failed
+
+
+def differences(lake: TinyLake, name: str, sent: Sent) -> list[str]:
+    """In what bronze, silver and the quarantine of a dataset are not what was sent."""
+    bronze, silver = f"bronze.{name}", f"silver.{name}"
+    rows = lake.rows(silver)
+    newest = {row["id"]: (row["version"], row["text"]) for row in rows}
+    letters = [bytes_of(row["record"]) for row in lake.quarantined(bronze)]
+    compared = {
+        "records in bronze": (len(lake.rows(bronze)), sent.records - len(sent.letters)),
+        "rows in silver": (len(rows), len(sent.newest)),
+        "silver": (newest, sent.newest),
+        "dead letters": (sorted(filter(None, letters)), sorted(sent.letters)),
+    }
+    return [f"{what}: {a} is not {b}" for what, (a, b) in compared.items() if a != b]

@@ -23,6 +23,7 @@ from lakehouse.automation import stream_sensor
 from lakehouse.automation.landing_sensor import delivered_to
 from lakehouse.cli import stream as command
 from lakehouse.cli.doctor import doctor
+from lakehouse.cli.quarantine import quarantine
 from lakehouse.definitions import build_definitions
 from lakehouse.keys import landing_key
 from lakehouse.settings.load import load_settings
@@ -144,6 +145,42 @@ def test_what_is_put_reaches_silver_once_though_producers_repeat_it_and_a_reset_
     assert stream.drain().records == 57
     after = silver()
     assert len(after) == 45 and [row for row in after if row in before] == before
+
+
+def test_a_dead_letter_keeps_its_bytes_through_a_replay_and_a_discard(
+    settings: Settings, aws: Aws, stream: StreamDataset, sail: Engine
+) -> None:
+    aws.set_kinesis_clock("2026-10-20T10:30:00+00:00")
+    for number in range(30):
+        stream.put(reading(number), "sensor_1")
+    stream.put(b'{"sensor_id": \xff\x00', "sensor_2")
+    assert stream.drain().dead_letters == 1
+    lake = TinyLake(Path(settings.home), sail, zones=dict(settings.zones))
+    lake._parsed = load_contracts(settings.contracts)
+    lake.run(BRONZE, "2026-10-20T10", contracts=str(settings.contracts))
+
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(quarantine, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def letter() -> tuple[str, bytes | None, dict[str, str]]:
+        (row,) = lake.quarantined(BRONZE)
+        ((about),) = json.loads(row["record"])
+        return row["quarantine_id"], sent(row["record"]), about
+
+    before = letter()
+    assert before[1] == b'{"sensor_id": \xff\x00' and before[2]["reason"] == "no UTF-8"
+    assert before[2]["key"] == "sensor_2" and before[2]["shard"].startswith("shardId-")
+    assert "0 of 1 rows replayed, 1 stay" in said("replay", BRONZE)
+    assert letter() == before and len(lake.rows(BRONZE)) == 30
+    # Its producer sends what it meant, and the letter is settled.
+    stream.put(reading(30), "sensor_2")
+    stream.drain()
+    lake.run(BRONZE, "2026-10-20T10", contracts=str(settings.contracts))
+    assert "1 rows discarded" in said("discard", BRONZE, before[0], "--reason", "sent again")
+    assert "no open rows" in said("replay", BRONZE)
+    assert letter() == before and len(lake.rows(BRONZE)) == 31
 
 
 def test_a_drain_is_a_materialization_with_its_lag_and_other_hours_are_told_too(

@@ -22,6 +22,7 @@ from lakehouse.automation.landing_sensor import (
     encode,
 )
 from lakehouse.definitions import build_definitions
+from lakehouse.keys import RANGE_START_TAG, SENSOR_TAG
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.sources import FxApiConnection, SourceSettings
@@ -59,11 +60,15 @@ def land(
     os.utime(path, ns=(seen + 1_000_000, seen + 1_000_000))
 
 
-def look(definitions: dg.Definitions, cursor: str | None = None) -> Any:
+def look(
+    definitions: dg.Definitions,
+    cursor: str | None = None,
+    instance: dg.DagsterInstance | None = None,
+) -> Any:
     sensor = definitions.resolve_sensor_def(NAME)
     with dg.build_sensor_context(
         cursor=cursor,
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=instance or dg.DagsterInstance.ephemeral(),
         repository_def=definitions.get_repository_def(),
     ) as context:
         return sensor.evaluate_tick(context)
@@ -227,6 +232,28 @@ def test_a_crash_and_a_new_file_meanwhile_lose_nothing(
     land(settings, "orders", "2026-10-08")
     after = look(definitions)
     assert {r[1] for r in asked(after)} == {"2026-10-05", "2026-10-08"}
+
+
+def test_what_changes_while_a_run_of_its_partition_is_queued_waits_until_that_begins(
+    definitions: dg.Definitions, settings: Settings
+) -> None:
+    land(settings, "orders", "2026-10-05")
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = look(definitions, None, instance)
+        (request,) = first.run_requests
+        run = instance.create_run_for_job(
+            definitions.resolve_job_def(request.job_name),
+            tags={**request.tags, SENSOR_TAG: NAME},
+            status=dg.DagsterRunStatus.NOT_STARTED,
+        )
+        land(settings, "orders", "2026-10-05", "more")
+        land(settings, "orders", "2026-10-08")
+        second = look(definitions, first.cursor, instance)
+        assert [r.tags[RANGE_START_TAG] for r in second.run_requests] == ["2026-10-08"]
+        assert look(definitions, second.cursor, instance).skip_message.endswith("queued: orders")
+        instance.report_run_failed(run)
+        (late,) = look(definitions, second.cursor, instance).run_requests
+        assert (late.tags[RANGE_START_TAG], late.run_key != request.run_key) == ("2026-10-05", True)
 
 
 def test_what_one_look_does_not_ask_for_the_next_one_does(

@@ -6,6 +6,9 @@ belong here: listing files (sources/landing.py).
 A crash between the requests and the cursor is harmless. The cursor is stored after the runs have
 been asked for, so the next look finds the same changes and asks again with the same run keys, and
 Dagster launches no run twice for one key. The data plane would find nothing changed anyway.
+
+A run that is still queued reads what is there when it begins. So what changes meanwhile in its
+partitions waits until then, and is asked for afterwards: runs of one partition never pile up.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
-from lakehouse.keys import DATASETS_TAG, range_tags
+from lakehouse.keys import DATASETS_TAG, SENSOR_TAG, range_tags, run_range
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
@@ -144,8 +147,10 @@ def build_landing_sensor(
         present, strange = _existing(listed, schemes, settings, datetime.now(UTC))
         if strange:
             context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")
+        queued = list(_queued(context.instance))
         found = list(arrivals(known, present, schemes))
-        asked = found[: settings.landing.requests_per_look]
+        free = [a for a in found if not any(_waits_for(a, run) for run in queued)]
+        asked = free[: settings.landing.requests_per_look]
         requests = [
             dg.RunRequest(
                 run_key=arrival.run_key,
@@ -164,11 +169,31 @@ def build_landing_sensor(
             )
             for arrival in asked
         ]
-        skip = None if requests else "nothing new in landing"
+        later = sorted({dataset for arrival in found for dataset in arrival.datasets})
+        waiting = f"waits for runs that are queued: {quoting.names(later)}"
+        skip = None if requests else waiting if later else "nothing new in landing"
         cursor = encode(advance(known, present, asked))
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
 
     return landing
+
+
+def _queued(instance: dg.DagsterInstance) -> Iterator[dg.DagsterRun]:
+    """The runs that this sensor has asked for and that have not begun."""
+    not_begun = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    yield from instance.get_runs(dg.RunsFilter(statuses=not_begun, tags={SENSOR_TAG: NAME}))
+
+
+def _waits_for(arrival: Arrival, run: dg.DagsterRun) -> bool:
+    """Whether a queued run is going to read some of these files."""
+    covered, datasets = run_range(run.tags), run.tags[DATASETS_TAG].split(",")
+    return (
+        run.job_name == LAKE_JOBS[arrival.scheme]
+        and covered is not None
+        and covered[0] <= arrival.last
+        and arrival.first <= covered[1]
+        and not set(datasets).isdisjoint(arrival.datasets)
+    )
 
 
 def _absent(arrival: Arrival, present: Snapshot, schemes: Mapping[str, Scheme]) -> Iterator[str]:

@@ -47,6 +47,7 @@ class Aws:
 
     def forget(self) -> None:
         """Removes all that it holds, of every service."""
+        self.set_kinesis_clock("")
         self._ask("POST", "/moto-api/reset")
 
     def fail_kinesis(self, fault: str, operation: str, times: int = 1) -> None:
@@ -55,7 +56,7 @@ class Aws:
         self._ask("POST", kinesis.FAULTS_PATH, json.dumps(plan).encode())
 
     def set_kinesis_clock(self, at: str) -> None:
-        """Records that are put from now on arrive at this time."""
+        """Records that are put from now on arrive at this time; if it is empty, when they do."""
         self._ask("POST", kinesis.FAULTS_PATH, json.dumps({"clock": at}).encode())
 
     def trim_kinesis(self, stream: str, before: str) -> None:

@@ -66,7 +66,8 @@ class Faults:
 
     def _plan(self, asked: dict[str, Any]) -> None:
         if "clock" in asked:
-            _clock[:] = [datetime.fromisoformat(asked["clock"]).timestamp()]
+            at = asked["clock"]
+            _clock[:] = [datetime.fromisoformat(at).timestamp()] if at else []
         elif "trim" in asked:
             trim(asked["trim"], datetime.fromisoformat(asked["before"]).timestamp())
         else:
