@@ -16,6 +16,7 @@ from benchmarks.workload import BESIDE, CONTRACTS, TABLES, contracts
 if TYPE_CHECKING:
     from spark_jobs.contract.model import Contract
     from spark_jobs.engines.session import Engine
+    from spark_jobs.report import TableReport
 
 
 def run(
@@ -47,6 +48,18 @@ def run_one(
     partitions: Sequence[str],
 ) -> list[str]:
     """Runs one table; returns the statuses of its partitions."""
+    report = report_of(table, engine, contracts, zones, partitions)
+    return [p.status for p in report.partitions]
+
+
+def report_of(
+    table: str,
+    engine: Engine,
+    contracts: dict[str, Contract],
+    zones: dict[str, str],
+    partitions: Sequence[str],
+) -> TableReport:
+    """Runs one table. Raises RuntimeError if a partition fails."""
     from spark_jobs.report import RunSpec
     from spark_jobs.run import run_table
 
@@ -61,7 +74,7 @@ def run_one(
     report = run_table(spec, engine, contracts)
     for partition in report.failed:
         raise RuntimeError(f"{table} {partition.partition}: {partition.error}")
-    return [p.status for p in report.partitions]
+    return report
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks import __main__ as command
-from benchmarks import comparisons, store, text_lines, warehouse, workload
+from benchmarks import comparisons, parts, store, text_lines, warehouse, workload
 from benchmarks.compare import differences, fingerprints
 from benchmarks.contenders import data_plane, text_reader
 from benchmarks.measure import ContenderFailed
@@ -117,6 +118,16 @@ def test_large_files_are_read_for_their_memory_and_removed(tmp_path, monkeypatch
     assert [r.met for r in rows] == [True, True]
     assert all(r.cost and r.cost.peak > 100 << 20 for r in rows)
     assert not list(tmp_path.glob("bytes-*"))
+
+
+def test_the_parts_of_a_run_are_its_steps_in_cpu_seconds(delivery, tmp_path):
+    before = time.process_time()
+    spent = parts.measured(delivery, tmp_path)
+    steps = {"plan", "read", "transform", "audit", "count", "quarantine", "publish"}
+    assert spent.keys() == {parts.START, *steps, parts.END}
+    assert min(spent.values()) >= 0
+    assert sum(spent.values()) <= time.process_time()
+    assert sum(spent[s] for s in steps) > (time.process_time() - before) / 2
 
 
 def test_an_unknown_comparison_is_named(capsys):
