@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -113,3 +114,31 @@ def _tell(p: Proposal, written: list[Path], project: Path, landing: str) -> None
         f"and copy files to {landing}/{p.source['dataset']}/<day>/ for\n"
         f"  lakehouse backfill --from <day> --to <day> --tables bronze.{p.name},silver.{p.name}"
     )
+
+
+@contract.command()
+@click.option(
+    "--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True,
+    help="Folder for table-mappings.json, task-settings.json and target-settings.json.",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Write nothing; fail if a file there is another.")
+def dms(folder: Path, check: bool) -> None:
+    """Write what DMS is told, so that it delivers what contracts with a source of kind dms read."""
+    from lakehouse.sources.dms import files
+    from spark_jobs.errors import InputError
+
+    made = files(load_contracts(load_settings().contracts))
+    texts = {folder / name: json.dumps(content, indent=2) + "\n" for name, content in made.items()}
+    if check:
+        other = [p.name for p, t in texts.items() if not p.is_file() or p.read_text() != t]
+        if other:
+            raise InputError(
+                f"{folder}: {quoting.names(other)}: not what the contracts say. Write them anew:"
+                f" lakehouse contract dms --to {folder}"
+            )
+        click.echo(f"{folder}: is what the contracts say.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        click.echo(str(path))
