@@ -273,6 +273,22 @@ def test_what_one_look_does_not_ask_for_the_next_one_does(
     assert seen == [["2026-10-05", "2026-10-07"], ["2026-10-09", "2026-10-11"], ["2026-10-13"]]
 
 
+def test_a_storm_of_objects_is_few_runs_and_asks_once(
+    definitions: dg.Definitions, settings: Settings
+) -> None:
+    days = [f"2026-10-{day:02}" for day in (*range(5, 10), *range(12, 17))]
+    for day in days:
+        folder = Path(settings.zones["landing"]) / "orders" / day
+        folder.mkdir(parents=True)
+        for n in range(1000):
+            (folder / f"part-{n:04}").touch()
+    tick = look(definitions)
+    found = asked(tick)
+    assert len(found) <= settings.landing.requests_per_look
+    assert [r[1:3] for r in found] == [(days[0], days[4]), (days[5], days[9])]
+    assert not look(definitions, tick.cursor).run_requests
+
+
 def test_a_partition_that_has_left_landing_asks_for_nothing_and_is_forgotten() -> None:
     known = {"orders": {"2026-10-05": "aa", "2026-10-06": "bb"}}
     present = {"orders": {"2026-10-06": "bb"}}
