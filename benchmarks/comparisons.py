@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import large_lake, measure, service, store, text_lines, warehouse
+from benchmarks import large_lake, measure, service, store, streams, text_lines, warehouse
 from benchmarks.large_lake import QUARANTINED, LargeLake
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
@@ -72,6 +72,7 @@ class Bench:
     f_rejected: int = large_lake.REJECTED
     g_lines: int = 5_000_000
     g_gigabytes: float | None = None
+    n_records: int = 200_000
     j_scale: float = 0.1
     k_scale: float = 0.01
     k_tables: tuple[str, ...] = (*BESIDE, *TABLES)
@@ -334,6 +335,11 @@ class Bench:
 
     def _l(self) -> list[Row]:
         return warehouse.compared(self._delivery(self.l_scale), self.work, self.runs, self.tell)
+
+    # -- (n) draining streams --------------------------------------------------------------------
+
+    def _n(self) -> list[Row]:
+        return streams.compared(self.n_records, self.runs, self.work, java=_java())
 
     def _h(self) -> list[Row]:
         ours, side = (self.held[self.h_scale, name] for name in (PLATFORM, SIDE))
