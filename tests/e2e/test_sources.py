@@ -11,11 +11,14 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,15 +88,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(home, output_text, process.returncode, secrets, b"\n".join(seen))
 
 
-def _arguments_below(pid: int) -> Iterator[bytes]:
-    """The arguments of a process and of all that it has started."""
+def _processes_below(pid: int) -> Iterator[int]:
+    """A process and all that it has started."""
+    yield pid
     try:
-        yield Path(f"/proc/{pid}/cmdline").read_bytes()
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                yield from _arguments_below(int(child))
+                yield from _processes_below(int(child))
     except OSError:
         return  # it has ended meanwhile
+
+
+def _arguments_below(pid: int) -> Iterator[bytes]:
+    for found in _processes_below(pid):
+        with suppress(OSError):
+            yield Path(f"/proc/{found}/cmdline").read_bytes()
 
 
 def test_the_run_succeeds_and_says_what_came_another_way(done: Done) -> None:
@@ -192,3 +201,31 @@ def _bytes_below(home: Path) -> Iterator[tuple[str, bytes]]:
             except (ValueError, zlib.error):
                 continue
             yield f"{path} unpacked {n}", text
+
+
+def test_an_interrupted_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("lakehouse")), "rehearse", "--sources"]
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--days", "2", "--scale", "0.001"],
+            cwd=PROJECT,
+            env={**os.environ, "LAKEHOUSE_HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 120
+        while "✓" not in (tmp_path / "output").read_text():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.2)
+        below = set(_processes_below(process.pid))
+        assert len(below) > 1, "a stand-in is a process of its own"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+    time.sleep(1)
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+    assert "Traceback" not in (tmp_path / "output").read_text()
