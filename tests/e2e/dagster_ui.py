@@ -95,6 +95,42 @@ class Ui:
                 return run if run["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
         return None
 
+    def launch(self, table: str, *partitions: str) -> str:
+        """Launches a backfill as a page does; returns its id."""
+        text = """mutation($asked: LaunchBackfillParams!) {
+            launchPartitionBackfill(backfillParams: $asked) {
+                __typename ... on LaunchBackfillSuccess {backfillId} ... on Error {message}}}"""
+        asked = {"assetSelection": [{"path": table.split(".")}], "partitionNames": partitions}
+        done = self.query(text, asked=asked)["launchPartitionBackfill"]
+        assert done["__typename"] == "LaunchBackfillSuccess", done
+        return str(done["backfillId"])
+
+    def run_in(self, backfill: str, *statuses: str) -> dict[str, Any]:
+        """The one run of a backfill, once it has one of these statuses; ended without any."""
+        text = """query($tag: String!) {runsOrError(filter: {tags: [
+            {key: "dagster/backfill", value: $tag}]}) {... on Runs {results {
+            runId status assetMaterializations {partition}}}}}"""
+
+        def there() -> dict[str, Any] | None:
+            found = self.query(text, tag=backfill)["runsOrError"]["results"]
+            wanted = statuses or ("SUCCESS", "FAILURE", "CANCELED")
+            return found[0] if found and found[0]["status"] in wanted else None
+
+        return wait_for(f"the run of backfill {backfill}", there, 4 * PATIENCE)
+
+    def terminate(self, run_id: str) -> None:
+        text = "mutation($run: String!) {terminateRun(runId: $run) {__typename}}"
+        done = self.query(text, run=run_id)["terminateRun"]
+        assert done["__typename"] == "TerminateRunSuccess", done
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """What the page of a run shows, from its beginning."""
+        text = """query($run: ID!) {logsForRun(runId: $run) {... on EventConnection {events {
+            __typename ... on MessageEvent {message}
+            ... on ExecutionStepFailureEvent {error {message causes {message}}}
+            ... on AssetCheckEvaluationEvent {evaluation {checkName success description}}}}}}"""
+        return list(self.query(text, run=run_id)["logsForRun"]["events"])
+
 
 _BACKFILL_GOES_ON = ("REQUESTED", "CANCELING", "FAILING")
 
@@ -117,7 +153,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(home: Path) -> Iterator[Ui]:
+def served(home: Path, environment: str = "local") -> Iterator[Ui]:
     """`lakehouse ui` on a free port over the lake at `home`, with its daemon healthy."""
     port = free_port()
     command = [str(Path(sys.executable).with_name("lakehouse")), "ui", "--port", str(port)]
@@ -126,7 +162,7 @@ def served(home: Path) -> Iterator[Ui]:
         process = subprocess.Popen(
             command,
             cwd=PROJECT,
-            env={**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_ENV": "local"},
+            env={**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_ENV": environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # webserver, daemon and code servers end with it
