@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from spark_jobs.batch.inputs import Upstream, present, upstream
@@ -29,7 +29,7 @@ from spark_jobs.contract.rules import Reference
 from spark_jobs.errors import ContractError, InputError
 from spark_jobs.lake import delta, ledger
 from spark_jobs.lake.row import PartitionState
-from spark_jobs.lake.storage import Lake, Storage, describe
+from spark_jobs.lake.storage import Lake, Storage
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -409,15 +409,5 @@ def _recorded(lake: Lake, table: str, batches: set[str]) -> list[dict[str, Any]]
 
 def _append(lake: Lake, table: str, rows: list[dict[str, Any]]) -> None:
     uri = lake.ledger("staleness")
-    options = lake.storage.delta_options(uri)
-    try:
-        write_deltalake(
-            uri,
-            pa.Table.from_pylist(rows, schema=STALENESS),
-            mode="append",
-            partition_by=["table"],
-            storage_options=options,
-        )
-    except (DeltaError, OSError) as error:
-        raise describe(error, uri) from error
-    ledger.compact(DeltaTable(uri, storage_options=options), table)
+    added = pa.Table.from_pylist(rows, schema=STALENESS)
+    ledger.compact(delta.append(uri, added, lake.storage, partition_by=["table"]), table)

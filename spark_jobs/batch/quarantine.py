@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import write_deltalake
 
 from spark_jobs.batch.audit import record_text
 from spark_jobs.batch.folder import Folder
@@ -373,13 +372,8 @@ def decide(
     former = delta.open_table(lake.ledger(_FORMERLY), lake.storage)
     if former is not None:
         made = pa.concat_tables([delta.read(former, lake.storage).cast(DECISIONS), made])
-    write_deltalake(
-        lake.decisions,
-        made,
-        mode="append",
-        # Bounds of `record` in the log would be values of rows.
-        configuration={"delta.dataSkippingStatsColumns": "table,partition,decided_at"},
-        storage_options=lake.storage.delta_options(lake.decisions),
-    )
+    # Bounds of `record` in the log would be values of rows.
+    bounds = {"delta.dataSkippingStatsColumns": "table,partition,decided_at"}
+    delta.append(lake.decisions, made, lake.storage, configuration=bounds)
     if former is not None:
         lake.storage.remove(lake.ledger(_FORMERLY))

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from deltalake import write_deltalake
 
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import ContractError
@@ -71,12 +70,8 @@ def record(lake: Lake, contract: Contract) -> None:
         "promise": json.dumps(promise(contract)),
         "published_at": datetime.now(UTC),
     }
-    write_deltalake(
-        lake.ledger("contracts"),
-        pa.Table.from_pylist([row], schema=SCHEMA),
-        mode="append",
-        storage_options=lake.storage.delta_options(lake.ledger("contracts")),
-    )
+    added = pa.Table.from_pylist([row], schema=SCHEMA)
+    delta.append(lake.ledger("contracts"), added, lake.storage)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:

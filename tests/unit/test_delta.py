@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -106,6 +107,34 @@ class Between(Storage):
 def test_a_table_that_somebody_makes_meanwhile_is_not_a_lost_one(tmp_path):
     found = delta.open_table(str(tmp_path / "rates"), Between())
     assert found is not None and found.version() == 0
+
+
+def test_whoever_makes_a_table_at_the_same_time_has_the_same_one(tmp_path):
+    """A table of the lake, and one that several runs append to."""
+    store, row = Storage(), pa.table({"rate": ["1"]})
+
+    def made(uri: str) -> None:
+        if delta.open_table(uri, store) is None:
+            delta.create_table(
+                uri, [("rate", "string")], (), name="n", description="d", storage=store
+            )
+
+    def appended(uri: str) -> None:
+        delta.append(uri, row, store)
+
+    for nth in range(20):
+        for one in (made, appended):
+            uri, together = str(tmp_path / f"{one.__name__}{nth}"), threading.Barrier(4)
+
+            def at_once(one=one, uri=uri, together=together) -> None:
+                together.wait()
+                one(uri)
+
+            with ThreadPoolExecutor(4) as threads:
+                for future in [threads.submit(at_once) for _ in range(4)]:
+                    future.result()
+            rows = DeltaTable(uri).to_pyarrow_table().num_rows
+            assert rows == (4 if one is appended else 0)
 
 
 def test_a_zone_where_the_catalogue_keeps_managed_tables_is_refused():

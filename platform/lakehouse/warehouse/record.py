@@ -13,13 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import write_deltalake
-from deltalake.exceptions import DeltaError
 
 from lakehouse.warehouse.export import Version
 from lakehouse.warehouse.totals import Totals
 from spark_jobs.lake import delta
-from spark_jobs.lake.storage import Storage, describe
+from spark_jobs.lake.storage import Storage
 
 SCHEMA = "lakehouse"
 TABLE = f"{SCHEMA}.loads"
@@ -113,13 +111,4 @@ def keep(record: LoadRecord, ledger: str, storage: Storage) -> None:
         if delta.read(table, storage, where=where, columns=["load_id"]).num_rows:
             return
     values = {name: [getattr(record, name)] for name in COLUMNS}
-    try:
-        write_deltalake(
-            uri,
-            pa.table(values, schema=_LEDGER),
-            mode="append",
-            partition_by=["source"],
-            storage_options=storage.delta_options(uri),
-        )
-    except (DeltaError, OSError) as error:
-        raise describe(error, uri) from error
+    delta.append(uri, pa.table(values, schema=_LEDGER), storage, partition_by=["source"])
