@@ -91,7 +91,13 @@ def arrow_type(physical: str) -> pa.DataType:
     return _ARROW[physical]
 
 
-_ATTEMPTS = 6
+looking_again = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(CommitFailedError),
+    stop=tenacity.stop_after_attempt(12),
+    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
+    reraise=True,
+)
+"""For a write that another one got in the way of: from opening the table on, once more."""
 _making = threading.Lock()
 _made_here: set[str] = set()
 
@@ -177,33 +183,28 @@ def append(
 ) -> DeltaTable:
     """Appends rows to a table that several runs append to at once. It is made where there is none, so
     that its log exists before the first data file does."""
-    how = {
-        "schema": Schema.from_arrow(rows.schema),
-        "partition_by": list(partition_by),
-        "configuration": dict(configuration or {}),
-    }
+    how = {"partition_by": list(partition_by), "configuration": dict(configuration or {})}
     try:
         return _append(uri, rows, storage, how)
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(CommitFailedError),
-    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2),
-    reraise=True,
-)
+@looking_again
 def _append(uri: str, rows: pa.Table, storage: Storage, how: Mapping[str, Any]) -> DeltaTable:
-    options = storage.delta_options(uri)
-    try:
-        table = DeltaTable(uri, storage_options=options)
-    except TableNotFoundError:
-        table = _made(uri, storage, mode="ignore", **how)
-    # Of two processes that make it at once, the later one commits its metadata once more, and who has
-    # opened it before has to open it again.
+    table = shared_table(uri, rows.schema, storage, **how)
     write_deltalake(table, rows, mode="append")
     return table
+
+
+def shared_table(uri: str, schema: pa.Schema, storage: Storage, **how: Any) -> DeltaTable:
+    """A table that several runs write at once, at its newest version; an empty one is made where there
+    is none. Of two processes that make it at once, the later one commits its metadata once more, and
+    who has opened it before has to open it again (`looking_again`)."""
+    try:
+        return DeltaTable(uri, storage_options=storage.delta_options(uri))
+    except TableNotFoundError:
+        return _made(uri, storage, mode="ignore", schema=Schema.from_arrow(schema), **how)
 
 
 def _made(

@@ -10,13 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import pyarrow as pa
-import tenacity
-from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import DeltaError
 
-from spark_jobs.lake.storage import Lake, describe
+from spark_jobs.lake import delta
+from spark_jobs.lake.storage import Lake, Storage, describe
 
-_ATTEMPTS = 12
 SCHEMA = pa.schema(
     [
         ("table", pa.string()),
@@ -58,21 +56,16 @@ def record(lake: Lake, row: JobRow) -> None:
     job end together, and get into each other's way: who comes second looks again."""
     uri = lake.ledger("jobs")
     try:
-        _merge(uri, row, lake.storage.delta_options(uri))
+        _merge(uri, row, lake.storage)
     except (DeltaError, OSError) as error:
         raise describe(error, uri) from error
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(CommitFailedError),
-    stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
-    reraise=True,
-)
-def _merge(uri: str, row: JobRow, options: dict[str, str] | None) -> None:
-    table = DeltaTable.create(uri, SCHEMA, mode="ignore", storage_options=options)
+@delta.looking_again
+def _merge(uri: str, row: JobRow, storage: Storage) -> None:
     (
-        table.merge(
+        delta.shared_table(uri, SCHEMA, storage)
+        .merge(
             pa.Table.from_pylist([asdict(row)], SCHEMA),
             'target.job = source.job and target."table" = source."table"',
             source_alias="source",
