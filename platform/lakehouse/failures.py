@@ -2,6 +2,9 @@
 
 Belongs here: both. Does not belong here: which of them an error is (spark_jobs/causes.py), and retry
 counts and delays (settings).
+
+A step asks for another attempt by itself instead of having a retry policy: Dagster applies a policy to
+interrupts too, so that a cancelled run would begin its step again. `attempt` counts from 0.
 """
 
 from __future__ import annotations
@@ -16,37 +19,30 @@ from spark_jobs.causes import is_transient
 from spark_jobs.errors import EngineError, LakehouseError
 
 
-def permanent_failure(error: BaseException, where: str) -> dg.Failure:
-    """A failure that no retry policy repeats."""
-    ours = isinstance(error, LakehouseError)
-    text = str(error)
-    if where not in text:
-        text = f"{where}: {'' if ours else f'{type(error).__name__}: '}{text}"
-    quotes_values = not ours or isinstance(error, EngineError)
-    return dg.Failure(
-        description=text,
-        metadata={} if quotes_values else {ANNOUNCED: text},
-        allow_retries=False,
-    )
-
-
 def failed(
     error: BaseException, settings: RetrySettings, attempt: int, where: str
 ) -> dg.RetryRequested | dg.Failure:
     """What a step raises of an error: another attempt where one may succeed and is left, or else a
     failure that is final."""
-    if is_transient(error) and attempt < settings.max:
-        return retry(settings, attempt)
-    return permanent_failure(error, where)
+    ours = isinstance(error, LakehouseError)
+    text = str(error)
+    if where not in text:
+        text = f"{where}: {'' if ours else f'{type(error).__name__}: '}{text}"
+    quotes_values = not ours or isinstance(error, EngineError)
+    final = dg.Failure(text, metadata={} if quotes_values else {ANNOUNCED: text})
+    return again_or_final(final, settings, attempt, again=is_transient(error))
 
 
-def retry(settings: RetrySettings, attempt: int) -> dg.RetryRequested:
-    """Asks for the step to be run again, later each time; the last attempt's error is final.
-
-    `attempt` counts from 0. A step asks by itself instead of having a retry policy: Dagster
-    applies a policy to interrupts too, so that a cancelled run would begin its step again.
-    """
-    return dg.RetryRequested(max_retries=settings.max, seconds_to_wait=delay(settings, attempt))
+def again_or_final(
+    failure: dg.Failure, settings: RetrySettings, attempt: int, *, again: bool
+) -> dg.RetryRequested | dg.Failure:
+    """Another attempt if it may succeed `again` and one is left, or else the failure, which no retry
+    policy repeats and which says how many attempts there were."""
+    if again and attempt < settings.max:
+        seconds = delay(settings, attempt)
+        return dg.RetryRequested(max_retries=settings.max, seconds_to_wait=seconds)
+    made = f"\nThis was attempt {attempt + 1} of {settings.max + 1}." if attempt else ""
+    return dg.Failure(f"{failure.description}{made}", dict(failure.metadata), allow_retries=False)
 
 
 def delay(settings: RetrySettings, attempt: int) -> float:

@@ -432,8 +432,16 @@ def test_a_transient_error_is_retried(lake: Lake, error: Exception) -> None:
 
 def test_retries_end_after_three(lake: Lake) -> None:
     plane = FakePlane(raises={ORDERS: [ConflictError("busy")] * 9})
-    assert not lake.run(plane).success
+    result = lake.run(plane)
     assert len(plane.specs) == 4
+    assert step_failure(result).description == "bronze.orders: busy\nThis was attempt 4 of 4."
+
+
+def test_an_error_that_became_permanent_says_which_attempt_it_was(lake: Lake) -> None:
+    plane = FakePlane(raises={ORDERS: [ConflictError("busy"), InputError("it is gone")]})
+    result = lake.run(plane)
+    assert len(plane.specs) == 2
+    assert step_failure(result).description == "bronze.orders: it is gone\nThis was attempt 2 of 4."
 
 
 def test_retries_wait_longer_each_time() -> None:

@@ -414,6 +414,9 @@ def test_only_what_may_pass_is_tried_again(
     result = dg.materialize(assets, resources=resources, raise_on_error=False)
     assert not result.success
     assert len(started) == starts
+    if starts > 1:
+        said = result.failure_data_for_node("marts").user_failure_data
+        assert said.description.endswith(f"This was attempt {starts} of 4.")
 
 
 @pytest.mark.parametrize(

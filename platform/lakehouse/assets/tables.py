@@ -26,7 +26,7 @@ from lakehouse.assets.reporting import (
     table_metadata,
 )
 from lakehouse.engines.runner import budget_of, engine_of, runner_of
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import failed as failure_of
 from lakehouse.governance.masking import Masking
 from lakehouse.keys import (
     ANNOUNCED,
@@ -40,7 +40,6 @@ from lakehouse.keys import (
 )
 from lakehouse.partitions import partitions_def, span
 from lakehouse.settings.model import Settings
-from spark_jobs.causes import is_transient
 from spark_jobs.contract.checks import LOOKUPS_CURRENT
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.versions import transform_version
@@ -91,9 +90,8 @@ def _asset(
             report = getattr(context.resources, runner).run(context, spec)
             history = getattr(context.resources, LEDGER).history(contract.table)
         except Exception as error:
-            if is_transient(error):
-                raise retry(settings.retries, context.retry_number) from error
-            raise permanent_failure(error, contract.table) from error
+            attempt = context.retry_number
+            raise failure_of(error, settings.retries, attempt, contract.table) from error
         yield from _events(context, contract, report, history, masking, budget)
 
     return table

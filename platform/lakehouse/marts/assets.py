@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.failures import permanent_failure, retry
+from lakehouse.failures import again_or_final, failed
 from lakehouse.keys import ANNOUNCED, BEFORE, FORCE_TAG, FOUND, run_range
 from lakehouse.marts.builds import (
     Build,
@@ -34,7 +34,6 @@ from lakehouse.marts.records import Record, record_of
 from lakehouse.marts.samples import failing_rows
 from lakehouse.marts.specs import POOL, asset_key, asset_specs, check_specs, relation
 from lakehouse.partitions import partitions_def
-from spark_jobs.causes import is_transient
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
@@ -101,9 +100,8 @@ def build_marts(settings: "Settings") -> tuple[list[dg.AssetsDefinition], dict[s
             yield from (_described(e, manifest, built) for e in events)
         else:
             yield from events
-            if error.allow_retries and attempt < settings.retries.max:
-                raise retry(settings.retries, attempt) from error
-            raise error
+            may_pass = error.allow_retries
+            raise again_or_final(error, settings.retries, attempt, again=may_pass) from error
 
     return [marts], {"dbt": dbt_resource(settings, project)}
 
@@ -250,9 +248,7 @@ def _final_errors(settings: "Settings", attempt: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_transient(error):
-            raise retry(settings.retries, attempt) from error
-        raise permanent_failure(error, "marts") from error
+        raise failed(error, settings.retries, attempt, "marts") from error
 
 
 def _run(
