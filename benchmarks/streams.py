@@ -27,7 +27,8 @@ from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kafka.topic import KafkaTopic
 from lakehouse.sources.kinesis.stream import KinesisStream
 from lakehouse.sources.stream_datasets import LandingFiles
-from lakehouse.sources.streams.drain import Form, drain
+from lakehouse.sources.streams.drain import drain
+from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import Progress
 from lakehouse.sources.streams.stream import OpenStream
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws

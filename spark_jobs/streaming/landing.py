@@ -62,7 +62,7 @@ class StreamLanding:
         data, shard, position = bytes(row["data"] or b""), row["shardId"], row["sequenceNumber"]
         record = StreamRecord(data, shard, position, row["at"], row["partitionKey"])
         added = {} if self.arrival is None else {self.arrival: record.arrived}
-        return line(record, added).text
+        return line(record, added).text + b"\n"
 
 
 @dataclass

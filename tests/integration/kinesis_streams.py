@@ -18,7 +18,8 @@ import boto3
 
 from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kinesis.stream import KinesisStream
-from lakehouse.sources.streams.drain import Drained, Form, drain
+from lakehouse.sources.streams.drain import Drained, drain
+from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import Progress
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION
 from tests.processes import die

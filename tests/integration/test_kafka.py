@@ -25,7 +25,8 @@ from lakehouse.sources.kafka import connection
 from lakehouse.sources.kafka.dead_letters import DeadLetterTopic
 from lakehouse.sources.kafka.topic import KafkaTopic
 from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
-from lakehouse.sources.streams.drain import DeadLetters, Drained, Form, drain
+from lakehouse.sources.streams.drain import DeadLetters, Drained, drain
+from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import Progress
 from lakehouse.standins.servers.kafka.broker import USER, Broker
 from spark_jobs.contract.source import Kafka

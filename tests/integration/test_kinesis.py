@@ -19,7 +19,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from lakehouse.sources.kinesis.aggregation import unpacked
 from lakehouse.sources.kinesis.shard import KinesisShard
 from lakehouse.sources.kinesis.stream import KinesisStream, gaps
-from lakehouse.sources.streams.drain import Form
+from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import Position
 from lakehouse.standins.servers.aws import Aws
 from spark_jobs.errors import ConflictError, InputError

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.sources.cursors import Cursors, cursors_of
 from lakehouse.sources.registry import drained
-from lakehouse.sources.streams.drain import Drained, Form, Shard, age, drain, iso
+from lakehouse.sources.streams.drain import Drained, Shard, age, drain, iso
+from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import STREAM, Position, Progress
 from lakehouse.sources.streams.stream import OpenStream, Stream
 from spark_jobs import quoting
@@ -47,10 +48,10 @@ class LandingFiles:
     storage: Storage
     uri: str
 
-    def write(self, partition: str, name: str, lines: Iterable[bytes]) -> None:
+    def write(self, partition: str, name: str, blocks: Iterable[bytes]) -> None:
         file = f"{self.uri}/{partition}/{name}"
         if not self.storage.exists(file):
-            self.storage.write(file, lines)
+            self.storage.write(file, blocks)
 
 
 @dataclass(frozen=True)

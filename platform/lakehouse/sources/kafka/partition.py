@@ -7,9 +7,11 @@ read when (streams/drain.py). No offset is ever committed to the group: position
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any
 
 from lakehouse.sources.streams.drain import Batch, iso
@@ -56,12 +58,17 @@ class KafkaPartition:
         try:
             consumer.assign([TopicPartition(self.topic, self.number, begin)])
             heard = time.monotonic()
+            next_ = begin
             while True:
-                messages = consumer.consume(_MOST, timeout=_WAIT_SECONDS)
+                most = min(_MOST, self.high - next_)  # it waits for as many
+                messages = consumer.consume(most, timeout=_WAIT_SECONDS)
                 if messages:
                     heard = time.monotonic()
-                at_end = any(self._is_end(m) for m in messages)
-                records = [self._record(m) for m in messages if m.error() is None]
+                told = [m for m in messages if m.error() is not None]
+                at_end = any(self._is_end(m) for m in told)
+                if told:
+                    messages = [m for m in messages if m.error() is None]
+                records = self._records(messages)
                 (place,) = consumer.position([TopicPartition(self.topic, self.number)])
                 next_ = max(place.offset, begin)
                 done = at_end or next_ >= self.high
@@ -97,21 +104,33 @@ class KafkaPartition:
             )
         return False  # a broker is away: the client finds it again, or another one
 
-    def _record(self, message: Any) -> StreamRecord:
+    def _records(self, messages: Sequence[Any]) -> list[StreamRecord]:
         from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
-        kind, milliseconds = message.timestamp()
-        if kind != TIMESTAMP_LOG_APPEND_TIME and not (self.producer_clock and milliseconds >= 0):
+        stamps = [m.timestamp() for m in messages]
+        kinds = {kind for kind, _ in stamps}
+        trusted = self.producer_clock and all(at >= 0 for _, at in stamps)
+        if not (kinds <= {TIMESTAMP_LOG_APPEND_TIME} or trusted):
             raise InputError(
                 f"topic {self.topic}: its messages have the times of their producers, and not those at"
                 " which they arrived. Set message.timestamp.type=LogAppendTime for the topic, or"
                 " `clock: producer` in the contract's source if these can be trusted."
             )
-        key = message.key()
-        return StreamRecord(
-            message.value() or b"",
-            self.name,
-            str(message.offset()),
-            iso(datetime.fromtimestamp(milliseconds / 1000, UTC)),
-            None if key is None else key.decode(errors="backslashreplace"),
+        keys = [m.key() for m in messages]
+        columns = zip(
+            [m.value() or b"" for m in messages],
+            repeat(self.name),
+            [str(m.offset()) for m in messages],
+            [_iso(at) for _, at in stamps],
+            [None if k is None else k.decode("utf-8", "backslashreplace") for k in keys],
         )
+        return list(map(_record, columns))
+
+
+_record: Any = partial(tuple.__new__, StreamRecord)  # as `_make` does, without a call of Python
+
+
+@lru_cache(maxsize=4096)
+def _iso(milliseconds: int) -> str:
+    """Messages of a moment have the same."""
+    return iso(datetime.fromtimestamp(milliseconds / 1000, UTC))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -37,7 +36,7 @@ def unpacked(record: StreamRecord) -> Iterator[StreamRecord]:
     if not parts:
         yield record
     for number, (data, key) in enumerate(parts):
-        yield replace(record, data=data, key=key, position=f"{record.position}:{number}")
+        yield record._replace(data=data, key=key, position=f"{record.position}:{number}")
 
 
 def _digest(body: bytes) -> bytes:

@@ -1,27 +1,26 @@
 """A bounded drain: what a stream has from where the last one ended up to now lands, each record once.
 
-Belongs here: the order of shards, cutting their records into files, and advancing positions. Does not
-belong here: how a stream is asked (kinesis/, kafka/), or what follows (the landing asset).
+Belongs here: the order of shards, writing their records, and advancing positions. Does not belong
+here: how a stream is asked (kinesis/, kafka/), how records become files (form.py), or what follows (the
+landing asset).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from typing import Protocol
 
+from lakehouse.sources.streams.form import Form, Held
 from lakehouse.sources.streams.positions import Position, Progress
-from spark_jobs.stream_records import Line, StreamRecord, line
-from spark_jobs.window import Scheme
+from spark_jobs.stream_records import StreamRecord
 
 _SHARDS_AT_ONCE = 8
-_FILE_BYTES = 8 << 20
-_KEY_LENGTH: Mapping[Scheme, int] = {"daily": 10, "hourly": 13}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Shard(Protocol):
 class Landing(Protocol):
     """Where files go."""
 
-    def write(self, partition: str, name: str, lines: Iterable[bytes]) -> None:
+    def write(self, partition: str, name: str, blocks: Iterable[bytes]) -> None:
         """Writes a file as a whole or not at all. One that is there stays: it has the same records."""
         ...
 
@@ -83,22 +82,6 @@ class Drained:
     oldest: dict[str, float] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
     by_partition: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How records become files. `fields` are names of fields that a record gets if it has none such:
-    for its arrival, position, shard and key."""
-
-    scheme: Scheme = "hourly"
-    fields: Mapping[str, str] = field(default_factory=dict)
-    file_bytes: int = _FILE_BYTES
-
-    def line(self, record: StreamRecord) -> Line:
-        return line(record, {name: getattr(record, of) for of, name in self.fields.items()})
-
-    def partition(self, record: StreamRecord) -> str:
-        return record.arrived[: _KEY_LENGTH[self.scheme]]
 
 
 def drain(
@@ -158,64 +141,56 @@ class _Shard:
         self.position = self.progress.positions.get(self.shard.name, Position())
         if self.position.until is not None:
             self._repeat(self.position.until)
-        held, size = list[StreamRecord](), 0
+        held = Held(self.form)
         for batch in self.shard.read(self.position.after):
-            held += batch.records
-            size += sum(len(r.data) for r in batch.records)
+            held.add(batch.records)
             self.behind = batch.behind
             if self.oldest is None and batch.records:
                 self.oldest = age(batch.records[0])
-            if held and size >= self.form.file_bytes:
-                self._land(held)
-                held, size = [], 0
+            if held.full or batch.through:
+                held = self._land(held)
             if batch.through:
-                if held:
-                    self._land(held)
-                    held, size = [], 0
                 after = batch.last or self.position.until or self.position.after
                 at_end = Position(after=after, through=batch.through, ended=batch.ended)
                 self._advance(at_end)
-        if held:
-            self._land(held)
+        self._land(held)
         if self.position.until is not None:
             self._advance(Position(after=self.position.until, through=self.landed_through))
         return self
 
     def _repeat(self, until: str) -> None:
         """Reads the records of files again that may have been written or not, and no others."""
-        records: list[StreamRecord] = []
+        held = Held(self.form)
         for batch in self.shard.read(self.position.after):
-            records += [r for r in batch.records if _number(r.position) <= _number(until)]
+            held.add([r for r in batch.records if _number(r.position) <= _number(until)])
             if batch.records and _number(batch.records[-1].position) >= _number(until):
                 break
-        self._write(records)
+        self._write(held)
         self._advance(Position(after=until, through=self.position.through))
 
-    def _land(self, records: list[StreamRecord]) -> None:
-        """Stores what will be written, with it that what was written before is durable; then writes."""
+    def _land(self, held: Held) -> Held:
+        """Stores what will be written, with it that what was written before is durable; then writes.
+        Returns what holds the records that follow."""
+        if held.first is None or held.last is None:
+            return held
         after = self.position.until or self.position.after
-        through = self.landed_through or self.position.through or records[0].arrived
-        until = records[-1].position
-        self._advance(Position(after=after, through=through, until=until))
-        self._write(records)
-        self.landed_through = max(through, records[-1].arrived)
+        through = self.landed_through or self.position.through or held.first.arrived
+        self._advance(Position(after=after, through=through, until=held.last.position))
+        self._write(held)
+        self.landed_through = max(through, held.last.arrived)
+        return Held(self.form)
 
-    def _write(self, records: list[StreamRecord]) -> None:
-        files: dict[str, list[StreamRecord]] = {}
-        for record in records:
-            files.setdefault(self.form.partition(record), []).append(record)
-        for partition, several in files.items():
-            lines = [self.form.line(r) for r in several]
-            dead = [(r, x.reason) for r, x in zip(several, lines, strict=True) if x.reason]
-            if dead and self.dead_letters:
-                self.dead_letters.keep(dead)
-            name = f"{self.shard.name}-{several[0].position}-{several[-1].position}.json"
-            self.landing.write(partition, name.replace("/", "_"), [x.text for x in lines])
-            self.records += len(several)
-            self.bytes += sum(len(x.text) for x in lines)
+    def _write(self, held: Held) -> None:
+        for partition, file in held.files.items():
+            if file.dead and self.dead_letters:
+                self.dead_letters.keep(file.dead)
+            name = f"{self.shard.name}-{file.first}-{file.last}.json"
+            self.landing.write(partition, name.replace("/", "_"), file.blocks)
+            self.records += file.records
+            self.bytes += file.bytes
             self.files += 1
-            self.dead += len(dead)
-            self.by_partition[partition] += len(several)
+            self.dead += len(file.dead)
+            self.by_partition[partition] += file.records
 
     def _advance(self, position: Position) -> None:
         self.progress.advance(self.shard.name, position)
