@@ -2,7 +2,7 @@
 catalogue says who may read them.
 
 Belongs here: registering them. Does not belong here: their rows and versions: a commit is made by the
-platform (lake/delta.py), by location, and the catalogue reads it from the log.
+platform (lake/commits.py), by location, and the catalogue reads it from the log.
 
 A managed table is another matter: its location is the catalogue's, and its commits go through the
 catalogue. It is refused.

@@ -27,7 +27,7 @@ from spark_jobs.batch.inputs import Upstream, present, upstream
 from spark_jobs.contract.model import Contract, Input
 from spark_jobs.contract.rules import Reference
 from spark_jobs.errors import ContractError, InputError
-from spark_jobs.lake import delta, ledger
+from spark_jobs.lake import delta, ledger, making
 from spark_jobs.lake.row import PartitionState
 from spark_jobs.lake.storage import Lake, Storage
 
@@ -410,4 +410,4 @@ def _recorded(lake: Lake, table: str, batches: set[str]) -> list[dict[str, Any]]
 def _append(lake: Lake, table: str, rows: list[dict[str, Any]]) -> None:
     uri = lake.ledger("staleness")
     added = pa.Table.from_pylist(rows, schema=STALENESS)
-    ledger.compact(delta.append(uri, added, lake.storage, partition_by=["table"]), table)
+    ledger.compact(making.append(uri, added, lake.storage, partition_by=["table"]), table)

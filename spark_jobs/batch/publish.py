@@ -1,7 +1,7 @@
 """Makes a staged batch visible: one Delta commit per table and batch, or none.
 
 Belongs here: the publish modes and which files a commit adds and removes. Does not belong here:
-what the rows are (audit.py) and how the log is written (delta.py).
+what the rows are (audit.py) and how the log is written (commits.py).
 
 Each mode is idempotent, and gives one table whatever the order of the batches:
 
@@ -28,7 +28,7 @@ from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.layout import PUBLISHED, physical, table_columns
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import StorageError
-from spark_jobs.lake import delta
+from spark_jobs.lake import commits, delta, making
 from spark_jobs.lake.storage import Storage
 from spark_jobs.report import Counts
 
@@ -96,10 +96,10 @@ def target(
     table = known or delta.open_table(uri, storage)
     owner = engine if "://" in uri else None
     if table is not None and owner is not None:
-        delta.ensure_engine(table, contract.table, owner)
-    fits = table is not None and delta.fits(table, columns, by)
+        making.ensure_engine(table, contract.table, owner)
+    fits = table is not None and making.fits(table, columns, by)
     if table is None or not (fits or delta.active_files(table)):
-        table = delta.create_table(
+        table = making.create_table(
             uri,
             columns,
             by,
@@ -110,8 +110,8 @@ def target(
             engine=owner,
         )
     else:
-        delta.ensure_layout(table, by)
-        delta.add_columns(table, columns)
+        making.ensure_layout(table, by)
+        making.add_columns(table, columns)
     return Target(uri, table, tuple(n for n, _ in columns), by, storage, contract.concealed)
 
 
@@ -299,10 +299,10 @@ def commit(
     """Adds the staged files of some outcomes and drops `replaced`, in one commit if there is any."""
     sizes = folder.files(*outcomes)
     files = {path: (sizes[path], footer) for path, footer in folder.footers(*outcomes).items()}
-    adds = delta.describe_files(folder.name, files, to.table.schema(), to.by, to.concealed)
+    adds = commits.describe_files(folder.name, files, to.table.schema(), to.by, to.concealed)
     if not adds and not replaced:
         return Published()
-    version = delta.commit(to.table, adds, delta.removals(replaced), metadata)
+    version = commits.commit(to.table, adds, commits.removals(replaced), metadata)
     return Published(version, len(adds), sum(a.size for a in adds))
 
 

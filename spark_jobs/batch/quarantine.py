@@ -23,7 +23,7 @@ from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.inputs import TABLE, Whole
 from spark_jobs.batch.publish import Target, commit, discard_leftovers, replace_slices
 from spark_jobs.contract.model import Contract
-from spark_jobs.lake import delta
+from spark_jobs.lake import delta, making
 from spark_jobs.lake.storage import Lake
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
     if table is None:
         if not create:
             return None
-        table = delta.create_table(
+        table = making.create_table(
             location,
             COLUMNS,
             (),
@@ -133,7 +133,7 @@ def _target(contract: Contract, lake: Lake, *, create: bool) -> Target | None:
             description=f"Rows that left {contract.table}",
             storage=lake.storage,
         )
-    delta.add_columns(table, COLUMNS)
+    making.add_columns(table, COLUMNS)
     names = tuple(n for n, _ in COLUMNS)
     return Target(location, table, names, (), lake.storage, frozenset({"record"}))
 
@@ -374,6 +374,6 @@ def decide(
         made = pa.concat_tables([delta.read(former, lake.storage).cast(DECISIONS), made])
     # Bounds of `record` in the log would be values of rows.
     bounds = {"delta.dataSkippingStatsColumns": "table,partition,decided_at"}
-    delta.append(lake.decisions, made, lake.storage, configuration=bounds)
+    making.append(lake.decisions, made, lake.storage, configuration=bounds)
     if former is not None:
         lake.storage.remove(lake.ledger(_FORMERLY))

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import ContractError
-from spark_jobs.lake import delta
+from spark_jobs.lake import delta, making
 from spark_jobs.lake.storage import Lake
 
 SCHEMA = pa.schema(
@@ -71,7 +71,7 @@ def record(lake: Lake, contract: Contract) -> None:
         "published_at": datetime.now(UTC),
     }
     added = pa.Table.from_pylist([row], schema=SCHEMA)
-    delta.append(lake.ledger("contracts"), added, lake.storage)
+    making.append(lake.ledger("contracts"), added, lake.storage)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:

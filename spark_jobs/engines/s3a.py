@@ -1,7 +1,7 @@
 """How a local Spark reaches S3: Hadoop's S3A, told what every other client of the lake is told.
 
 Belongs here: its settings. Does not belong here: its jars (`jars.py`), or commits: Spark writes data
-files and reads tables, and a commit to a table is never its own (`lake/delta.py`).
+files and reads tables, and a commit to a table is never its own (`lake/commits.py`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from datetime import datetime
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from spark_jobs.lake import delta
+from spark_jobs.lake import making
 from spark_jobs.lake.storage import Lake, Storage, describe
 
 SCHEMA = pa.schema(
@@ -61,10 +61,10 @@ def record(lake: Lake, row: JobRow) -> None:
         raise describe(error, uri) from error
 
 
-@delta.looking_again
+@making.looking_again
 def _merge(uri: str, row: JobRow, storage: Storage) -> None:
     (
-        delta.shared_table(uri, SCHEMA, storage)
+        making.shared_table(uri, SCHEMA, storage)
         .merge(
             pa.Table.from_pylist([asdict(row)], SCHEMA),
             'target.job = source.job and target."table" = source."table"',

@@ -20,7 +20,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from spark_jobs.lake import delta, opened
+from spark_jobs.lake import commits, delta, making, opened
 from spark_jobs.lake.row import LedgerRow, PartitionState
 from spark_jobs.lake.storage import Lake, Storage, describe
 
@@ -115,8 +115,8 @@ def versions(table: DeltaTable, batches: list[LedgerRow]) -> list[int]:
         return []
     wanted = {row.batch_id for row in batches}
     oldest = min(row.delta_version or 0 for row in batches)
-    commits = opened.history(table, _since(table, oldest))
-    return sorted(c["version"] for c in commits if c.get("batch_id") in wanted)
+    history = opened.history(table, _since(table, oldest))
+    return sorted(c["version"] for c in history if c.get("batch_id") in wanted)
 
 
 def _since(table: DeltaTable, version: int) -> int:
@@ -133,7 +133,7 @@ def append(lake: Lake, rows: list[LedgerRow]) -> None:
     known = _ledgers.get(uri) or _known(lake)
     added = to_arrow(rows)
     if known is None:
-        table = delta.append(uri, added, lake.storage, partition_by=["table"])
+        table = making.append(uri, added, lake.storage, partition_by=["table"])
     else:
         table = known.table
         try:
@@ -142,7 +142,7 @@ def append(lake: Lake, rows: list[LedgerRow]) -> None:
                 added,
                 mode="append",
                 schema_mode="merge",
-                post_commithook_properties=delta.after_commit(known.version + 1),
+                post_commithook_properties=commits.after_commit(known.version + 1),
             )
         except (DeltaError, OSError) as error:
             raise describe(error, uri) from error

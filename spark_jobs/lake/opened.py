@@ -1,7 +1,7 @@
 """Delta logs that a process keeps open from one run to the next, and what it has read of them.
 
 Belongs here: whether a log that was opened before is still the newest, and whose it is. Does not belong
-here: opening one for the first time, or committing to it (delta.py).
+here: opening one for the first time (delta.py), or committing to it (commits.py).
 
 An object store takes its time for each request, and whoever opens a table asks it for every commit since
 the last checkpoint, twice. What a run has open is its own, since a batch is computed from one version;

@@ -18,7 +18,7 @@ import pytest
 from spark_jobs.batch import outcomes, publish, quarantine, resolution, superseded
 from spark_jobs.batch.reconcile import reconcile
 from spark_jobs.errors import LakehouseError
-from spark_jobs.lake import delta, ledger, storage
+from spark_jobs.lake import commits, ledger, storage
 from tests import processes
 from tests.lakes import MONDAY, TUESDAY, TinyLake, bronze, column, contract, copied, rule
 from tests.processes import die
@@ -61,15 +61,15 @@ STEPS: dict[str, Callable[[], None]] = {
     "between two staged outcomes": lambda: wrapped(resolution, "settled", before=True),
     "after staging": lambda: wrapped(outcomes, "stage", before=False),
     "before the quarantine commit": lambda: wrapped(
-        delta, "commit", before=True, when=of_quarantine
+        commits, "commit", before=True, when=of_quarantine
     ),
     "after the quarantine": lambda: wrapped(quarantine, "write", before=False),
     "before the superseded records": lambda: wrapped(superseded, "keep", before=True),
     "while they are copied": lambda: wrapped(storage.Storage, "copy", before=False),
     "after the superseded records": lambda: wrapped(superseded, "keep", before=False),
     "while files are rewritten": lambda: wrapped(publish.Target, "write", before=False),
-    "before the data commit": lambda: wrapped(delta, "commit", before=True, when=of_table),
-    "after the data commit": lambda: wrapped(delta, "commit", before=False, when=of_table),
+    "before the data commit": lambda: wrapped(commits, "commit", before=True, when=of_table),
+    "after the data commit": lambda: wrapped(commits, "commit", before=False, when=of_table),
     "before the ledger": lambda: wrapped(ledger, "append", before=True),
     "after the ledger": lambda: wrapped(ledger, "append", before=False),
 }
@@ -171,7 +171,7 @@ def test_a_commit_whose_reply_is_lost_keeps_its_files(feed, table, monkeypatch):
     feed.run(table, MONDAY)
     twin.run(table, MONDAY)
     twin.run(table, TUESDAY)
-    commit = delta.commit
+    commit = commits.commit
 
     def reply_lost(target: Any, *args: Any) -> int:
         version = commit(target, *args)
@@ -179,7 +179,7 @@ def test_a_commit_whose_reply_is_lost_keeps_its_files(feed, table, monkeypatch):
             raise OSError("connection reset by peer")
         return version
 
-    monkeypatch.setattr(delta, "commit", reply_lost)
+    monkeypatch.setattr(commits, "commit", reply_lost)
     with pytest.raises(LakehouseError, match="connection reset by peer"):
         feed.run(table, TUESDAY)
     monkeypatch.undo()

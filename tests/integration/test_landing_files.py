@@ -16,7 +16,7 @@ from lakehouse.sources.landing import snapshot
 from spark_jobs.batch import landing
 from spark_jobs.batch.landing.parquet import rows_of
 from spark_jobs.errors import StorageError
-from spark_jobs.lake import delta, opened
+from spark_jobs.lake import commits, delta, making, opened
 from spark_jobs.lake.storage import Lake, Storage
 from tests.lakes import MONDAY, TUESDAY, bronze, column, only
 
@@ -153,14 +153,14 @@ def test_every_name_in_an_object_store_is_taken_literally(store):
 def test_one_storage_reaches_a_store_through_every_client(store):
     at = "s3://lake/silver/orders"
     store.ensure_writable(at)
-    table = delta.create_table(
+    table = making.create_table(
         at, [("id", "bigint")], (), name="orders", description="", storage=store
     )
     put(store, f"{at}/batch=1/outcome=insert/f.parquet", one(1, 2))
     name, size = store.tree(f"{at}/batch=1")[0]
     footers = delta.footers(f"{at}/batch=1", {name: size}, store)
-    adds = delta.describe_files("batch=1", {name: (size, footers[name])}, table.schema(), ())
-    assert delta.commit(table, adds, [], {"batch_id": "1"}) == 1
+    adds = commits.describe_files("batch=1", {name: (size, footers[name])}, table.schema(), ())
+    assert commits.commit(table, adds, [], {"batch_id": "1"}) == 1
     again = delta.open_table(at, store)
     assert delta.read(again, store).column("id").to_pylist() == [1, 2]
     assert opened.seal(again, store) is not None

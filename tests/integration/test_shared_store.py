@@ -21,7 +21,7 @@ from lakehouse.standins.servers.proxy import Proxy
 from spark_jobs.batch import outcomes, pinned
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineError
-from spark_jobs.lake import delta
+from spark_jobs.lake import making
 from spark_jobs.lake.storage import Storage
 from spark_jobs.report import ZONES
 from tests import processes
@@ -221,7 +221,7 @@ def test_a_store_that_asks_to_slow_down_in_the_middle_is_asked_again(
 def test_a_table_of_another_engine_is_refused_until_it_is_handed_over(feed: TinyLake) -> None:
     feed.run(TABLE, MONDAY)
     table = feed.delta(TABLE)
-    delta.hand_over(table, "spark")
+    making.hand_over(table, "spark")
     with pytest.raises(
         EngineError, match=r"silver\.latest is written by the spark engine"
     ) as refused:
@@ -229,7 +229,7 @@ def test_a_table_of_another_engine_is_refused_until_it_is_handed_over(feed: Tiny
     assert refused.value.permanent
     assert f"lakehouse hand-over {TABLE} --to sail" in str(refused.value)
     assert set(held(feed).values()) == {"a"}, "nothing was written"
-    delta.hand_over(feed.delta(TABLE), "sail")
+    making.hand_over(feed.delta(TABLE), "sail")
     assert only(feed.run(TABLE, TUESDAY)).status == "published"
 
 

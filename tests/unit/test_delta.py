@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from spark_jobs.batch.folder import Folder
 from spark_jobs.errors import StorageError
-from spark_jobs.lake import delta
+from spark_jobs.lake import commits, delta, making
 from spark_jobs.lake.storage import ZONES, Storage
 from spark_jobs.report import LakeSpec
 
@@ -69,7 +69,7 @@ def test_footers_are_read_side_by_side_and_described_in_order(tmp_path, monkeypa
     monkeypatch.setattr(delta, "_footer", slow)
     folder = Folder(Storage(), str(tmp_path), "batch=1", _listed=None)
     files = {path: (folder.files()[path], of) for path, of in folder.footers("insert").items()}
-    found = delta.describe_files("batch=1", files, table.schema(), ())
+    found = commits.describe_files("batch=1", files, table.schema(), ())
     assert [a.path for a in found] == [f"batch=1/outcome=insert/{n}.parquet" for n in range(4)]
     assert [json.loads(a.stats)["minValues"] for a in found] == [{"rate": n} for n in range(4)]
 
@@ -115,12 +115,12 @@ def test_whoever_makes_a_table_at_the_same_time_has_the_same_one(tmp_path):
 
     def made(uri: str) -> None:
         if delta.open_table(uri, store) is None:
-            delta.create_table(
+            making.create_table(
                 uri, [("rate", "string")], (), name="n", description="d", storage=store
             )
 
     def appended(uri: str) -> None:
-        delta.append(uri, row, store)
+        making.append(uri, row, store)
 
     for nth in range(20):
         for one in (made, appended):

@@ -15,7 +15,7 @@ def hand_over(tables: tuple[str, ...], engine: str) -> None:
     """Let another engine write TABLES from here on. Only when no run of them is left."""
     from lakehouse.cli.selection import ensure_exist, select
     from spark_jobs.contract.reader import load_contracts
-    from spark_jobs.lake import delta
+    from spark_jobs.lake import delta, making
     from spark_jobs.lake.storage import Lake
 
     settings = load_settings()
@@ -26,5 +26,5 @@ def hand_over(tables: tuple[str, ...], engine: str) -> None:
         table = delta.open_table(lake.table(name), lake.storage)
         if table is None:
             raise InputError(f"{name}: there is no table at {lake.table(name)}")
-        delta.hand_over(table, engine)
+        making.hand_over(table, engine)
         click.echo(f"{name} is written by {engine} from here on")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from lakehouse.warehouse.export import Version
 from lakehouse.warehouse.totals import Totals
-from spark_jobs.lake import delta
+from spark_jobs.lake import delta, making
 from spark_jobs.lake.storage import Storage
 
 SCHEMA = "lakehouse"
@@ -111,4 +111,4 @@ def keep(record: LoadRecord, ledger: str, storage: Storage) -> None:
         if delta.read(table, storage, where=where, columns=["load_id"]).num_rows:
             return
     values = {name: [getattr(record, name)] for name in COLUMNS}
-    delta.append(uri, pa.table(values, schema=_LEDGER), storage, partition_by=["source"])
+    making.append(uri, pa.table(values, schema=_LEDGER), storage, partition_by=["source"])
