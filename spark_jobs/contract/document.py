@@ -67,7 +67,7 @@ def read_document(path: str | Path) -> Document:
     if not isinstance(data, dict):
         raise fail((), "a contract is a mapping that begins with apiVersion and kind")
     supply_logical_types(data)
-    unmet = next(iter(standard.validator().iter_errors(data)), None)
+    unmet = standard.first_unmet(data)
     if unmet is not None:
         # The standard's validator names an unknown key in its message only.
         unknown = re.search(r"'([^']+)' w(?:as|ere) unexpected", unmet.message)

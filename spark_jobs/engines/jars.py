@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from spark_jobs import cache
 from spark_jobs.engines.java import spark_home, spark_submit, submit_environment, tail
 from spark_jobs.errors import EngineUnavailable
 
@@ -103,8 +104,7 @@ def fetched(jars: Jars, folder: Path | None = None) -> list[Path]:
 
 
 def default_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "lakehouse", "jars")
+    return cache.folder("jars")
 
 
 def _fetch(jars: Jars, folder: Path) -> None:

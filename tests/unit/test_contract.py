@@ -803,6 +803,37 @@ def test_a_document_is_judged_as_the_standards_own_schema_judges_it():
     assert refusals > 10
 
 
+def test_a_document_that_meets_the_standard_is_asked_about_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    document = {**yaml.safe_load((PROJECT / "contracts/silver/fx_rates.yaml").read_text())}
+    supply_logical_types(document)
+    refused = document | {"version": 3}
+    thorough, asked = standard.validator(), []
+
+    class Counting:
+        def iter_errors(self, of: object) -> Iterator:
+            asked.append(of)
+            return thorough.iter_errors(of)
+
+    monkeypatch.setattr(standard, "validator", Counting)
+    assert standard.first_unmet(document) is standard.first_unmet(document) is None
+    assert asked == [document]
+    for _ in range(2):  # what is refused is not remembered
+        assert "3 is not of type 'string'" in standard.first_unmet(refused).message
+    assert asked == [document, refused, refused]
+    assert standard.first_unmet(document | {"version": "9.9.9"}) is None
+    assert len(asked) == 4, "another document, although it is of the same name"
+
+
+def test_a_document_is_judged_where_nothing_can_be_remembered(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    document = yaml.safe_load((PROJECT / "contracts/silver/fx_rates.yaml").read_text())
+    supply_logical_types(document)
+    assert standard.first_unmet(document) is None
+    assert standard.first_unmet(document | {"version": 3}) is not None
+
+
 def mappings(node: object) -> Iterator[dict]:
     """Every mapping in a document."""
     if isinstance(node, dict):
