@@ -223,7 +223,14 @@ def test_an_incremental_build_equals_a_full_refresh_whatever_happened(marts: Mar
         ],
     )
     lake.delete("gold.dim_customer", "customer_id = 2")
-    lake.merge("silver.accounts", day, [lake.account(5, day, customer_id=8)])  # changes hands
+    lake.merge(
+        "silver.accounts",
+        day,
+        [  # account 5 changes hands, and that of customer 6 is deleted
+            lake.account(5, day, customer_id=8),
+            lake.account(6, day, is_deleted=True),
+        ],
+    )
     orders = {o["order_id"]: o for o in lake.rows("silver.orders")}
     lake.merge("silver.orders", day, [{**orders[3], "order_status": "PLACED"}])
     lake.delete("silver.orders", "order_id in (4, 105)")
@@ -239,7 +246,8 @@ def test_an_incremental_build_equals_a_full_refresh_whatever_happened(marts: Mar
     assert {r["order_month"] for r in marts.rows("analytics.revenue_by_industry")} == {
         date(2026, 10, 1)
     }
-    assert 2 not in {r["customer_id"] for r in marts.rows("analytics.customer_360")}
+    known = {r["customer_id"]: r["account_id"] for r in marts.rows("analytics.customer_360")}
+    assert 2 not in known and known[6] is None and known[7] == "a7"
     assert statuses(marts.build(full_refresh=True)) == {"success"}
     assert marts.last_run_was_full
     assert marts.contents() == incremental

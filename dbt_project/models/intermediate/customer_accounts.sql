@@ -12,7 +12,7 @@ with ranked as (
             order by system_modstamp desc, account_id
         ) as recency
     from {{ ref('stg_accounts') }}
-    where customer_id is not null
+    where customer_id is not null and is_deleted is not true
 )
 
 select

@@ -15,5 +15,6 @@ select
     customer_id,
     created_at,
     last_modified_at,
-    system_modstamp
+    system_modstamp,
+    is_deleted
 from {{ source('silver', 'accounts') }}

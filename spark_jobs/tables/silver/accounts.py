@@ -1,8 +1,9 @@
 """CRM accounts, latest version of each."""
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from spark_jobs.columns import LINEAGE, instant, number, text
+from spark_jobs.columns import LINEAGE, boolean, instant, number, text
 
 
 def transform(accounts: DataFrame) -> DataFrame:
@@ -25,4 +26,5 @@ def transform(accounts: DataFrame) -> DataFrame:
         instant("CreatedDate").alias("created_at"),
         instant("LastModifiedDate").alias("last_modified_at"),
         instant("SystemModstamp").alias("system_modstamp"),
+        F.coalesce(boolean("IsDeleted"), F.lit(False)).alias("is_deleted"),
     )

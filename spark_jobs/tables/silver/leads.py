@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.columns import LINEAGE, instant, text
+from spark_jobs.columns import LINEAGE, boolean, instant, text
 
 
 def transform(leads: DataFrame) -> DataFrame:
@@ -21,4 +21,5 @@ def transform(leads: DataFrame) -> DataFrame:
         instant("CreatedDate").alias("created_at"),
         instant("LastModifiedDate").alias("last_modified_at"),
         instant("SystemModstamp").alias("system_modstamp"),
+        F.coalesce(boolean("IsDeleted"), F.lit(False)).alias("is_deleted"),
     )

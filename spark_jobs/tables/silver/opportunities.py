@@ -1,8 +1,9 @@
 """CRM opportunities, latest version of each."""
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from spark_jobs.columns import LINEAGE, day, instant, number, text
+from spark_jobs.columns import LINEAGE, boolean, day, instant, number, text
 
 
 def transform(opportunities: DataFrame) -> DataFrame:
@@ -19,4 +20,5 @@ def transform(opportunities: DataFrame) -> DataFrame:
         instant("CreatedDate").alias("created_at"),
         instant("LastModifiedDate").alias("last_modified_at"),
         instant("SystemModstamp").alias("system_modstamp"),
+        F.coalesce(boolean("IsDeleted"), F.lit(False)).alias("is_deleted"),
     )

@@ -64,6 +64,8 @@ COMPANY_FORMS = (
     "Supply",
     "Systems",
 )
+DELETED_OF = 16
+"""One in so many changes of a contact, a lead or an opportunity is its deletion, until the next one."""
 DEALS = ("cold chain renewal", "expansion", "new region", "pilot", "renewal", "spare parts")
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - Salesforce's text form adds the offset
 PREFIXES = {"accounts": "001", "contacts": "003", "opportunities": "006", "leads": "00Q"}
@@ -87,9 +89,10 @@ def iso(us: int) -> str:
     return (EPOCH + timedelta(microseconds=us)).isoformat(timespec="milliseconds") + "+0000"
 
 
-def _stamps(created: int, modified: int) -> dict[str, str]:
+def _stamps(created: int, modified: int, *, deleted: bool = False) -> dict[str, Any]:
     last = iso(modified)
-    return {"CreatedDate": iso(created), "LastModifiedDate": last, "SystemModstamp": last}
+    stamps = {"CreatedDate": iso(created), "LastModifiedDate": last, "SystemModstamp": last}
+    return {**stamps, "IsDeleted": deleted}
 
 
 def _phone(n: int) -> str:
@@ -157,7 +160,7 @@ def contacts(
                 "LastName": LAST_NAMES[a // 64 % len(LAST_NAMES)],
                 "Email": f"contact{number + 1}@example.org",
                 "Phone": _phone(b >> 20),
-                **_stamps(first, last),
+                **_stamps(first, last, deleted=last > first and b % DELETED_OF == 0),
             }
         )
     return records
@@ -180,7 +183,7 @@ def leads(
                 "Company": f"{word} {COMPANY_FORMS[a // 4096 % len(COMPANY_FORMS)]}",
                 "Status": STATUSES[b % len(STATUSES)],
                 "LeadSource": LEAD_SOURCES[a // 65_536 % len(LEAD_SOURCES)],
-                **_stamps(first, last),
+                **_stamps(first, last, deleted=last > first and b % DELETED_OF == 0),
             }
         )
     return records
@@ -202,7 +205,7 @@ def opportunities(
                 "Amount": round(1_000 + (b >> 8) % 9_000_000 / 100, 2),
                 "CloseDate": f"{EPOCH + timedelta(microseconds=first, days=30 + a % 120):%Y-%m-%d}",
                 "Probability": probability,
-                **_stamps(first, last),
+                **_stamps(first, last, deleted=last > first and b % DELETED_OF == 0),
             }
         )
     return records
