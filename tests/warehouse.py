@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 
 from lakehouse.settings.references import Secret
+from lakehouse.settings.sources import RedshiftConnection
 from lakehouse.settings.warehouse import RedshiftWarehouse
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, aws
 from lakehouse.standins.servers.redshift import RedshiftServer, serve
@@ -31,6 +32,14 @@ def settings_of(cloud: Cloud, **changes: Any) -> RedshiftWarehouse:
         "password": Secret(PASSWORD_IN),
     }  # fmt: skip
     return RedshiftWarehouse(**{**given, **changes})
+
+
+def source_of(cloud: Cloud, tempdir: str) -> RedshiftConnection:
+    """The same as a source."""
+    login = settings_of(cloud)
+    given = {n: getattr(login, n) for n in RedshiftConnection.model_fields if hasattr(login, n)}
+    options = dict(cloud.storage.options)
+    return RedshiftConnection(**given, tempdir=tempdir, storage_options=options)
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,13 @@ def build_definitions(
     settings = settings or load_settings()
     contracts = load_contracts(settings.contracts) if contracts is None else contracts
     streams = Streams(settings, contracts)
+    mart_assets, mart_resources = _marts(settings, contracts) if marts else ([], {})
+    built = {key for definition in mart_assets for key in definition.keys}
     assets = [
-        *build_extractions(settings, contracts),
+        *build_extractions(settings, contracts, built),
         *build_drains(settings, streams),
         *build_assets(settings, contracts),
     ]
-    mart_assets, mart_resources = _marts(settings, contracts) if marts else ([], {})
     mart_deps = {
         spec.key: [dep.asset_key for dep in spec.deps]
         for definition in mart_assets
@@ -132,14 +133,9 @@ def _marts(
     warehouse = settings.warehouse
     if isinstance(warehouse, RedshiftWarehouse):
         from lakehouse.marts.loads import build_loads
-        from lakehouse.marts.read_back import build_read_back
         from lakehouse.marts.sources import STAGED
 
-        assets = [
-            *build_loads(settings, warehouse, contracts, STAGED),
-            *assets,
-            *build_read_back(settings, warehouse),
-        ]
+        assets = [*build_loads(settings, warehouse, contracts, STAGED), *assets]
     return assets, resources
 
 

@@ -6,12 +6,15 @@ how one logs in (the settings of an environment), or reading one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from spark_jobs.errors import InputError
 
 _WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_$]*"
@@ -84,6 +87,17 @@ class Relation(Source):
     modified: Identifier | None = None
     overlap: Overlap = timedelta(minutes=15)
     columns: Mapping[str, Identifier] = Field(default_factory=dict)
+
+    def called(self, columns: Iterable[str]) -> list[str]:
+        """What the database calls columns. Raises InputError for one that no identifier names."""
+        names = {column: self.columns.get(column, column) for column in columns}
+        for column, name in names.items():
+            if not re.fullmatch(_IDENTIFIER, name):
+                raise InputError(
+                    f"{self.dataset}: column {column}: say what it is called in"
+                    f" {self.kind.capitalize()} (source.columns)"
+                )
+        return list(names.values())
 
 
 class Snowflake(Relation):

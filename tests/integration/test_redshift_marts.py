@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from lakehouse.cli import main
@@ -27,12 +28,17 @@ from lakehouse.settings.lake import LakeSettings
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.settings.operations import RetrySettings
-from spark_jobs.contract.reader import load_contracts
+from lakehouse.settings.sources import SourceSettings
+from lakehouse.sources.cursors import cursors_of
+from lakehouse.sources.extract import extract
+from lakehouse.sources.registry import dataset_of
+from spark_jobs.contract.reader import load_contract, load_contracts
 from tests.integration.synthetic_lake import FIRST_DAY, SyntheticLake
 from tests.integration.test_canaries import CANARY
 from tests.integration.test_mart_canaries import canaries, spoil
 from tests.integration.test_marts_build import PROJECT, TABLES, Marts
-from tests.warehouse import PASSWORD, Cloud, settings_of
+from tests.lakes import bronze, column
+from tests.warehouse import PASSWORD, Cloud, settings_of, source_of
 
 pytestmark = pytest.mark.slow
 CONTRACTS = load_contracts(PROJECT / "contracts")
@@ -53,12 +59,7 @@ class RedshiftMarts:
         self.settings: Settings = local.model_copy(
             update={
                 "lake": LakeSettings(buckets=self.roles, storage_options=options),
-                "warehouse": settings_of(
-                    cloud,
-                    readers=("loader",),
-                    read_back={"customer_metrics": "sales.customer_metrics"},
-                    **changes,
-                ),
+                "warehouse": settings_of(cloud, readers=("loader",), **changes),
                 "retries": RetrySettings(max=0),
                 "partitions": local.partitions.model_copy(update={"start": FIRST_DAY}),
             }
@@ -159,25 +160,38 @@ def test_dagster_shows_tables_loads_and_marts_with_rows_and_checks(both) -> None
     assert {c.check_name for c in checks} >= {"reconciled", "unique_customer_metrics_customer_id"}
 
 
-def test_a_mart_is_read_back_into_landing_once_a_day(both) -> None:
-    marts, result = both
-    [event] = [
-        e.materialization
-        for e in result.get_asset_materialization_events()
-        if e.asset_key.path == ["landing", "customer_metrics"]
+def test_a_mart_is_read_back_as_any_dataset_of_redshift_and_after_it_was_built(
+    both, tmp_path, monkeypatch
+) -> None:
+    marts, _ = both
+    mine = marts.redshift.settings
+    columns = [column(n) for n in ("customer_id", "order_count", "net_revenue_usd")]
+    document = bronze("customer_metrics", "csv", *columns)
+    for given in document["customProperties"]:
+        if given["property"] == "source":
+            given["value"] = {"kind": "redshift", "dataset": "customer_metrics", "format": "csv",
+                              "table": "sales.customer_metrics"}  # fmt: skip
+    (tmp_path / "metrics.yaml").write_text(yaml.safe_dump(document))
+    contract = load_contract(tmp_path / "metrics.yaml")
+    tempdir = f"{marts.redshift.cloud.bucket('both-temp')}/unloaded"
+    there = source_of(marts.redshift.cloud, tempdir)
+    settings = mine.model_copy(update={"sources": SourceSettings(redshift=there), "home": tmp_path})
+    graph = build_definitions(
+        settings, contracts=CONTRACTS | {contract.table: contract}
+    ).resolve_asset_graph()
+    landing = dg.AssetKey(["landing", "customer_metrics"])
+    assert graph.get(landing).parent_keys == {dg.AssetKey(["sales", "customer_metrics"])}
+    assert graph.get(landing).child_keys == {dg.AssetKey(["bronze", "customer_metrics"])}
+    (dataset, day) = dataset_of(settings, [contract]), FIRST_DAY.isoformat()
+    done = extract(dataset, day, cursors_of(settings), datetime.now(UTC))
+    (file,) = done.manifest.files
+    fs, path = settings.storage.filesystem(f"{dataset.folder(day).uri}/{file.name}")
+    with fs.open_input_file(path) as stream:
+        rows = list(csv.DictReader(stream.read().decode().splitlines()))
+    wanted = [
+        {c: str(r[c]) for c in contract.column} for r in marts.duckdb.rows("sales.customer_metrics")
     ]
-    folder, storage = event.metadata["folder"].value, marts.redshift.cloud.storage
-    [file] = storage.files(folder)
-    fs, path = storage.filesystem(file.uri)
-    rows = pq.read_table(path, filesystem=fs).to_pylist()
-    assert sorted(repr(tuple(r.values())) for r in rows) == sorted(
-        repr(tuple(r.values())) for r in marts.duckdb.rows("sales.customer_metrics")
-    )
-    assert event.metadata["dagster/row_count"].value == len(rows) > 0
-    assert storage.tree(folder) == [(file.name, file.size)], "nothing is left beside it"
-    again = marts.redshift.build("landing.customer_metrics")
-    assert again.success
-    assert storage.files(folder) == [file]
+    assert sorted(rows, key=str) == sorted(wanted, key=str) and rows
 
 
 def test_rows_lie_where_contracts_and_models_say(both) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.failures import failed
-from lakehouse.keys import AGAIN_TAG, FULL_TAG, KIND_TAG, LANDING, landing_key, name_of
+from lakehouse.keys import AGAIN_TAG, FULL_TAG, KIND_TAG, LANDING, asset_key, landing_key, name_of
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import cursors_of
 from lakehouse.sources.extract import SINCE, UNTIL, Extracted, extract
 from lakehouse.sources.registry import dataset_of, extracted
 from spark_jobs.contract.model import Contract, by_dataset
-from spark_jobs.contract.source import Source
+from spark_jobs.contract.source import Redshift, Source
 from spark_jobs.lake.manifest import Manifest
 
 
@@ -32,10 +32,23 @@ def delivered_specs(
 
 
 def build_extractions(
-    settings: Settings, contracts: Mapping[str, Contract]
+    settings: Settings, contracts: Mapping[str, Contract], marts: Container[dg.AssetKey] = ()
 ) -> list[dg.AssetsDefinition]:
-    """The datasets whose kind of source has a connection: each is extracted when it is materialized."""
-    return [_extraction(settings, readers) for readers in extracted(settings, contracts).values()]
+    """The datasets whose kind of source has a connection: each is extracted when it is materialized,
+    and one that is a mart in the warehouse after that."""
+    return [
+        _extraction(settings, readers, _mart(settings, readers[0].delivered, marts))
+        for readers in extracted(settings, contracts).values()
+    ]
+
+
+def _mart(settings: Settings, source: Source, marts: Container[dg.AssetKey]) -> list[dg.AssetKey]:
+    """The mart of this lake that a dataset is read back from, if it is."""
+    there, warehouse = settings.sources.redshift, settings.warehouse
+    if not isinstance(source, Redshift) or there is None or warehouse.target != "redshift":
+        return []
+    same = (there.host, there.database) == (warehouse.host, warehouse.database)
+    return [asset_key(source.table)] if same and asset_key(source.table) in marts else []
 
 
 def dataset_spec(settings: Settings, readers: Sequence[Contract]) -> dg.AssetSpec:
@@ -60,8 +73,10 @@ def _origin(settings: Settings, source: Source) -> str:
     return f"{by} {source.system}{f' ({told})' if told else ''}"
 
 
-def _extraction(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefinition:
-    spec = dataset_spec(settings, readers)
+def _extraction(
+    settings: Settings, readers: Sequence[Contract], after: Sequence[dg.AssetKey]
+) -> dg.AssetsDefinition:
+    spec = dataset_spec(settings, readers).replace_attributes(deps=after)
     name = f"landing__{readers[0].delivered.dataset}"
 
     @dg.multi_asset(

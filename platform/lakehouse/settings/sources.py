@@ -19,12 +19,15 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from lakehouse.settings.part import Part
+from lakehouse.settings.redshift import RedshiftLogin
 from lakehouse.settings.references import Secret
 from spark_jobs.contract.source import KINDS, Identifier, Source, Stream, installed
+from spark_jobs.report import storage_options
 
 
 def _url(value: str) -> str:
@@ -183,6 +186,20 @@ class SnowflakeConnection(Part):
         return self
 
 
+class RedshiftConnection(RedshiftLogin):
+    """A cluster or workgroup, as `warehouse` has it. `tempdir`: a folder of S3 that its `role` may write
+    and whoever runs may read and clear, for rows on their way; `storage_options`: how that is reached,
+    as `lake.storage_options`."""
+
+    tempdir: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+/[^'\s]*[^'/\s]$")]
+    storage_options: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("storage_options")
+    @classmethod
+    def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
+        return storage_options(options)
+
+
 class SqliteCursors(Part):
     """A file below `home`, for one machine."""
 
@@ -207,6 +224,7 @@ class SourceSettings(Part):
     kinesis: KinesisConnection | None = None
     streams: StreamRules = StreamRules()
     snowflake: SnowflakeConnection | None = None
+    redshift: RedshiftConnection | None = None
     cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
         SqliteCursors()
     )

@@ -61,8 +61,8 @@ class Table:
             cursor.execute(f"select * from ({query}) limit 0", bounds)
 
     def _query(self, since: datetime | None, until: datetime) -> tuple[str, list[datetime]]:
-        modified, of = self.declared.modified, self.declared.columns
-        chosen = [f'{of.get(c, c)} as "{c}"' for c in self.columns]
+        modified, names = self.declared.modified, self.declared.called(self.columns)
+        chosen = [f'{n} as "{c}"' for n, c in zip(names, self.columns, strict=True)]
         if modified is None:
             return f"select {', '.join(chosen)} from {self.declared.table}", []
         query = f'select {", ".join(chosen)}, {modified} as "{_CHANGED}" from {self.declared.table}'
@@ -99,12 +99,7 @@ class Table:
 
 def source(connection: SnowflakeConnection, declared: Snowflake, columns: tuple[str, ...]) -> Table:
     """The table that a contract asks for. Raises InputError for a column that no identifier names."""
-    for column in columns:
-        if not declared.columns.get(column, column).replace("$", "_").isidentifier():
-            raise InputError(
-                f"{declared.dataset}: column {column}: say what it is called in Snowflake"
-                " (source.columns)"
-            )
+    declared.called(columns)
     return Table(connection, declared, columns)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lakehouse.settings.redshift import RedshiftLogin
 from lakehouse.settings.references import Secret, SettingsError
-from lakehouse.settings.warehouse import RedshiftWarehouse
 from spark_jobs.causes import is_transient
 from spark_jobs.errors import LakehouseError
 
@@ -66,7 +66,7 @@ def password(reference: Secret | None, secret_arn: str | None) -> str | None:
 
 
 @contextmanager
-def connected(warehouse: RedshiftWarehouse) -> Iterator[Any]:
+def connected(warehouse: RedshiftLogin) -> Iterator[Any]:
     """A connection, over TLS, that commits nothing by itself.
 
     Raises WarehouseError, and turns the driver's errors in the block into it.
