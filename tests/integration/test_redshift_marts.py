@@ -171,8 +171,10 @@ def test_a_mart_is_read_back_as_any_dataset_of_redshift_and_after_it_was_built(
         if given["property"] == "source":
             given["value"] = {"kind": "redshift", "dataset": "customer_metrics", "format": "csv",
                               "table": "sales.customer_metrics"}  # fmt: skip
-    (tmp_path / "metrics.yaml").write_text(yaml.safe_dump(document))
-    contract = load_contract(tmp_path / "metrics.yaml")
+    path = tmp_path / "bronze/customer_metrics.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(document))
+    contract = load_contract(path)
     tempdir = f"{marts.redshift.cloud.bucket('both-temp')}/unloaded"
     there = source_of(marts.redshift.cloud, tempdir)
     settings = mine.model_copy(update={"sources": SourceSettings(redshift=there), "home": tmp_path})

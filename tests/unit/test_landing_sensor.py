@@ -20,6 +20,7 @@ from lakehouse.automation.landing_sensor import (
     decode,
     delivered_to,
     encode,
+    listed_at,
 )
 from lakehouse.definitions import build_definitions
 from lakehouse.keys import RANGE_START_TAG, SENSOR_TAG
@@ -298,7 +299,14 @@ def test_a_partition_that_has_left_landing_asks_for_nothing_and_is_forgotten() -
 
 def test_the_cursor_survives_its_encoding() -> None:
     known = {"orders": {"2026-10-05": "0123abcd"}, "fx_rates": {}}
-    assert decode(encode(known)) == known
+    at = datetime(2026, 10, 6, 7, 8, tzinfo=UTC)
+    for cursor in (encode(known), encode(known, at)):
+        assert decode(cursor) == known
+    assert (listed_at(encode(known, at)), listed_at(encode(known)), listed_at(None)) == (
+        at,
+        None,
+        None,
+    )
     assert decode(None) == {}
 
 

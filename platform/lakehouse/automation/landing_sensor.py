@@ -1,7 +1,7 @@
 """The sensor on landing: new, changed and late files ask for exactly the partitions they touch.
 
 Belongs here: comparing landing with what was asked for before, and asking for runs. Does not
-belong here: listing files (sources/landing.py).
+belong here: what a look sees (landing_looks.py).
 
 A crash between the requests and the cursor is harmless. The cursor is stored after the runs have
 been asked for, so the next look finds the same changes and asks again with the same run keys, and
@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from lakehouse.automation.jobs import LAKE_JOBS, downstream, run_tags
+from lakehouse.automation.landing_looks import Place, Seen, look, with_pending
 from lakehouse.keys import DATASETS_TAG, SENSOR_TAG, range_tags, run_range
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
-from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
+from lakehouse.sources.landing import DIGEST_BYTES, Snapshot
+from lakehouse.sources.notifications import Queue
 from lakehouse.switches import sensor_status
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, by_dataset
@@ -58,25 +61,32 @@ class Arrival:
         return f"landing:{self.first}:{self.last}:{digest}"
 
 
-def encode(known: Snapshot) -> str:
+def encode(known: Snapshot, at: datetime | None = None) -> str:
     """A cursor of what has been asked for: some 7 bytes per partition of a dataset, so 80 kB a
-    year. Names compress well, digests do not: they follow as bytes, in the order of the names."""
+    year. Names compress well, digests do not: they follow as bytes, in the order of the names. At its
+    end is when all of landing was listed, if that is not done each time."""
     names = {dataset: sorted(partitions) for dataset, partitions in sorted(known.items())}
     head = zlib.compress(json.dumps(names, separators=(",", ":")).encode(), 9)
     body = b"".join(
         bytes.fromhex(known[d][p]) for d, partitions in names.items() for p in partitions
     )
-    return base64.b64encode(len(head).to_bytes(4, "big") + head + body).decode()
+    text = base64.b64encode(len(head).to_bytes(4, "big") + head + body).decode()
+    return f"{text}@{at.isoformat()}" if at else text
 
 
 def decode(cursor: str | None) -> dict[str, dict[str, str]]:
     if not cursor:
         return {}
-    data = base64.b64decode(cursor)
+    data = base64.b64decode(cursor.partition("@")[0])
     end = 4 + int.from_bytes(data[:4], "big")
     names = json.loads(zlib.decompress(data[4:end]))
     body = iter(data[end:].hex(" ", DIGEST_BYTES).split())
     return {d: {p: next(body) for p in partitions} for d, partitions in names.items()}
+
+
+def listed_at(cursor: str | None) -> datetime | None:
+    at = (cursor or "").partition("@")[2]
+    return datetime.fromisoformat(at) if at else None
 
 
 def arrivals(
@@ -132,6 +142,7 @@ def build_landing_sensor(
     """The sensor over all datasets that others deliver. What is extracted here asks for its tables
     by itself."""
     readers = delivered_to(settings, contracts)
+    others = by_dataset(contracts).keys() - readers.keys()
     schemes = {d: s for d, tables in readers.items() if (s := contracts[tables[0]].partitioning)}
 
     @dg.sensor(
@@ -142,11 +153,10 @@ def build_landing_sensor(
         description="Runs exactly the partitions that new, changed or late landing files touch",
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        known = decode(context.cursor)
-        listed = snapshot(settings.storage, settings.zones["landing"], readers)
-        present, strange = _existing(listed, schemes, settings, datetime.now(UTC))
-        if strange:
-            context.log.warning(f"no such partition, left alone: {quoting.names(strange)}")
+        known, now = decode(context.cursor), datetime.now(UTC)
+        seen = look(settings, readers, others, known, listed_at(context.cursor), now)
+        present, strange = _existing(seen.listed, schemes, settings, now)
+        _tell(context.log, seen, strange)
         queued = list(_queued(context.instance))
         found = list(arrivals(known, present, schemes))
         free = [a for a in found if not any(_waits_for(a, run) for run in queued)]
@@ -172,7 +182,12 @@ def build_landing_sensor(
         later = sorted({dataset for arrival in found for dataset in arrival.datasets})
         waiting = f"waits for runs that are queued: {quoting.names(later)}"
         skip = None if requests else waiting if later else "nothing new in landing"
-        cursor = encode(advance(known, present, asked))
+        after = advance(known, present, asked)
+        if settings.landing.queue is not None:
+            later_on = {place for a in found if a not in asked for place in a.changes}
+            after = with_pending(after, later_on | set(_current(seen.listed, schemes, now)))
+            Queue(settings.landing.queue).delete(seen.done(known, strange))
+        cursor = encode(after, seen.at)
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
 
     return landing
@@ -221,6 +236,24 @@ def _existing(
             if p not in keys and not _is_current(p, scheme, now)
         ]
     return existing, strange
+
+
+def _current(listed: Snapshot, schemes: Mapping[str, Scheme], now: datetime) -> Iterator[Place]:
+    """What has arrived in windows that are not over."""
+    for dataset, partitions in listed.items():
+        yield from ((dataset, p) for p in partitions if _is_current(p, schemes[dataset], now))
+
+
+def _tell(log: logging.Logger, seen: Seen, strange: list[str]) -> None:
+    if strange:
+        log.warning(f"no such partition, left alone: {quoting.names(strange)}")
+    if seen.unknown:
+        log.warning(f"of no dataset, left alone: {quoting.names(seen.unknown)}")
+    if seen.unread:
+        log.error(
+            f"no events of S3, left in the queue: {quoting.names(seen.unread)}. Let the queue move"
+            " such messages to a dead-letter queue (its redrive policy)."
+        )
 
 
 def _is_current(partition: str, scheme: Scheme, now: datetime) -> bool:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 @click.command()
 def doctor() -> None:
     """Try every connection of the settings, and the secrets that they take: the lake, the store of
-    positions, each dataset that is extracted or drained. Prints `ok`, or why not, and never a value."""
+    positions, the queue of landing, each dataset that is extracted or drained. Prints `ok`, or why
+    not, and never a value."""
     from lakehouse.sources.cursors import cursors_of
+    from lakehouse.sources.notifications import Queue
     from lakehouse.sources.registry import extracted
     from lakehouse.sources.stream_datasets import Streams
     from spark_jobs.contract.reader import load_contracts
@@ -34,6 +36,8 @@ def doctor() -> None:
     tried = [_tried("lake", lambda: _writable(settings))]
     if there or streams.readers:
         tried.append(_tried("positions", lambda: cursors_of(settings).read("doctor")))
+    if settings.landing.queue is not None:
+        tried.append(_tried("landing queue", Queue(settings.landing.queue).check))
     for dataset, readers in there.items():
         kind = readers[0].delivered.kind
         name = f"{kind} {dataset}"

@@ -68,6 +68,10 @@ class Settings(Part):
             raise ValueError(
                 "pools.warehouse is 1 where the warehouse is DuckDB: it has one writer"
             )
+        if self.landing.queue and not self.zones["landing"].startswith("s3://"):
+            raise ValueError(
+                "landing.queue: S3 tells a queue of its objects, and landing is not there"
+            )
         return self
 
     @property

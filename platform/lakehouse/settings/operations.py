@@ -11,6 +11,7 @@ from datetime import date
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.settings.part import Part
+from lakehouse.settings.sources import Url
 
 
 class PartitionSettings(Part):
@@ -48,11 +49,24 @@ class ScheduleSettings(Part):
         return cron
 
 
+class LandingQueue(Part):
+    """A queue of SQS that S3 tells of objects in landing. One look takes `messages_per_look`; every
+    `list_every_minutes` landing is listed as a whole all the same."""
+
+    url: Url
+    region: str
+    endpoint: Url | None = None
+    messages_per_look: int = Field(default=1000, ge=10)
+    list_every_minutes: int = Field(default=60, ge=1)
+
+
 class LandingSettings(Part):
-    """How often landing is looked at, and how many runs one look may ask for."""
+    """How often landing is looked at, and how many runs one look may ask for. With a `queue` a look
+    lists what that tells of, and without one all of landing."""
 
     interval_seconds: int = Field(default=60, ge=5)
     requests_per_look: int = Field(default=25, ge=1)
+    queue: LandingQueue | None = None
 
 
 class RetrySettings(Part):

@@ -7,8 +7,10 @@ what to run (automation/landing_sensor.py), or opening a file (the data plane).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from spark_jobs.lake import manifest
 
 if TYPE_CHECKING:
     from spark_jobs.lake.storage import Storage
@@ -24,28 +26,42 @@ def snapshot(storage: Storage, landing: str, datasets: Iterable[str]) -> dict[st
     would be thousands of requests a day on S3. Unfinished files (`.` or `_` first) are left out. Where a
     manifest says which files count, the folder changes with it, and with nothing else.
     """
-    import pyarrow.fs as pafs
-
-    from spark_jobs.lake import manifest
-
     storage.below(landing)  # a file in its place is no landing in which nothing lies
     found: dict[str, dict[str, str]] = {}
     for dataset in datasets:
-        listed, root = storage.below(f"{landing.rstrip('/')}/{dataset}", recursive=True)
         files: dict[str, list[str]] = {}
-        for info in listed:
-            relative = info.path.removeprefix(root.rstrip("/") + "/")
-            partition, slash, name = relative.partition("/")
-            control = name.startswith((".", "_")) and name != manifest.NAME
-            if info.type != pafs.FileType.File or not slash or control:
-                continue
-            files.setdefault(partition, []).append(f"{name}:{info.size}:{info.mtime_ns}")
-        for partition, names in files.items():
-            listed = [n for n in names if n.startswith(f"{manifest.NAME}:")]
-            files[partition] = listed or names
-        found[dataset] = {p: _digest(sorted(names)) for p, names in sorted(files.items())}
+        for path in _files(storage, f"{landing.rstrip('/')}/{dataset}"):
+            partition, slash, name = path.partition("/")
+            if slash and not is_control(name):
+                files.setdefault(partition, []).append(name)
+        found[dataset] = {p: _digest(names) for p, names in sorted(files.items())}
     return found
 
 
+def digest_of(storage: Storage, landing: str, dataset: str, partition: str) -> str | None:
+    """The same of one partition; None if nothing is there."""
+    names = _files(storage, f"{landing.rstrip('/')}/{dataset}/{partition}")
+    counting = [name for name in names if not is_control(name)]
+    return _digest(counting) if counting else None
+
+
+def is_control(name: str) -> bool:
+    """Whether a file of a partition, by its path there, says nothing of what has arrived."""
+    return name.startswith((".", "_")) and name.partition(":")[0] != manifest.NAME
+
+
+def _files(storage: Storage, folder: str) -> Iterator[str]:
+    """The files below a folder: path, size and time of change."""
+    import pyarrow.fs as pafs
+
+    listed, root = storage.below(folder, recursive=True)
+    for info in listed:
+        if info.type == pafs.FileType.File:
+            path = info.path.removeprefix(root.rstrip("/") + "/")
+            yield f"{path}:{info.size}:{info.mtime_ns}"
+
+
 def _digest(names: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[: 2 * DIGEST_BYTES]
+    names = sorted(names)
+    counting = [n for n in names if n.startswith(f"{manifest.NAME}:")] or names
+    return hashlib.sha256("\n".join(counting).encode()).hexdigest()[: 2 * DIGEST_BYTES]
