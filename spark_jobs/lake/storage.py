@@ -263,6 +263,12 @@ class Storage:
         with _described(folder), suppress(FileNotFoundError):
             fs.delete_dir(path)
 
+    def remove_file(self, file: str) -> None:
+        """Removes a file; no error if it is not there."""
+        fs, path = self.filesystem(file)
+        with _described(file), suppress(FileNotFoundError):
+            fs.delete_file(path)
+
     def ensure_writable(self, folder: str) -> None:
         """Creates `folder`; raises StorageError that says why if it cannot be written. An object store
         has no folders: there it sees that the bucket is, and the first object says the rest."""

@@ -102,7 +102,7 @@ def newest(defs: dg.Definitions) -> str:
 
 
 def landed(stream: StreamDataset) -> Iterator[tuple[str, str]]:
-    for file in sorted(Path(stream.files.uri).glob("*/*.json")):
+    for file in sorted(Path(stream.files.uri).glob("*/[!_]*.json")):
         for text in file.read_text().splitlines():
             yield file.parent.name, text
 
@@ -184,8 +184,10 @@ def test_a_dead_letter_keeps_its_bytes_through_a_replay_and_a_discard(
 
 
 def test_a_drain_is_a_materialization_with_its_lag_and_other_hours_are_told_too(
-    settings: Settings, stream: StreamDataset, defs: dg.Definitions
+    settings: Settings, aws: Aws, stream: StreamDataset, defs: dg.Definitions
 ) -> None:
+    then = datetime.now(UTC) - timedelta(hours=3)
+    aws.set_kinesis_clock(then.isoformat())
     stream.put(reading(1), "sensor_1")
     with dg.DagsterInstance.ephemeral() as instance:
         result = materialize(defs, instance)
@@ -193,10 +195,13 @@ def test_a_drain_is_a_materialization_with_its_lag_and_other_hours_are_told_too(
         events = instance.fetch_materializations(landing_key(DATASET), limit=10).records
         by_partition = {e.partition_key: e.asset_materialization.metadata for e in events}
         assert by_partition[newest(defs)]["records"].value == 1
-        hours = {hour for hour, _ in landed(stream)}
-        assert hours <= by_partition.keys()
+        (hour,) = {hour for hour, _ in landed(stream)}
+        silent = by_partition[newest(defs)]["partitions without a record"].value
+        assert hour == f"{then:%Y-%m-%dT%H}" < min(silent) and newest(defs) in silent
+        assert {hour, *silent} == by_partition.keys()
+        assert {by_partition[h]["dagster/row_count"].value for h in silent[:-1]} == {0}
         (check,) = result.get_asset_check_evaluations()
-        assert check.passed and check.metadata["limit"].value == 7200
+        assert not check.passed and check.metadata["limit"].value == 7200
 
 
 def test_a_record_that_waited_for_longer_than_the_contract_allows_fails_the_check(

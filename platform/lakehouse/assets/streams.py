@@ -18,6 +18,7 @@ from lakehouse.sources.stream_datasets import Streams
 from lakehouse.sources.streams.drain import Drained
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.source import Stream
+from spark_jobs.window import named
 
 LAG = "lag"
 
@@ -52,7 +53,8 @@ def _drain(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefiniti
             raise failed(error, settings.retries, attempt, name_of(spec.key)) from error
         context.log.info(in_one_line(source.dataset, done))
         asked = set(context.partition_keys)
-        for partition, records in sorted(done.by_partition.items()):
+        told = {**done.by_partition, **dict.fromkeys(done.silent, 0)}
+        for partition, records in sorted(told.items()):
             if partition not in asked:
                 found: dict[str, Any] = {
                     "dagster/row_count": records,
@@ -78,9 +80,10 @@ def _drain(settings: Settings, readers: Sequence[Contract]) -> dg.AssetsDefiniti
 def in_one_line(dataset: str, done: Drained) -> str:
     """What was drained, for people."""
     dead = f", {done.dead_letters:,} dead letters" if done.dead_letters else ""
+    silent = f", nothing in {named(done.silent)}" if done.silent else ""
     return (
-        f"landing.{dataset}: {done.records:,} records{dead}, {done.bytes:,} bytes, {done.files} files,"
-        f" oldest {max(done.oldest.values(), default=0.0):.0f} s, {done.seconds:.1f} s"
+        f"landing.{dataset}: {done.records:,} records{dead}, {done.bytes:,} bytes, {done.files} files"
+        f"{silent}, oldest {max(done.oldest.values(), default=0.0):.0f} s, {done.seconds:.1f} s"
     )
 
 
@@ -92,6 +95,7 @@ def _metadata(done: Drained) -> Mapping[str, Any]:
         "files": done.files,
         "seconds": round(done.seconds, 3),
         "partitions": dict(done.by_partition),
+        "partitions without a record": done.silent,
         "seconds that the oldest record waited, by shard": done.oldest,
         "behind the tip at the end, by shard": done.behind,
     }

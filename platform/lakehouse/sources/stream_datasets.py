@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,15 +19,20 @@ from lakehouse.sources.registry import drained
 from lakehouse.sources.streams.drain import Drained, Shard, age, drain, iso
 from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import STREAM, Position, Progress
+from lakehouse.sources.streams.silence import beginning, passed, read_through
 from lakehouse.sources.streams.stream import OpenStream, Stream
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract
 from spark_jobs.contract.source import Stream as Declared
 from spark_jobs.errors import InputError
+from spark_jobs.lake import manifest
+from spark_jobs.lake.manifest import Manifest
 from spark_jobs.stream_records import StreamRecord
+from spark_jobs.window import Window
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
+    from lakehouse.settings.operations import PartitionSettings
     from spark_jobs.lake.storage import Storage
     from spark_jobs.window import Scheme
 
@@ -49,20 +55,37 @@ class LandingFiles:
     uri: str
 
     def write(self, partition: str, name: str, blocks: Iterable[bytes]) -> None:
-        file = f"{self.uri}/{partition}/{name}"
-        if not self.storage.exists(file):
-            self.storage.write(file, blocks)
+        """Writes what is not there yet. That the partition has nothing is not said any more then."""
+        folder = f"{self.uri}/{partition}"
+        if not self.storage.exists(f"{folder}/{name}"):
+            self.storage.write(f"{folder}/{name}", blocks)
+        with suppress(FileNotFoundError):  # another shard's file, as late as this one, was quicker
+            said = manifest.read(self.storage, folder)
+            if said is not None and not said.files:
+                self.storage.remove_file(f"{folder}/{manifest.NAME}")
+
+    def answer_with_nothing(self, window: Window) -> bool:
+        """Says that a partition has no rows, unless there is something; returns whether it has none."""
+        folder = f"{self.uri}/{window.key}"
+        files, folders = self.storage.listing(folder, manifest.NAME)
+        if folders or any(file.name != manifest.NAME for file in files):
+            return False
+        if not files:
+            span = {"since": window.start.isoformat(), "until": window.end.isoformat()}
+            manifest.write(self.storage, folder, Manifest(positions=span))
+        return True
 
 
 @dataclass(frozen=True)
 class StreamDataset:
-    """A dataset that is a stream."""
+    """A dataset that is a stream. `partitions` says which days have any; all have by default."""
 
     declared: Declared
     stream: Stream
     scheme: Scheme
     cursors: Cursors
     files: LandingFiles
+    partitions: PartitionSettings | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +97,32 @@ class StreamDataset:
         progress = Progress.of(self.cursors, self.name, stream.created)
         stream.refuse_gap(progress.positions)
         form = Form(self.scheme, {str(of): name for of, name in self.declared.fields.items()})
-        return drain(stream.shards, progress, self.files, form, self.stream.dead_letters)
+        if not progress.unanswered:
+            progress.answer(self._beginning(stream.shards, progress.positions))
+        done = drain(stream.shards, progress, self.files, form, self.stream.dead_letters)
+        done.silent = self._answer_silence(stream.shards, progress)
+        return done
+
+    def _beginning(self, shards: Iterable[Shard], positions: Mapping[str, Position]) -> str:
+        """The first window that is answered if nothing arrived in it: since the last drain, or since the
+        oldest record there is."""
+        known = [p.through for p in positions.values() if p.through]
+        if not positions:
+            known = [r.arrived for s in shards if (r := _oldest(s, None))]
+        return beginning(known, datetime.now(UTC), self.scheme)
+
+    def _answer_silence(self, shards: Iterable[Shard], progress: Progress) -> list[str]:
+        """Answers windows that are over and of which nothing has landed; then stores that it has."""
+        through = read_through(shards, progress.positions)
+        over = list(passed(progress.unanswered, through)) if through else []
+        silent = [w.key for w in over if self._exists(w) and self.files.answer_with_nothing(w)]
+        if over:
+            progress.answer(over[-1].following.key)
+        return silent
+
+    def _exists(self, window: Window) -> bool:
+        days, day = self.partitions, window.start.date()
+        return days is None or (days.start <= day and (days.end is None or day < days.end))
 
     def lag(self) -> list[Lag]:
         """What has not landed, by shard. A shard whose parents have not is left to them."""
@@ -126,11 +174,16 @@ class StreamDataset:
 
 
 def _lag(shard: Shard, after: str | None) -> Lag:
-    waiting = shard.waiting(after)
-    for batch in shard.read(after) if waiting != 0 else ():
+    oldest = _oldest(shard, after)
+    return Lag(shard.name, age(oldest) if oldest else 0.0, shard.waiting(after))
+
+
+def _oldest(shard: Shard, after: str | None) -> StreamRecord | None:
+    """The first record that follows one, if there is any."""
+    for batch in shard.read(after) if shard.waiting(after) != 0 else ():
         if batch.records:
-            return Lag(shard.name, age(batch.records[0]), waiting)
-    return Lag(shard.name, 0.0, waiting)
+            return batch.records[0]
+    return None
 
 
 class Streams:
@@ -153,4 +206,5 @@ class Streams:
         kind = importlib.import_module(f"lakehouse.sources.{declared.kind}.connection")
         stream = kind.stream(settings.sources.connection(declared.kind), declared)
         files = LandingFiles(settings.storage, f"{settings.zones['landing']}/{dataset}")
-        return StreamDataset(declared, stream, contract.partitioning, cursors_of(settings), files)
+        cursors, days = cursors_of(settings), settings.partitions
+        return StreamDataset(declared, stream, contract.partitioning, cursors, files, days)

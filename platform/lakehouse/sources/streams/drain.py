@@ -71,8 +71,9 @@ class DeadLetters(Protocol):
 
 @dataclass
 class Drained:
-    """What a drain did. By shard: `oldest`, the seconds for which its oldest record had waited, and
-    `behind`, how far it was from its tip at the end, in the stream's own measure."""
+    """What a drain did. `silent` are windows that had no record. By shard: `oldest`, the seconds for
+    which its oldest record had waited, and `behind`, how far it was from its tip at the end, in the
+    stream's own measure."""
 
     records: int = 0
     bytes: int = 0
@@ -81,6 +82,7 @@ class Drained:
     seconds: float = 0
     oldest: dict[str, float] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
     by_partition: Counter[str] = field(default_factory=Counter)
 
 

@@ -20,6 +20,8 @@ from lakehouse.sources.cursors import Cursor, Cursors
 
 STREAM = "stream"
 """The key beside those of shards: what tells this stream from one of the same name before it."""
+UNANSWERED = "unanswered"
+"""Another: the first window that has not been answered yet, if only with nothing."""
 
 
 class Position(BaseModel):
@@ -58,10 +60,23 @@ class Progress:
 
     @property
     def positions(self) -> dict[str, Position]:
+        others = (STREAM, UNANSWERED)
         stored = self.cursor.positions.items()
-        return {k: Position.model_validate_json(text) for k, text in stored if k != STREAM}
+        return {k: Position.model_validate_json(text) for k, text in stored if k not in others}
+
+    @property
+    def unanswered(self) -> str:
+        """The first window that has not been answered; empty before the first drain."""
+        return self.cursor.positions.get(UNANSWERED, "")
+
+    def answer(self, up_to: str) -> None:
+        """Stores that the windows before this one have been answered, as `advance` stores."""
+        self._store(UNANSWERED, up_to)
 
     def advance(self, shard: str, position: Position) -> None:
+        self._store(shard, position.text())
+
+    def _store(self, key: str, text: str) -> None:
         """Raises ConflictError if another drain has stored something since this one began.
 
         What an advance has raised may have come after it was stored: nobody knows until it is read. So
@@ -70,7 +85,7 @@ class Progress:
         with self._lock:
             if self._unknown and self.cursors.read(self.cursor.dataset) == self._unknown:
                 self.cursor = self._unknown
-            positions = {**self.cursor.positions, shard: position.text()}
+            positions = {**self.cursor.positions, key: text}
             self._unknown = Cursor(self.cursor.dataset, positions, self.cursor.version + 1)
             self.cursor = self.cursors.advance(self.cursor, positions)
             self._unknown = None

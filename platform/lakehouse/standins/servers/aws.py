@@ -51,7 +51,8 @@ class Aws:
         self._ask("POST", "/moto-api/reset")
 
     def fail_kinesis(self, fault: str, operation: str, times: int = 1) -> None:
-        """The next requests are throttled, find their iterator expired, or the service unavailable."""
+        """The next requests are throttled or denied, find their iterator expired, or the service
+        unavailable."""
         plan = {"fault": fault, "operation": operation, "times": times}
         self._ask("POST", kinesis.FAULTS_PATH, json.dumps(plan).encode())
 

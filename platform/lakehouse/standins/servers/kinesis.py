@@ -30,6 +30,7 @@ _CODES = {
     "throttle": (400, "ProvisionedThroughputExceededException"),
     "expire": (400, "ExpiredIteratorException"),
     "unavailable": (500, "InternalFailure"),
+    "deny": (400, "AccessDeniedException"),
 }
 _numbers = itertools.count(time.time_ns())
 _clock: list[float] = []
