@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.documents import PROJECT
 from tests.integration.test_publish_properties import DAYS, examples, schedules
-from tests.lakes import MONDAY, TUESDAY, TinyLake
+from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake
 
 BEGIN = dt.datetime(2026, 10, 5, 4, tzinfo=dt.UTC)
 LOADED = BEGIN - dt.timedelta(hours=2)
@@ -142,3 +142,17 @@ def test_a_history_has_the_last_state_of_each_transaction(source_db):
         ("GOLD", BEGIN + minute, None, False),
     ]
     assert [r["is_deleted"] for r in rows] == [False, False, True]
+
+
+def test_files_that_come_twice_or_days_late_change_nothing(source_db):
+    """DMS sends a file again when it has not seen that it arrived."""
+    log = [[Statement("set", 1, "a")], [Statement("shift", 1, "")], [Statement("drop", 2, "")]]
+    once = captured(log)
+    twice = once._replace(transactions=[*once.transactions, *once.transactions])
+    give(source_db, "addresses", twice, [TUESDAY, MONDAY, TUESDAY, MONDAY, *[WEDNESDAY] * 4])
+    for day in (TUESDAY, MONDAY, WEDNESDAY):
+        assert not source_db.run("silver.addresses", day).failed
+    there = [r for r in source_db.rows("silver.addresses") if not r["is_deleted"]]
+    assert {r["address_id"]: r["street"] for r in there} == once.rows
+    (late,) = [r for r in source_db.ledger("silver.addresses") if r.partition == WEDNESDAY]
+    assert late.inserted + late.updated + late.deleted == 0, "nothing of it was new"
