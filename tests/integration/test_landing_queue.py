@@ -100,25 +100,36 @@ def arn(name: str, service: str = "sqs") -> str:
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}"
 
 
-@pytest.fixture
-def landing(
-    aws: Aws, contracts: dict[str, Contract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Told]:
-    local = load_settings("local", home=tmp_path, project=PROJECT)
+@pytest.fixture(scope="module")
+def settings(aws_server: Aws, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    local = load_settings("local", home=tmp_path_factory.mktemp("home"), project=PROJECT)
     lake = LakeSettings(
         buckets={"raw": BUCKET, "processed": BUCKET, "curated": BUCKET},
-        storage_options=dict(aws.storage_options),
+        storage_options=dict(aws_server.storage_options),
     )
+    url = f"{aws_server.url}/{ACCOUNT}/landing"
+    queue = LandingQueue(url=url, region=REGION, endpoint=aws_server.url)
+    changed = {"lake": lake, "landing": local.landing.model_copy(update={"queue": queue})}
+    return local.model_copy(update=changed)
+
+
+@pytest.fixture(scope="module")
+def definitions(settings: Settings, contracts: dict[str, Contract]) -> dg.Definitions:
+    return build_definitions(settings, contracts=contracts, marts=False)
+
+
+@pytest.fixture
+def landing(
+    aws: Aws, settings: Settings, definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Told]:
+    assert settings.landing.queue is not None
     with dg.DagsterInstance.ephemeral() as instance:
-        of = Told(aws, local, dg.Definitions(), "", instance)
+        of = Told(aws, settings, definitions, settings.landing.queue.url, instance)
         of.client("s3").create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        of.url = of.client("sqs").create_queue(QueueName="landing")["QueueUrl"]
-        queue = LandingQueue(url=of.url, region=REGION, endpoint=aws.url)
-        changed = {"lake": lake, "landing": local.landing.model_copy(update={"queue": queue})}
-        of.settings = local.model_copy(update=changed)
-        of.definitions = build_definitions(of.settings, contracts=contracts, marts=False)
+        made = of.client("sqs").create_queue(QueueName="landing")
+        assert made["QueueUrl"] == of.url
         received = Queue.receive
 
         def receive(queue: Queue, hidden_seconds: int) -> Iterator[Notice]:
