@@ -130,6 +130,16 @@ class FxApi(Source):
     days_before: int = Field(6, ge=0, le=366)
 
 
+class Bucket(Source):
+    """Files below a folder of others' bucket, in formats of their own; they land in one. `overlap`: how
+    long an upload in parts may take: it is there when it is complete, and dated when it began."""
+
+    kind: Literal["bucket"]
+    format: Literal["csv", "json"]
+    folder: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*$")]
+    overlap: Overlap = timedelta(days=1)
+
+
 class Stream(Source):
     """Records that are JSON objects, in shards or partitions. `fields` are fields that a record gets if
     it has none such: for its arrival, its position, its shard and its key. `max_lag_seconds`: how old
@@ -175,6 +185,7 @@ KINDS: Mapping[str, type[Source]] = {
     "redshift": Redshift,
     "salesforce": Salesforce,
     "fx_api": FxApi,
+    "bucket": Bucket,
     "kafka": Kafka,
     "kinesis": Kinesis,
     "dms": Dms,

@@ -19,7 +19,6 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -42,6 +41,8 @@ def _url(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_url)]
+StorageOptions = Annotated[dict[str, str], AfterValidator(storage_options)]
+"""Without credentials."""
 
 
 class FxApiConnection(Part):
@@ -192,12 +193,15 @@ class RedshiftConnection(RedshiftLogin):
     as `lake.storage_options`."""
 
     tempdir: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+/[^'\s]*[^'/\s]$")]
-    storage_options: dict[str, str] = Field(default_factory=dict)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
-    @field_validator("storage_options")
-    @classmethod
-    def _no_credentials(cls, options: dict[str, str]) -> dict[str, str]:
-        return storage_options(options)
+
+class BucketConnection(Part):
+    """A bucket of others, or a folder of it. `storage_options`: how it is reached, as
+    `lake.storage_options`."""
+
+    location: Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^/\s]+)*$")]
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
 class SqliteCursors(Part):
@@ -225,6 +229,7 @@ class SourceSettings(Part):
     streams: StreamRules = StreamRules()
     snowflake: SnowflakeConnection | None = None
     redshift: RedshiftConnection | None = None
+    bucket: BucketConnection | None = None
     cursors: Annotated[SqliteCursors | DynamoCursors, Field(discriminator="store")] = (
         SqliteCursors()
     )

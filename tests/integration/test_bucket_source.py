@@ -1,0 +1,220 @@
+"""Price lists that vendors put into a bucket, in formats of their own: what lands, what is refused.
+
+Here: from objects in S3 to silver. Not here: extraction as such (tests/unit/test_extraction.py).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import boto3
+import pytest
+
+from lakehouse.settings.sources import BucketConnection
+from lakehouse.sources import bucket
+from lakehouse.sources.cursors import SqliteStore
+from lakehouse.sources.extract import Dataset, Extracted, extract
+from lakehouse.standins.servers.aws import CREDENTIALS, REGION, Aws
+from spark_jobs.contract.source import Bucket
+from spark_jobs.errors import InputError
+from tests.lakes import TinyLake, column, contract
+
+BUCKET = "of-the-vendors"
+COLUMNS = ("vendor", "part_id", "price", bucket.FILE, bucket.SHA256, bucket.RECEIVED)
+SOURCE = {"kind": "bucket", "dataset": "price_lists", "format": "json", "folder": "prices"}
+TODAY = datetime.now(UTC).date()
+DAY, NEXT = TODAY.isoformat(), (TODAY + timedelta(days=1)).isoformat()
+
+
+def workbook(rows: Sequence[Sequence[str | float]]) -> bytes:
+    """A workbook of one sheet, as Office Open XML has it."""
+
+    def cell(value: str | float) -> str:
+        if isinstance(value, str):
+            return f'<c t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+        return f"<c><v>{value!r}</v></c>"
+
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
+        '<Default Extension="rels"'
+        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1"'
+        f' Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
+        '<sheet name="Prices" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship'
+        f' Id="r1" Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData>'
+        "</worksheet>",
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+    return out.getvalue()
+
+
+ACME = workbook(
+    [["vendor", "part_id", "price"], ["ACME", 7.0, 10.5], ["", "", ""], ["ACME", 8.0, 3.0]]
+)
+BOLT = b'\xef\xbb\xbfpart_id,vendor,price,note\r\n7,"Bolt, Inc",11,"two\nlines"\r\n'
+CORE = json.dumps([{"vendor": "Core", "part_id": 9, "price": 1.25}]).encode()
+
+
+@dataclass
+class Vendors:
+    """Their bucket, and the dataset that is extracted from it."""
+
+    aws: Aws
+    landing: Dataset
+    cursors: SqliteStore
+
+    @property
+    def s3(self) -> Any:
+        names = {n.lower(): v for n, v in CREDENTIALS.items()}
+        return boto3.client("s3", region_name=REGION, endpoint_url=self.aws.url, **names)
+
+    def put(self, name: str, data: bytes) -> None:
+        self.s3.put_object(Bucket=BUCKET, Key=f"prices/{name}", Body=data)
+
+    def take(self, day: str = DAY, *, again: bool = False) -> Extracted:
+        """Extracts a day, at an hour at which all that was put is old enough to be read."""
+        now = datetime.now(UTC) + timedelta(seconds=5, days=int(day != DAY))
+        return extract(self.landing, day, self.cursors, now, again=again)
+
+    def rows(self, done: Extracted) -> list[dict[str, Any]]:
+        folder = Path(self.landing.folder(done.partition).uri)
+        lines = [t for f in done.manifest.files for t in (folder / f.name).read_text().splitlines()]
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def vendors(aws: Aws, tmp_path: Path) -> Vendors:
+    aws.create_buckets(BUCKET)
+    options = dict(aws.storage_options)
+    connection = BucketConnection(location=f"s3://{BUCKET}", storage_options=options)
+    declared = Bucket(**SOURCE)
+    of = bucket.source(connection, declared, COLUMNS)
+    of.check()
+    lake = TinyLake(tmp_path)
+    landing = Dataset(of, declared, COLUMNS, lake.storage, lake.zones["landing"], declared.overlap)
+    return Vendors(aws, landing, SqliteStore(tmp_path / "positions.sqlite"))
+
+
+def test_lists_of_every_format_land_as_one_with_where_each_row_comes_from(vendors: Vendors) -> None:
+    vendors.put("acme.xlsx", ACME)
+    vendors.put("bolt/june.csv", BOLT)
+    vendors.put("core.json.gz", gzip.compress(CORE))
+    vendors.put("more.jsonl", b'{"vendor": "Dot", "part_id": "7", "price": null}\n\n')
+    vendors.put("_readme.pdf", b"no data")
+    done = vendors.take()
+    assert done.rows == 5 and done.meter.requests == 5
+    assert {
+        (r["source_file"], r["vendor"], str(r["part_id"]), r["price"]) for r in vendors.rows(done)
+    } == {
+        ("acme.xlsx", "ACME", "7", 10.5),
+        ("acme.xlsx", "ACME", "8", 3),
+        ("bolt/june.csv", "Bolt, Inc", "7", "11"),
+        ("core.json.gz", "Core", "9", 1.25),
+        ("more.jsonl", "Dot", "7", None),
+    }
+    assert all(
+        len(r["source_sha256"]) == 64 and r["received_at"][:10] == DAY for r in vendors.rows(done)
+    )
+    assert vendors.take(NEXT).rows == 0, "what has landed is known"
+
+
+def test_an_upload_that_is_not_complete_is_not_seen_and_lands_when_it_is(vendors: Vendors) -> None:
+    key = {"Bucket": BUCKET, "Key": "prices/core.json"}
+    upload = {**key, "UploadId": vendors.s3.create_multipart_upload(**key)["UploadId"]}
+    part = vendors.s3.upload_part(**upload, PartNumber=1, Body=CORE)
+    assert vendors.take().rows == 0
+    parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+    vendors.s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    assert vendors.take(NEXT).rows == 1, "although it began before the extraction of the day before"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("acme.xlsx", ACME[: len(ACME) // 2], "cannot be read (ValueError)"),
+        ("bolt.csv", BOLT[:-4], "cannot be read (Error)"),
+        ("bolt.csv", b"vendor,part_id,price\nBolt,7\n", "cannot be read (ValueError)"),
+        ("core.json", CORE[:-5], "cannot be read (JSONDecodeError)"),
+        ("core.json.gz", gzip.compress(CORE)[:-9], "cannot be read (EOFError)"),
+        ("core.json", b"", "has no rows"),
+        ("core.csv", b"vendor,price\nCore,1\n", "has no part_id"),
+        ("terms.pdf", b"%PDF", "is none of csv, json, jsonl, xlsx"),
+    ],
+)
+def test_a_file_that_was_cut_is_refused_by_name_and_nothing_lands(
+    vendors: Vendors, name: str, data: bytes, why: str
+) -> None:
+    vendors.put("a.json", CORE)
+    vendors.put(name, data)
+    with pytest.raises(InputError) as caught:
+        vendors.take()
+    assert str(caught.value).startswith(f"s3://{BUCKET}/prices/{name}: {why}")
+    vendors.put(name, CORE) if name.endswith(".json") else vendors.s3.delete_object(
+        Bucket=BUCKET, Key=f"prices/{name}"
+    )
+    assert vendors.take().rows >= 1
+
+
+def test_of_a_list_that_was_sent_again_or_twice_silver_has_the_newest_price_once(
+    vendors: Vendors, lake: TinyLake
+) -> None:
+    names = [column(n) for n in COLUMNS]
+    lake.define(contract("bronze.price_lists", names, source=SOURCE))
+    lake.define(
+        contract(
+            "silver.prices",
+            [column("vendor", key=1), column("part_id", "bigint", key=2),
+             column("price", "decimal(15,2)"), column("received_at", "timestamp", required=True)],
+            publish={"mode": "upsert", "sequence": "received_at"},
+            inputs=[{"table": "bronze.price_lists"}],
+        ),
+        """
+        from spark_jobs.columns import LINEAGE, instant, number
+
+        def transform(price_lists):
+            return price_lists.select(
+                *LINEAGE, "vendor", number("part_id", "bigint").alias("part_id"),
+                number("price", "decimal(15,2)").alias("price"),
+                instant("received_at").alias("received_at"),
+            )
+        """,
+    )  # fmt: skip
+    vendors.put("acme.xlsx", ACME)
+    vendors.put("acme (1).xlsx", ACME)
+    assert vendors.take().rows == 4
+    report = run(lake, DAY)
+    assert (report.counts.inserted, report.counts.duplicate) == (2, 2), "sent under two names"
+    vendors.put("acme.xlsx", workbook([["vendor", "part_id", "price"], ["ACME", 7.0, 9.99]]))
+    assert vendors.take(NEXT).rows == 1
+    assert run(lake, NEXT).counts.updated == 1
+    prices = {r["part_id"]: str(r["price"]) for r in lake.rows("silver.prices")}
+    assert prices == {7: "9.99", 8: "3.00"}
+
+
+def run(lake: TinyLake, day: str) -> Any:
+    assert not lake.run("bronze.price_lists", day).failed
+    report = lake.run("silver.prices", day)
+    assert not report.failed, report.failed
+    return report
