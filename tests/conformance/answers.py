@@ -102,11 +102,16 @@ def job_session(kind: str) -> Iterator[Any]:
     """A session as a job finds it: somebody else's, with settings of their own. Yields it if it is
     there before anybody asks."""
     if kind == "connect":
-        server = jvm.start_server(cores=2, memory="1g", options=jvm_options())
+        small = (f"-D{key}={value}" for key, value in SMALL.items())
+        server = jvm.start_server(cores=2, memory="1g", options=(*jvm_options(), *small))
         os.environ["SPARK_REMOTE"] = server.url
+        from pyspark.sql import SparkSession
+
         try:
             yield None
         finally:
+            if (spark := SparkSession.getActiveSession()) is not None:
+                spark.stop()  # before its server, or it waits for that for minutes
             server.stop()
         return
     sys.meta_path[:] = [_Without(finder, CONNECT_CLIENT) for finder in sys.meta_path]
@@ -155,9 +160,6 @@ def main(kind: str, out: str) -> None:
     with job_session(kind) as there, tempfile.TemporaryDirectory() as folder:
         with Engine.start("ambient") as engine:
             assert there is None or engine.spark is there
-            if kind == "connect":
-                for name in SMALL.keys() - {"spark.ui.enabled"}:
-                    engine.spark.conf.set(name, SMALL[name])
             found = answers(engine, Path(folder))
         left_running = engine.spark.range(3).count() == 3
         answer = {
@@ -167,8 +169,6 @@ def main(kind: str, out: str) -> None:
             "answers": found,
         }
         Path(out).write_text(json.dumps(answer), encoding="utf-8")
-        if kind == "connect":
-            engine.spark.stop()
 
 
 def _refusal() -> str:

@@ -1,6 +1,6 @@
 """A continuous pipeline in a process that may be killed at any step of a batch.
 
-    python -m tests.integration.streams stream.json [step]
+    python -m tests.integration.streams classic stream.json [step]
 
 Belongs here: that process, which is a job with a session of Spark (the command), or keeps what Spark
 promises to a pipeline on the embedded engine, which starts at once. Does not belong here: what must hold
@@ -99,8 +99,8 @@ def _records(file: Path) -> pa.Table:
 
 
 if __name__ == "__main__":
-    path, *steps = sys.argv[1:]
+    kind, path, *steps = sys.argv[1:]
     for step in steps:
         STEPS[step]()
-    with job_session("classic"):
+    with job_session(kind):
         main(["stream", "--spec", path], standalone_mode=False)

@@ -86,10 +86,10 @@ class Stream:
         unfinished.write_text(text)
         unfinished.rename(self.root / "stream" / f"{self.sent:06}.json")
 
-    def run(self, *steps: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *steps: str, kind: str = "classic") -> subprocess.CompletedProcess[str]:
         path = self.root / "stream.spec"
-        path.write_text(self.spec(**more).model_dump_json())
-        command = [sys.executable, "-m", "tests.integration.streams", str(path), *steps]
+        path.write_text(self.spec().model_dump_json())
+        command = [sys.executable, "-m", "tests.integration.streams", kind, str(path), *steps]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SPARK_")}
         environment["PYSPARK_PYTHON"] = sys.executable
         return subprocess.run(
@@ -210,6 +210,18 @@ def test_a_job_of_spark_that_is_killed_in_a_batch_goes_on_with_it(stream: Stream
     assert (first["batch"], first["landed"]) == (0, {HOURS[0]: 2})
     assert (second["batch"], second["landed"]) == (1, {HOURS[0]: 1})
     assert len(stream.landed()) == len(stream.rows(BRONZE)) == len(stream.rows(SILVER)) == 3
+
+
+@pytest.mark.jvm
+@pytest.mark.slow
+def test_a_session_of_spark_connect_sends_the_pipeline_to_its_server(stream: Stream) -> None:
+    """Where batches come to a worker of Python, which connects to the same session."""
+    stream.send([("2026-10-05T07:58", reading(1)), ("2026-10-05T08:00", reading(2))])
+    done = stream.run(kind="connect")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(stream.landed()) == len(stream.rows(BRONZE)) == len(stream.rows(SILVER)) == 2
+    runs = {(row.partition, row.run_id) for row in ledger.history(stream.lake, SILVER)}
+    assert runs == {(hour, "streaming-0") for hour in HOURS}
 
 
 # -- without an engine -------------------------------------------------------------------------
