@@ -32,7 +32,7 @@ ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over t
 conformance-emr: .venv-spark40/.installed ## run what needs PySpark 4.0, as EMR Serverless has it
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m spark40 tests/conformance tests/integration/test_emr_runner.py
 
-conformance-cloud: .venv-spark40/.installed ## compare what run makes with what production would, each way (an hour, needs Java 17)
+conformance-cloud: .venv-spark40/.installed ## compare what run makes with what production would, each way (an hour or two, needs Java 17 and Chromium)
 	@$(BIN)/python -m pytest -q -m rehearsal tests/e2e tests/unit/test_benchmarks.py
 
 bench: .venv/.installed ## measure the platform against its alternatives

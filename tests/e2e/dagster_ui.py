@@ -106,17 +106,26 @@ class Ui:
         return str(done["backfillId"])
 
     def run_in(self, backfill: str, *statuses: str) -> dict[str, Any]:
-        """The one run of a backfill, once it has one of these statuses; ended without any."""
+        """The one run of a backfill, once it has one of these statuses; ended without any. Each
+        materialization has its `metadata`: text, links and fractions by label."""
         text = """query($tag: String!) {runsOrError(filter: {tags: [
             {key: "dagster/backfill", value: $tag}]}) {... on Runs {results {
-            runId status assetMaterializations {partition}}}}}"""
+            runId status assetMaterializations {partition metadataEntries {label
+                ... on TextMetadataEntry {value: text} ... on UrlMetadataEntry {value: url}
+                ... on FloatMetadataEntry {number: floatValue}}}}}}}"""
 
         def there() -> dict[str, Any] | None:
             found = self.query(text, tag=backfill)["runsOrError"]["results"]
             wanted = statuses or ("SUCCESS", "FAILURE", "CANCELED")
             return found[0] if found and found[0]["status"] in wanted else None
 
-        return wait_for(f"the run of backfill {backfill}", there, 4 * PATIENCE)
+        run = wait_for(f"the run of backfill {backfill}", there, 4 * PATIENCE)
+        for made in run["assetMaterializations"]:
+            made["metadata"] = {
+                entry["label"]: entry.get("value", entry.get("number"))
+                for entry in made["metadataEntries"]
+            }
+        return run
 
     def terminate(self, run_id: str) -> None:
         text = "mutation($run: String!) {terminateRun(runId: $run) {__typename}}"
@@ -128,6 +137,7 @@ class Ui:
         text = """query($run: ID!) {logsForRun(runId: $run) {... on EventConnection {events {
             __typename ... on MessageEvent {message}
             ... on ExecutionStepFailureEvent {error {message causes {message}}}
+            ... on ExecutionStepUpForRetryEvent {error {message causes {message}}}
             ... on AssetCheckEvaluationEvent {evaluation {checkName success description}}}}}}"""
         return list(self.query(text, run=run_id)["logsForRun"]["events"])
 
@@ -238,11 +248,11 @@ def _close_greetings(page: Page) -> None:
     page.add_locator_handler(greeting, lambda _: page.keyboard.press("Escape"))
 
 
-def picture(page: Page, name: str) -> Path:
-    """Keeps what the page shows, once it has come to rest."""
+def picture(page: Page, name: str, height: int = SIZE["height"]) -> Path:
+    """Keeps what the page shows, from its top on, once it has come to rest."""
     page.mouse.move(SIZE["width"] - 1, SIZE["height"] - 1)  # no tooltip
     page.wait_for_timeout(1500)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
-    page.screenshot(path=path)
+    page.screenshot(path=path, clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
     return path

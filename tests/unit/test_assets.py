@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from lakehouse.assets.tables import asset_spec
 from lakehouse.definitions import build_definitions
 from lakehouse.failures import delay
 from lakehouse.keys import KIND_TAG, MART, TABLE, asset_key, landing_key, range_tags
@@ -201,6 +202,13 @@ def test_an_asset_tells_owner_group_kinds_tags_and_description(graph: Any, contr
         assert node.tags["domain"] == contract.domain
         assert node.description == contract.description
         assert node.code_version.startswith(f"{contract.version}-")
+
+
+@pytest.mark.parametrize("runner", ["emr", "databricks"])
+def test_an_asset_that_runs_on_a_service_is_of_its_kind(contracts: Any, runner: Any) -> None:
+    orders = dataclasses.replace(contracts[ORDERS], runner=runner)
+    spec = asset_spec(orders, contracts, load_settings("local"))
+    assert spec.kinds == {"bronze", "deltalake", runner}
 
 
 def test_an_asset_names_its_contract_as_the_project_does(graph: Any, contracts: Any) -> None:

@@ -97,7 +97,7 @@ def table_metadata(
 def job_metadata(job: Job) -> dict[str, Any]:
     """The job of a service: which one, its page, and its logs."""
     metadata: dict[str, Any] = {"job": f"{job.service} {job.id}"}
-    if job.url.startswith("https://"):
+    if job.url.startswith(("https://", "http://")):  # else nobody could tell
         metadata["job_page"] = dg.MetadataValue.url(job.url)
     if job.logs:
         metadata["job_logs"] = job.logs

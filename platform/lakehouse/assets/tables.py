@@ -48,6 +48,8 @@ from spark_jobs.lake.row import LedgerRow
 from spark_jobs.report import PartitionReport, RunSpec, TableReport
 
 _LISTED = 10
+# An asset has three kinds at most: where PySpark is a service's, that service is the third.
+_SERVICES = ("emr", "databricks")
 
 
 def build_assets(
@@ -112,6 +114,7 @@ def asset_spec(
     contract: Contract, contracts: Mapping[str, Contract], settings: Settings
 ) -> dg.AssetSpec:
     """The asset of a contract, without the step that makes it."""
+    runner = runner_of(contract, settings)
     metadata: dict[str, Any] = {
         "dagster/column_schema": column_schema(contract),
         "dagster/table_name": contract.table,
@@ -133,7 +136,7 @@ def asset_spec(
         ),
         description=contract.description,
         group_name=contract.layer,
-        kinds={contract.layer, "deltalake", "pyspark"},
+        kinds={contract.layer, "deltalake", runner if runner in _SERVICES else "pyspark"},
         owners=[contract.owner if "@" in contract.owner else f"team:{contract.owner}"],
         tags={
             KIND_TAG: TABLE,
