@@ -17,7 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from benchmarks import large_lake, measure, service, store, streams, text_lines, warehouse
+from benchmarks import (
+    extraction,
+    large_lake,
+    latency,
+    measure,
+    service,
+    store,
+    streams,
+    text_lines,
+    warehouse,
+)
 from benchmarks.large_lake import QUARANTINED, LargeLake
 from benchmarks.measure import Cost
 from benchmarks.race import Contender, race
@@ -72,7 +82,9 @@ class Bench:
     f_rejected: int = large_lake.REJECTED
     g_lines: int = 5_000_000
     g_gigabytes: float | None = None
+    m_scale: float = 1
     n_records: int = 200_000
+    o_seconds: int = 60
     j_scale: float = 0.1
     k_scale: float = 0.01
     k_tables: tuple[str, ...] = (*BESIDE, *TABLES)
@@ -336,10 +348,20 @@ class Bench:
     def _l(self) -> list[Row]:
         return warehouse.compared(self._delivery(self.l_scale), self.work, self.runs, self.tell)
 
+    # -- (m) pulling a large table -----------------------------------------------------------------
+
+    def _m(self) -> list[Row]:
+        return extraction.compared(self.m_scale, self.runs, self.work, self.tell)
+
     # -- (n) draining streams --------------------------------------------------------------------
 
     def _n(self) -> list[Row]:
         return streams.compared(self.n_records, self.runs, self.work, java=_java())
+
+    # -- (o) from a producer to silver -------------------------------------------------------------
+
+    def _o(self) -> list[Row]:
+        return latency.compared(self.o_seconds, self.work, self.tell, java=_java())
 
     def _h(self) -> list[Row]:
         ours, side = (self.held[self.h_scale, name] for name in (PLATFORM, SIDE))

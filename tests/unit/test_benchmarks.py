@@ -8,13 +8,26 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks import __main__ as command
-from benchmarks import comparisons, parts, store, text_lines, warehouse, workload
+from benchmarks import (
+    comparisons,
+    extraction,
+    latency,
+    parts,
+    store,
+    streams,
+    text_lines,
+    warehouse,
+    workload,
+)
 from benchmarks.compare import differences, fingerprints
 from benchmarks.contenders import data_plane, text_reader
 from benchmarks.measure import ContenderFailed
@@ -149,6 +162,45 @@ def test_a_load_leaves_the_rows_of_copy_alone(tmp_path):
     ours, script, again = warehouse.compared(delivery, tmp_path, 1, lambda text: None)
     assert float(ours.ratio) > 0 and " 0 rows" not in ours.measured
     assert "by COPY alone" in script.measured and "nothing to do" in again.measured
+
+
+def test_a_drain_and_a_loop_leave_the_same_files_and_one_other_byte_is_found_out(tmp_path):
+    ours, bare = streams.compared(5_000, 1, tmp_path, java=False)[:2]
+    assert float(ours.cpu_ratio) > 0 and "500 records of Kinesis" in ours.measured
+    assert "a loop over boto3" in bare.measured
+
+    def writes(text: bytes) -> streams.Work:
+        def write(out: Path) -> None:
+            (out / "2026-10-05T07").mkdir()
+            (out / "2026-10-05T07" / "a-0-1-1.json").write_bytes(text)
+
+        return write
+
+    with pytest.raises(ContenderFailed, match="writes other files"):
+        streams._raced("records", writes(b"{}\n"), ("a loop", writes(b"{} \n")), 1, tmp_path)
+    with pytest.raises(ContenderFailed, match="writes other files"):  # none are not the same files
+        streams._raced("records", lambda out: None, ("a loop", lambda out: None), 1, tmp_path)
+
+
+def test_an_event_has_waited_until_the_first_version_that_shows_it(tmp_path):
+    uri, began = str(tmp_path / "silver"), datetime.now(UTC)
+    old, new = began - timedelta(seconds=30), began - timedelta(seconds=10)
+    for times in ([old], [old, new], [old, new]):  # the last shows nothing new
+        write_deltalake(uri, pa.table({"reading_ts": times}), mode="overwrite")
+    ages, rate = latency.shown(uri, 2)
+    took = (datetime.now(UTC) - began).total_seconds()
+    assert 30 <= ages[0] <= 30 + took and 10 <= ages[1] <= 10 + took
+    assert rate == pytest.approx(2 / 20)
+    with pytest.raises(ContenderFailed, match="shows 2 events of 3"):
+        latency.shown(uri, 3)
+
+
+def test_a_pull_that_lands_other_than_all_rows_is_found_out(tmp_path):
+    (tmp_path / "landing").mkdir()
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "landing" / "rows.parquet")
+    extraction._landed("lines", 2)(tmp_path)
+    with pytest.raises(ContenderFailed, match="2 rows have landed, of 3"):
+        extraction._landed("lines", 3)(tmp_path)
 
 
 @pytest.mark.jvm

@@ -150,3 +150,20 @@ def test_the_sample_lands_from_snowflake_as_it_is_delivered(
 
 def _sorted(table: pa.Table) -> list[str]:
     return sorted(repr(tuple(row.values())) for row in table.to_pylist())
+
+
+def test_a_result_that_comes_in_parts_is_whole_and_in_its_order(
+    service: SnowflakeService, connection: SnowflakeConnection, tmp_path: Path
+) -> None:
+    rows = pa.table({"ID": range(130_000), "TEXT_": [f"é {n}" for n in range(130_000)]})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    service.load("parts", tmp_path / "rows.parquet", 120_001)
+    called = {"id": "ID", "text": "TEXT_"}
+    declared = Snowflake(
+        kind="snowflake", dataset="parts", format="parquet", table="PARTS", columns=called
+    )
+    of = snowflake.source(connection, declared, ("id", "text"))
+    batches = list(of.pull(None, NOON, Meter()))
+    assert max(batch.num_rows for batch in batches) <= 50_000 and len(batches) > 2
+    found = pa.Table.from_batches(batches).rename_columns(rows.column_names).cast(rows.schema)
+    assert found == rows.slice(0, 120_001)

@@ -15,6 +15,7 @@ from spark_jobs.errors import LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.settings.model import Settings
+    from lakehouse.settings.warehouse import RedshiftWarehouse
     from lakehouse.sources.stream_datasets import Streams
     from spark_jobs.contract.model import Contract
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 @click.command()
 def doctor() -> None:
     """Try every connection of the settings, and the secrets that they take: the lake, the store of
-    positions, the queue of landing, each dataset that is extracted or drained. Prints `ok`, or why
-    not, and never a value."""
+    positions, the queue of landing, each dataset that is extracted or drained, a warehouse that one logs
+    in to. Prints `ok`, or why not, and never a value."""
     from lakehouse.sources.cursors import cursors_of
     from lakehouse.sources.notifications import Queue
     from lakehouse.sources.registry import extracted
@@ -45,6 +46,8 @@ def doctor() -> None:
     for dataset, readers in streams.readers.items():
         name = f"{readers[0].delivered.kind} {dataset}"
         tried.append(_tried(name, partial(_read, streams, dataset)))
+    if settings.warehouse.target == "redshift":
+        tried.append(_tried("warehouse redshift", partial(_answers, settings.warehouse)))
     sys.exit(0 if all(tried) else 1)
 
 
@@ -56,6 +59,13 @@ def _check(settings: Settings, readers: Sequence[Contract]) -> None:
 
 def _read(streams: Streams, dataset: str) -> None:
     streams[dataset].lag()
+
+
+def _answers(warehouse: RedshiftWarehouse) -> None:
+    from lakehouse.warehouse.login import connected
+
+    with connected(warehouse) as connection:
+        connection.cursor().execute("select 1")
 
 
 def _writable(settings: Settings) -> None:
