@@ -156,3 +156,13 @@ def test_files_that_come_twice_or_days_late_change_nothing(source_db):
     assert {r["address_id"]: r["street"] for r in there} == once.rows
     (late,) = [r for r in source_db.ledger("silver.addresses") if r.partition == WEDNESDAY]
     assert late.inserted + late.updated + late.deleted == 0, "nothing of it was new"
+
+
+def test_what_changes_while_a_full_load_runs_wins_over_what_the_load_had_read(source_db):
+    """Rows of a load have the start of its task, as the target's settings say, whenever they arrive."""
+    found = captured([[Statement("set", 1, "new")], [Statement("drop", 2, "")]])
+    give(source_db, "addresses", found, [TUESDAY, MONDAY, MONDAY])
+    for day in (MONDAY, TUESDAY):
+        assert not source_db.run("silver.addresses", day).failed
+    there = [r for r in source_db.rows("silver.addresses") if not r["is_deleted"]]
+    assert {r["address_id"]: r["street"] for r in there} == found.rows == {1: "new"}

@@ -51,6 +51,9 @@ def test_the_settings_of_the_target_are_what_its_api_takes(contracts: dict[str, 
         choices = getattr(shape.members[name], "enum", [])
         assert not choices or value in choices, name
     assert target["TimestampColumnName"] in contracts["bronze.addresses"].column
+    assert target["UseTaskStartTimeForFullLoadTimestamp"], (
+        "else a load wins over what changes meanwhile"
+    )
 
 
 @pytest.mark.parametrize(

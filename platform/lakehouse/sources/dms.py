@@ -115,6 +115,9 @@ def _target(format_: str) -> dict[str, Any]:
         "DataFormat": format_,
         "IncludeOpForFullLoad": True,
         "TimestampColumnName": COMMIT,
+        # A row of a full load stands before every change that is captured from the task's start on. By
+        # when it was written it would win over one that was committed after it had been read.
+        "UseTaskStartTimeForFullLoadTimestamp": True,
         "DatePartitionEnabled": True,
         "DatePartitionSequence": "YYYYMMDD",
         "DatePartitionDelimiter": "DASH",
