@@ -33,7 +33,7 @@ def find_java() -> Path:
             return Path(java)
         found.append(f"{java} is {release[1] if release else 'not a Java'}")
     raise EngineUnavailable(
-        f"the spark engine needs Java {MINIMUM_JAVA} or later, on PATH or under JAVA_HOME "
+        f"there is no Java {MINIMUM_JAVA} or later, on PATH or under JAVA_HOME "
         f"({'; '.join(found) or 'found none'}). "
         "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless"
     )

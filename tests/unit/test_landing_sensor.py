@@ -112,6 +112,26 @@ def test_what_several_datasets_drive_is_asked_for_once_all_of_them_are_there(
     assert second[3] == {"bronze.customer_changes", "silver.customers", "gold.dim_customer"}
 
 
+def test_what_an_extracted_dataset_drives_too_waits_until_that_has_landed(
+    settings: Settings, contracts: Any
+) -> None:
+    given = {"url": "https://rates.internal"}
+    api = SourceSettings(fx_api=FxApiConnection(**given))
+    here = settings.model_copy(update={"sources": api})
+    rates = contracts["bronze.fx_rates"].source
+    theirs = replace(
+        contracts["bronze.customers"], source=rates.model_copy(update={"dataset": "customers"})
+    )
+    definitions = build_definitions(here, contracts=contracts | {theirs.table: theirs}, marts=False)
+    land(settings, "customer_changes", "2026-10-06")
+    (first,) = asked(look(definitions))
+    assert first[3] == {"bronze.customer_changes"}
+    land(settings, "customers", "2026-10-06", name="_manifest.json")
+    land(settings, "customer_changes", "2026-10-06", "changed")
+    (second,) = asked(look(definitions))
+    assert second[3] == {"bronze.customer_changes", "silver.customers", "gold.dim_customer"}
+
+
 def test_hours_ask_for_the_hourly_job(definitions: dg.Definitions, settings: Settings) -> None:
     land(settings, "sensor_readings", "2026-10-06T07")
     (request,) = asked(look(definitions))

@@ -245,6 +245,15 @@ def test_a_lake_has_a_root_or_buckets_and_not_both(tmp_path: Path) -> None:
         load_settings("local", folder=written(tmp_path, lake={}))
 
 
+def test_others_may_deliver_elsewhere_than_to_the_root_of_a_lake(tmp_path: Path) -> None:
+    lake = {"root": "lake", "landing": "s3://acme-raw/landing/"}
+    zones = load_settings("local", home=tmp_path, folder=written(tmp_path, lake=lake)).zones
+    assert zones["landing"] == "s3://acme-raw/landing"
+    assert zones["bronze"] == f"{tmp_path}/lake/bronze"
+    with pytest.raises(SettingsError, match="lake: landing: buckets have a place for it"):
+        load_settings("local", folder=written(tmp_path, lake={"buckets": BUCKETS, "landing": "x"}))
+
+
 BUCKETS = {"raw": "acme_raw", "processed": "acme-processed", "curated": "acme-curated"}
 
 

@@ -29,8 +29,9 @@ from lakehouse.automation.landing_looks import Place, Seen, look, with_pending
 from lakehouse.keys import DATASETS_TAG, SENSOR_TAG, range_tags, run_range
 from lakehouse.partitions import partitions_def
 from lakehouse.settings.model import Settings
-from lakehouse.sources.landing import DIGEST_BYTES, Snapshot
+from lakehouse.sources.landing import DIGEST_BYTES, Snapshot, snapshot
 from lakehouse.sources.notifications import Queue
+from lakehouse.sources.registry import extracted
 from lakehouse.switches import sensor_status
 from spark_jobs import quoting
 from spark_jobs.contract.model import Contract, by_dataset
@@ -143,6 +144,7 @@ def build_landing_sensor(
     by itself."""
     readers = delivered_to(settings, contracts)
     others = by_dataset(contracts).keys() - readers.keys()
+    pulled = {d: [c.table for c in cs] for d, cs in extracted(settings, contracts).items()}
     schemes = {d: s for d, tables in readers.items() if (s := contracts[tables[0]].partitioning)}
 
     @dg.sensor(
@@ -161,6 +163,8 @@ def build_landing_sensor(
         found = list(arrivals(known, present, schemes))
         free = [a for a in found if not any(_waits_for(a, run) for run in queued)]
         asked = free[: settings.landing.requests_per_look]
+        # Looked for only where it is asked: what is extracted is not served here.
+        landed = snapshot(settings.storage, settings.zones["landing"], pulled if asked else ())
         requests = [
             dg.RunRequest(
                 run_key=arrival.run_key,
@@ -169,7 +173,7 @@ def build_landing_sensor(
                     contracts,
                     [t for d in arrival.datasets for t in readers[d]],
                     mart_deps,
-                    [t for d in _absent(arrival, present, schemes) for t in readers[d]],
+                    set(_absent(arrival, present | landed, readers | pulled)),
                 ),
                 tags={
                     **run_tags(arrival.scheme),
@@ -211,12 +215,13 @@ def _waits_for(arrival: Arrival, run: dg.DagsterRun) -> bool:
     )
 
 
-def _absent(arrival: Arrival, present: Snapshot, schemes: Mapping[str, Scheme]) -> Iterator[str]:
-    """The datasets that have not come yet to some of the partitions in which others have arrived."""
+def _absent(arrival: Arrival, present: Snapshot, readers: Mapping[str, list[str]]) -> Iterator[str]:
+    """The tables whose datasets have not come yet, or have not been extracted, to some of the partitions
+    in which others have arrived."""
     arrived = {p for _, p in arrival.changes}
-    for dataset, scheme in schemes.items():
-        if scheme == arrival.scheme and not arrived <= present.get(dataset, {}).keys():
-            yield dataset
+    for dataset, tables in readers.items():
+        if not arrived <= present.get(dataset, {}).keys():
+            yield from tables
 
 
 def _existing(

@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
-import yaml
 
 from lakehouse.settings.load import load_settings
 from spark_jobs.errors import InputError
@@ -56,50 +55,53 @@ def rehearsed(
 ) -> Iterator[tuple[Settings, bool]]:
     """The settings of a lake that has been run, as long as its services are up, and whether all went
     well. The environment of this process leads to them."""
-    try:
+    with _not_without("make run-cloud"):
         from lakehouse.standins.cloud import cloud
-    except ImportError as error:
-        raise _not_installed(error, "make run-cloud") from error
 
-    local = load_settings("local")
-    home = local.home / "rehearsal"
-    shutil.rmtree(home, ignore_errors=True)
+    local = _begun_anew("rehearsal")
     with cloud(local.partitions.start.isoformat(), runner) as services:
-        os.environ.update(services.variables, LAKEHOUSE_HOME=str(home))
-        settings = load_settings()
+        settings = _led_to(services.variables, local)
         yield settings, _run(settings, scale or local.sample.scale, days or local.sample.days)
-
-
-def _not_installed(error: ImportError, command: str) -> InputError:
-    return InputError(
-        f"the stand-ins need {error.name}: install the extras `sample` and `test`, or run `{command}`"
-    )
 
 
 def _from_sources(scale: float | None, days: int | None) -> bool:
     """Whether all of it went well."""
-    try:
+    with _not_without("make run-sources"):
         from lakehouse.cli.source_days import run_days
-        from lakehouse.standins.systems import systems
-    except ImportError as error:
-        raise _not_installed(error, "make run-sources") from error
+        from lakehouse.standins.systems.together import systems
     from spark_jobs.contract.reader import load_contracts
 
+    local = _begun_anew("sources")
+    with systems(load_contracts(local.contracts), local.home / "settings") as up:
+        settings = _led_to(up.variables, local)
+        return run_days(settings, up, scale or local.sample.scale, days or _DAYS)
+
+
+@contextmanager
+def _not_without(command: str) -> Iterator[None]:
+    """Imports of stand-ins, which need more than the platform does."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"the stand-ins need {error.name}: install the extras `sample` and `test`, or run"
+            f" `{command}`"
+        ) from error
+
+
+def _begun_anew(folder: str) -> Settings:
+    """The settings of a laptop, with an empty home below its own."""
     local = load_settings("local")
-    home = local.home / "sources"
+    home = local.home / folder
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    contracts = load_contracts(local.contracts)
-    with systems(contracts) as up:
-        file = home / "sources.yaml"
-        file.write_text(yaml.safe_dump(up.sources), encoding="utf-8")
-        os.environ.update(
-            up.variables,
-            LAKEHOUSE_ENV="local",
-            LAKEHOUSE_HOME=str(home),
-            LAKEHOUSE_SOURCES=str(file),
-        )
-        return run_days(load_settings(), contracts, up, scale or local.sample.scale, days or _DAYS)
+    return local.model_copy(update={"home": home})
+
+
+def _led_to(variables: Mapping[str, str], local: Settings) -> Settings:
+    """The settings of an environment that these variables lead to."""
+    os.environ.update(variables, LAKEHOUSE_HOME=str(local.home))
+    return load_settings()
 
 
 def _run(settings: Settings, scale: float, days: int) -> bool:

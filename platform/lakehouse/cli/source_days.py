@@ -1,7 +1,7 @@
 """The sample, day by day, from the systems that it comes from to the marts.
 
 Belongs here: what happens on a day, and the looks of sensors and schedules that follow from it. Does not
-belong here: the systems (standins/systems.py), or what a look asks for (automation/).
+belong here: the systems (standins/systems/), or what a look asks for (automation/).
 
 What the daemon would do is done here, in this process: sensors look when there is something to see, and
 not each minute, and what they ask for runs at once. Sources know what day it is in the sample; how long
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,29 +29,26 @@ from lakehouse.cli.lake_run import OpenLake, open_lake
 from lakehouse.cli.terminal import console
 from lakehouse.keys import PARTITION_TAG, run_range
 from lakehouse.settings.model import Settings
-from spark_jobs.contract.model import Contract
 from spark_jobs.report import TableReport
 
 if TYPE_CHECKING:
     from lakehouse.local.execution import RunOutcome
-    from lakehouse.standins.systems import Systems
+    from lakehouse.standins.systems.together import Systems
 
 LEFT_OUT = "left_out.json"
 
 
-def run_days(
-    settings: Settings,
-    contracts: Mapping[str, Contract],
-    systems: Systems,
-    scale: float,
-    days: int,
-) -> bool:
-    """Runs the days, showing progress and a summary. Returns whether all of it went well."""
+def run_days(settings: Settings, systems: Systems, scale: float, days: int) -> bool:
+    """Runs the days, showing progress and a summary. Returns whether all of it went well. What landed is
+    kept with the lake: the bucket is not."""
     started_at, clock = datetime.now(UTC), time.monotonic()
+    for text in systems.told():
+        click.echo(text)
     sample = settings.home / "sample"
     with console() as out:
-        with open_lake(settings, contracts, out) as lake:
+        with open_lake(settings, systems.contracts, out) as lake:
             outcomes = list(_days(settings, systems, lake, sample, scale, days))
+        settings.storage.add(settings.zones["landing"], str(settings.home / "lake" / "landing"))
         done = summary.summarize(settings, outcomes, started_at, time.monotonic() - clock)
         summary.write(done, settings.home / "summary.json")
         summary.show(done, settings, out)
@@ -64,16 +61,16 @@ def run_days(
 def _days(
     settings: Settings, systems: Systems, lake: OpenLake, sample: Path, scale: float, days: int
 ) -> Iterator[RunOutcome]:
-    landing, daemon = Path(settings.zones["landing"]), _Daemon(lake)
+    daemon = _Daemon(lake)
     for index in range(days):
         day = settings.partitions.start + timedelta(days=index)
         deliver_sample(settings, scale, index + 1, to=sample)
-        # By day: readings come, are drained when they have waited, and land.
-        systems.fill(sample, day.isoformat(), landing, hourly=True)
+        # By day: files come, and readings, which are drained when they have waited.
+        systems.fill(sample, day.isoformat(), evening=False)
         yield from daemon.look(stream_sensor.NAME)
         yield from daemon.look(landing_sensor.NAME)
         # In the evening the other systems have the day, and the clock strikes two.
-        systems.fill(sample, day.isoformat(), landing, hourly=False)
+        systems.fill(sample, day.isoformat(), evening=True)
         yield from daemon.strike(f"{DAILY}_schedule", day + timedelta(days=1))
     # What the sensors find then has been made.
     yield from daemon.look(landing_sensor.NAME)
@@ -133,13 +130,11 @@ def _is_new(report: TableReport) -> bool:
 
 
 def _tell(systems: Systems) -> None:
-    """Says what came another way than its source's."""
-    files = ", ".join(f"{name} ({kind})" for name, kind in sorted(systems.delivered.items()))
-    click.echo(f"\nDelivered as files, without a system of their own here: {files}")
+    """Says what of the sample has not come."""
     reasons: dict[str, int] = {}
     for partitions in systems.left_out.values():
         for left in partitions.values():
             for reason, rows in left.items():
                 reasons[reason] = reasons.get(reason, 0) + rows
     said = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(reasons.items()))
-    click.echo(f"Planted rows that no system has, or no pull brings: {said or 'none'}")
+    click.echo(f"\nPlanted rows that no system has, or no pull brings: {said or 'none'}")

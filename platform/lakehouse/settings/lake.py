@@ -30,9 +30,11 @@ BUCKET_OF: Mapping[Zone, str] = {
 
 class LakeSettings(Part):
     """One root with a folder per zone, or buckets by names of your own. A zone is in the bucket that
-    `zones` names for it, else in that of its own name, else in `raw`, `processed` or `curated`."""
+    `zones` names for it, else in that of its own name, else in `raw`, `processed` or `curated`.
+    `landing`: where others deliver to, if that is elsewhere than the root."""
 
     root: str | None = None
+    landing: str | None = None
     buckets: dict[str, str] = Field(default_factory=dict)
     zones: dict[Zone, str] = Field(default_factory=dict)
     storage_options: dict[str, str] = Field(default_factory=dict)
@@ -51,6 +53,8 @@ class LakeSettings(Part):
     def _one_of(self) -> LakeSettings:
         if (self.root is None) == (not self.buckets):
             raise ValueError("give either root or buckets")
+        if self.buckets and self.landing:
+            raise ValueError("landing: buckets have a place for it; give it one of its own there")
         if self.buckets:
             used = {zone: self._bucket_of(zone) for zone in BUCKET_OF}
             if missing := {name for name in used.values() if name not in self.buckets}:
@@ -66,9 +70,13 @@ class LakeSettings(Part):
         return self.zones.get(zone) or (zone if zone in self.buckets else BUCKET_OF[zone])
 
     def locations(self, home: Path) -> dict[str, str]:
-        """The location of each zone: an absolute path or a URI. A root that is a path is below
+        """The location of each zone: an absolute path or a URI. What is given as a path is below
         `home`."""
         if self.root is not None:
-            root = self.root if "://" in self.root else str(home / self.root)
-            return {zone: f"{root.rstrip('/')}/{zone}" for zone in ZONES}
+            found = {zone: f"{_place(self.root, home)}/{zone}" for zone in ZONES}
+            return found | ({"landing": _place(self.landing, home)} if self.landing else {})
         return {zone: f"s3://{self.buckets[self._bucket_of(zone)]}/{zone}" for zone in BUCKET_OF}
+
+
+def _place(given: str, home: Path) -> str:
+    return (given if "://" in given else str(home / given)).rstrip("/")

@@ -23,7 +23,7 @@ from spark_jobs.engines.jars import Jars, fetched
 from spark_jobs.engines.java import find_java, spark_home, tail
 
 JARS = Jars("kafka-4.1.0", ("org.apache.kafka:kafka_2.13:4.1.0",), (), Path(__file__).parent)
-USER = "lakehouse"
+USER = "streams_loader"
 _SECONDS = 90
 
 
