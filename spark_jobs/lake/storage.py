@@ -252,6 +252,8 @@ class Storage:
 
         def add_one(name: str) -> None:
             with _described(f"{destination}/{name}"):
+                if not isinstance(to, pafs.S3FileSystem):
+                    to.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 pafs.copy_files(f"{origin}/{name}", f"{path}/{name}", of, to)
 
         with ThreadPoolExecutor(_AT_ONCE) as threads:

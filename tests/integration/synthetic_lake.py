@@ -100,6 +100,10 @@ class SyntheticLake:
         new = range(index * 20 + 1, index * 20 + 21)
         self.merge("gold.dim_customer", day, [self.customer(i, day) for i in new])
         self.merge("silver.accounts", day, [self.account(i, day) for i in new if i % 4])
+        self.merge("silver.contacts", day, [_of_account(i, "contact_id", day) for i in new])
+        deals = [_of_account(i, "opportunity_id", day) for i in new if i % 3]
+        self.merge("silver.opportunities", day, deals)
+        self.merge("silver.addresses", day, [self.address(i, i, day) for i in new if i % 5])
         orders, lines = [], []
         for n in range(60):
             order_id, customer = index * 100 + n, draw.randint(1, index * 20 + 20)
@@ -189,9 +193,27 @@ class SyntheticLake:
             **changed,
         }
 
+    def address(self, number: int, customer: int, day: date) -> dict[str, Any]:
+        return {
+            "address_id": number,
+            "customer_id": customer,
+            "city": f"City {number}",
+            "is_default": True,
+            "is_deleted": False,
+            "updated_at": at(day, 3),
+        }
+
     def _schema(self, contract: Contract) -> pa.Schema:
         columns = [(c.name, c.type) for c in contract.columns] + list(TECHNICAL)
         return pa.schema([(name, arrow_type(kind)) for name, kind in columns])
 
     def _filler(self, contract: Contract) -> dict[str, Any]:
         return dict.fromkeys((*contract.column, *(n for n, _ in TECHNICAL)))
+
+
+def _of_account(number: int, key: str, day: date) -> dict[str, Any]:
+    """A contact or an opportunity of an account, by the name of its key."""
+    stage = ("Prospecting", "Closed Won", "Closed Lost")[number // 3 % 3]
+    deal = {"stage": stage, "amount": Decimal(number)} if key == "opportunity_id" else {}
+    account = f"a{number - number % 2 + 1}"
+    return {key: f"{key[0]}{number}", "account_id": account, "system_modstamp": at(day, 2), **deal}

@@ -31,6 +31,7 @@ TABLES = (
     "sales.customer_metrics",
     "sales.top_spenders",
     "sales.orders_fx",
+    "analytics.account_overview",
     "analytics.customer_360",
     "analytics.revenue_by_geography",
     "analytics.revenue_by_industry",
@@ -231,6 +232,7 @@ def test_an_incremental_build_equals_a_full_refresh_whatever_happened(marts: Mar
             lake.account(6, day, is_deleted=True),
         ],
     )
+    lake.merge("silver.addresses", day, [lake.address(6, 9, day)])
     orders = {o["order_id"]: o for o in lake.rows("silver.orders")}
     lake.merge("silver.orders", day, [{**orders[3], "order_status": "PLACED"}])
     lake.delete("silver.orders", "order_id in (4, 105)")
@@ -310,7 +312,7 @@ def test_the_metric_rules_hold_on_examples(marts: Marts) -> None:
         ["test", "--select", "test_type:unit"], target_path=marts.settings.home / "unit"
     ).wait()
     results = invocation.get_artifact("run_results.json")["results"]
-    assert len(results) >= 11
+    assert len(results) >= 13
     assert {r["status"] for r in results} == {"pass"}
 
 

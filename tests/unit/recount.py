@@ -132,6 +132,17 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
     final["gold.dim_customer"] = final["silver.customers"] + 1
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
+    final["gold.fact_inventory"] = final["silver.inventory"]
+    for name, dataset, by in (
+        ("headcount", "employees", "department"),
+        ("lead_conversion", "leads", "lead_source"),
+    ):
+        of = TABLES[dataset]
+        final[f"gold.{name}"] = _one(
+            db,
+            f"""select count(distinct {by}) from (from valid_{dataset} qualify row_number() over
+            (partition by {of.key} order by {of.sequence} desc) = 1)""",
+        )
     final["gold.fact_behavior"] = (
         final["silver.customer_behavior"]
         + final["silver.customer_events"]

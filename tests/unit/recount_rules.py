@@ -222,6 +222,7 @@ TABLES = {
     "employees": Table(
         {
             "employee_id": "r.employee_id",
+            "department": "coalesce(r.department, 'Unknown')",
             "hired_on": "try_cast(r.hired_on as date)",
             "updated_at": "try_cast(r.updated_at as timestamp)",
         },
@@ -231,7 +232,11 @@ TABLES = {
         | _uncast(hired_on="hired_on", updated_at="updated_at"),
     ),
     "leads": Table(
-        {"lead_id": "r.Id", "system_modstamp": "r.SystemModstamp"},
+        {
+            "lead_id": "r.Id",
+            "lead_source": "coalesce(r.LeadSource, 'Unknown')",
+            "system_modstamp": "r.SystemModstamp",
+        },
         "lead_id",
         "system_modstamp",
         _is_null("lead_id", "system_modstamp")

@@ -48,7 +48,12 @@ from spark_jobs.lake.storage import Storage
 PROJECT = Path(__file__).parents[2]
 MARTS = {
     "sales": {"customer_metrics", "top_spenders", "orders_fx"},
-    "analytics": {"customer_360", "revenue_by_geography", "revenue_by_industry"},
+    "analytics": {
+        "account_overview",
+        "customer_360",
+        "revenue_by_geography",
+        "revenue_by_industry",
+    },
     "finance": {"fx_week"},
 }
 

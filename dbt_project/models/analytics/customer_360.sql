@@ -19,6 +19,8 @@ with customers as (
         union all
         select customer_id from {{ changes('silver', 'accounts') }}
         union all
+        select customer_id from {{ changes('silver', 'addresses') }}
+        union all
         select customer_id from {{ changes('silver', 'orders') }}
         union all
         select customer_id from {{ changes('gold', 'fact_sales') }}
@@ -61,6 +63,7 @@ select
     cast(accounts.city as varchar) as city,
     cast(accounts.state as varchar) as state,
     cast(coalesce(accounts.country, customers.country) as varchar) as country,
+    cast(addresses.city as varchar) as delivery_city,
     cast(coalesce(orders.net_revenue_usd, 0) as decimal(18,2)) as lifetime_value_usd,
     cast(coalesce(orders.order_count, 0) as bigint) as total_orders,
     orders.last_order_date,
@@ -69,5 +72,6 @@ select
     cast(behavior.last_activity_at as timestamp) as last_activity_at
 from customers
 left join {{ ref('customer_accounts') }} as accounts on customers.customer_id = accounts.customer_id
+left join {{ ref('delivery_addresses') }} as addresses on customers.customer_id = addresses.customer_id
 left join {{ ref('customer_orders') }} as orders on customers.customer_id = orders.customer_id
 left join behavior on customers.customer_id = behavior.customer_id

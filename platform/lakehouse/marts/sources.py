@@ -17,7 +17,10 @@ from spark_jobs.contract.model import Contract
 # What marts select from; a mart that needs another table adds it here.
 STAGED = (
     "silver.accounts",
+    "silver.addresses",
+    "silver.contacts",
     "silver.fx_rates",
+    "silver.opportunities",
     "silver.orders",
     "gold.dim_customer",
     "gold.fact_behavior",

@@ -14,7 +14,7 @@ def transform(employees: DataFrame) -> DataFrame:
         text("first_name").alias("first_name"),
         text("last_name").alias("last_name"),
         F.lower(text("email")).alias("email"),
-        text("department").alias("department"),
+        F.coalesce(text("department"), F.lit("Unknown")).alias("department"),
         number("salary", "int").alias("salary"),
         day("hired_on").alias("hired_on"),
         instant("updated_at").alias("updated_at"),

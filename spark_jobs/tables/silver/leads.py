@@ -17,7 +17,7 @@ def transform(leads: DataFrame) -> DataFrame:
         text("Phone").alias("phone"),
         text("Company").alias("company"),
         text("Status").alias("status"),
-        text("LeadSource").alias("lead_source"),
+        F.coalesce(text("LeadSource"), F.lit("Unknown")).alias("lead_source"),
         instant("CreatedDate").alias("created_at"),
         instant("LastModifiedDate").alias("last_modified_at"),
         instant("SystemModstamp").alias("system_modstamp"),

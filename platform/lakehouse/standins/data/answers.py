@@ -16,6 +16,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lakehouse.standins.data.crm_records import LEAD_SOURCES
+from lakehouse.standins.data.drops import DEPARTMENTS
 from lakehouse.standins.data.record import DayRecord, Tally
 
 Cells = dict[str, dict[str, dict[str, Any]]]
@@ -99,6 +101,9 @@ def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
     # One row more than there are members: the explicit unknown one.
     final["gold.dim_customer"] = final["silver.customers"] + 1
     final["gold.dim_product"] = final["silver.products"] + 1
+    final["gold.fact_inventory"] = final["silver.inventory"]
+    final["gold.headcount"] = len(DEPARTMENTS)
+    final["gold.lead_conversion"] = len(LEAD_SOURCES)
     final["gold.fact_sales"] = final["silver.line_items"]
     final["gold.fact_behavior"] = sum(final[f"silver.{events}"] for events in EVENTS)
     final[SENSOR_HOURS] = sum(t.sensor_hours for t in by_dataset["sensor_readings"])

@@ -19,8 +19,8 @@ class System(Protocol):
     """It is up. `kind` is that of the sources that it has; `connection` is what settings say of that
     kind, and `variables` the environment that they refer to."""
 
-    kind: str
-
+    @property
+    def kind(self) -> str: ...
     @property
     def connection(self) -> Mapping[str, Any]: ...
     @property
