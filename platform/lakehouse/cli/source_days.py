@@ -66,11 +66,11 @@ def _days(
         day = settings.partitions.start + timedelta(days=index)
         deliver_sample(settings, scale, index + 1, to=sample)
         # By day: files come, and readings, which are drained when they have waited.
-        systems.fill(sample, day.isoformat(), evening=False)
+        systems.fill(sample, day.isoformat(), evening=False, first=not index)
         yield from daemon.look(stream_sensor.NAME)
         yield from daemon.look(landing_sensor.NAME)
         # In the evening the other systems have the day, and the clock strikes two.
-        systems.fill(sample, day.isoformat(), evening=True)
+        systems.fill(sample, day.isoformat(), evening=True, first=not index)
         yield from daemon.strike(f"{DAILY}_schedule", day + timedelta(days=1))
     # What the sensors find then has been made.
     yield from daemon.look(landing_sensor.NAME)

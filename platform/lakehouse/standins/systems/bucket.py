@@ -27,10 +27,10 @@ class Bucket:
     @property
     def settings(self) -> dict[str, Any]:
         """What a lake's settings say of it."""
-        return {
-            "landing": f"s3://{_BUCKET}/{_PREFIX}",
-            "storage_options": self.cloud.storage_options,
-        }
+        return {"landing": self.uri(_PREFIX), "storage_options": self.cloud.storage_options}
+
+    def uri(self, folder: str) -> str:
+        return f"s3://{_BUCKET}/{folder}"
 
     def create(self) -> None:
         self.cloud.create_buckets(_BUCKET)

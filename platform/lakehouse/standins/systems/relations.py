@@ -1,10 +1,12 @@
-"""Systems with tables that are queried: Snowflake.
+"""Systems with tables that are queried: Snowflake and Redshift.
 
 Belongs here: their settings, and rows for them. Does not belong here: the servers (servers/).
 """
 
 from __future__ import annotations
 
+import csv
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from lakehouse.standins.servers import snowflake
-from lakehouse.standins.systems.system import LATE, NO_TIME, counted
-from spark_jobs.contract.source import Snowflake, Source
+from lakehouse.standins.servers import aws, redshift, snowflake
+from lakehouse.standins.servers.redshift import server
+from lakehouse.standins.systems.system import CUT, LATE, NO_TIME, counted
+from spark_jobs.contract.source import Redshift, Snowflake, Source
 from spark_jobs.window import Window
 
 
@@ -58,3 +61,61 @@ class Accounts:
         first = not any(p.name < folder.name for p in folder.parent.iterdir())
         late = [at for at in changed if at is not None and at < start and not first]
         return counted(NO_TIME, changed.count(None)) + counted(LATE, len(late))
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A cluster of Redshift, to whose tables rows are loaded as text. `tempdir` is where it unloads."""
+
+    service: redshift.RedshiftServer
+    columns: Callable[[Source], list[str]]
+    password: str
+    tempdir: str
+    storage_options: Mapping[str, str]
+    kind: str = "redshift"
+
+    @property
+    def connection(self) -> Mapping[str, Any]:
+        return {
+            "host": self.service.host,
+            "port": self.service.port,
+            "database": server.DATABASE,
+            "user": server.USER,
+            "password": {"secret": "REDSHIFT_PASSWORD"},
+            "region": aws.REGION,
+            "cluster": server.NAME,
+            "role": server.ROLE,
+            "tempdir": self.tempdir,
+            "storage_options": dict(self.storage_options),
+        }
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {**self.service.environment, "REDSHIFT_PASSWORD": self.password}
+
+    def put(self, source: Redshift, folder: Path) -> Counter[str]:
+        """Lines of another width than their header are none that a load takes. Rows of a day are loaded
+        at its noon."""
+        (file,) = folder.iterdir()
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            header, *records = csv.reader(lines)
+        whole = [dict(zip(header, r, strict=True)) for r in records if len(r) == len(header)]
+        rows = [{column: value or None for column, value in row.items()} for row in whole]
+        columns = self.columns(source)
+        window = Window.of(folder.name)
+        loaded = (window.start + (window.end - window.start) / 2).replace(tzinfo=None).isoformat()
+        stamp = {source.modified: loaded} if source.modified else {}
+        typed = ", ".join([*(f"{c} varchar" for c in columns), *(f"{c} timestamp" for c in stamp)])
+        schema = source.table.rpartition(".")[0]
+        with self.service.postgres.connected(server.DATABASE) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"create schema if not exists {schema}")
+            cursor.execute(f"create table if not exists {source.table} ({typed})")
+            cursor.execute(f"grant usage on schema {schema} to public")
+            cursor.execute(f"grant select on {source.table} to public")
+            cursor.execute(
+                f"insert into {source.table}"
+                f" select * from json_populate_recordset(null::{source.table}, %s)",
+                [json.dumps([{**row, **stamp} for row in rows])],
+            )
+        return counted(CUT, len(records) - len(whole))

@@ -76,7 +76,8 @@ class KafkaTopics:
         return {"KAFKA_USER": broker.USER, "KAFKA_PASSWORD": self.service.password}
 
     def create(self, topics: Iterable[str]) -> None:
-        from confluent_kafka.admin import AdminClient, NewTopic
+        from confluent_kafka.admin import AdminClient
+        from confluent_kafka.cimpl import NewTopic
 
         config = {"retention.ms": "-1", "message.timestamp.after.max.ms": _NEVER}
         admin = AdminClient({"bootstrap.servers": self.service.plain})

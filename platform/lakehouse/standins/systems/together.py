@@ -18,16 +18,18 @@ import boto3
 import yaml
 
 from lakehouse.settings.load import FILES, SETTINGS
-from lakehouse.standins.servers import aws, fx, salesforce, snowflake
+from lakehouse.standins.servers import aws, fx, redshift, salesforce, snowflake
 from lakehouse.standins.servers.kafka import broker
+from lakehouse.standins.servers.redshift import server
 from lakehouse.standins.systems.bucket import KINDS, Bucket
-from lakehouse.standins.systems.relations import Accounts
+from lakehouse.standins.systems.relations import Accounts, Warehouse
 from lakehouse.standins.systems.services import Crm, Rates
 from lakehouse.standins.systems.streams import KafkaTopics, KinesisStreams
 from lakehouse.standins.systems.system import System
 from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.contract.source import Kafka, Kinesis, Source
 from spark_jobs.errors import EngineUnavailable
+from spark_jobs.lake.storage import Storage
 from spark_jobs.window import Window
 
 LeftOut = dict[str, dict[str, Counter[str]]]
@@ -62,16 +64,18 @@ class Systems:
         """What comes another way than its source's."""
         for name, source in sorted(self.datasets.items()):
             if source.kind not in (*self.by_kind, *KINDS):
-                why = self.without.get(source.kind, "it has no stand-in")
+                why = self.without.get(source.kind, "it has no stand-in here")
                 yield f"{name} comes as files, without {source.kind}: {why}"
 
-    def fill(self, sample: Path, day: str, *, evening: bool) -> None:
+    def fill(self, sample: Path, day: str, *, evening: bool, first: bool) -> None:
         """Puts a day of the sample into the systems that it comes from: files and what has hours come by
-        day, all else in the evening."""
+        day, all else in the evening. On the first day files do too: what they are joined with is not
+        there before."""
         for name, source in self.datasets.items():
             system = self.by_kind.get(source.kind)
             for folder in sorted((sample / name).glob(f"{day}*")):
-                by_day = system is None or Window.of(folder.name).scheme == "hourly"
+                hourly = Window.of(folder.name).scheme == "hourly"
+                by_day = hourly or (system is None and not first)
                 if by_day == evening:
                     continue
                 if system is None:
@@ -106,6 +110,9 @@ def systems(contracts: Mapping[str, Contract], folder: Path) -> Iterator[Systems
             Crm(stack.enter_context(salesforce.serve()), columns),
             Accounts(stack.enter_context(snowflake.serve()), columns, secrets.token_urlsafe(24)),
         ]
+        options, password = cloud.storage_options, secrets.token_urlsafe(24)
+        warehouse = stack.enter_context(redshift.serve(Storage(options), {server.USER: password}))
+        up.append(Warehouse(warehouse, columns, password, bucket.uri("unloaded"), options))
         without: dict[str, str] = {}
         try:
             kafka = KafkaTopics(stack.enter_context(broker.broker()))
