@@ -19,8 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from spark_jobs.engines.session import Engine
 from spark_jobs.report import TableReport
+from tests import small_spark
 from tests.lakes import TinyLake, transforms_in
 
 context = multiprocessing.get_context("forkserver")
@@ -66,7 +66,7 @@ def _logged(
 
 def run(root: Path, table: str, *partitions: str, engine: str = "sail", run_id: str) -> TableReport:
     """Runs a table of the tiny lake at `root` in this process, on an engine of its own."""
-    with Engine.start(engine, cores=2) as started, transforms_in(root / "transforms"):
+    with small_spark.started(engine) as started, transforms_in(root / "transforms"):
         return TinyLake(root, started).run(table, *partitions, engine=engine, run_id=run_id)
 
 

@@ -19,9 +19,9 @@ from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineUnavailable
 from spark_jobs.lake.storage import Lake, Storage
 from spark_jobs.report import ZONES
+from tests.small_spark import JVM_OPTIONS
 
 ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.jvm)]
-FAST = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC")
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -29,7 +29,7 @@ def test_an_engine_reaches_a_store_that_only_the_settings_name(aws: Aws, name: s
     aws.create_buckets("one", "two")
     store = Storage(aws.storage_options)
     before = dict(os.environ)
-    with Engine.start(name, cores=2, store=store, jvm_options=FAST) as engine:
+    with Engine.start(name, cores=2, store=store, jvm_options=JVM_OPTIONS) as engine:
         rows = engine.spark.range(100).selectExpr("id", "id % 2 as half")
         rows.write.mode("overwrite").partitionBy("half").parquet("s3://one/t/staged")
         assert {path.split("/")[0] for path, _ in store.tree("s3://one/t/staged")} == {
