@@ -52,9 +52,9 @@ class Upstream:
 
 def upstream(contract: Contract, contracts: dict[str, Contract], lake: Lake) -> dict[str, Upstream]:
     """Every table that this one reads. Raises InputError if one does not exist yet."""
-    out = {}
-    for name in dict.fromkeys(contract.upstream):
-        table = delta.open_table(lake.table(name), lake.storage)
+    out, names = {}, list(dict.fromkeys(contract.upstream))
+    tables = delta.open_tables(map(lake.table, names), lake.storage)
+    for name, table in zip(names, tables, strict=True):
         if table is None:
             raise InputError(
                 f"{contract.table}: its input {name} does not exist at {lake.table(name)}."

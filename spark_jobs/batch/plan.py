@@ -8,7 +8,9 @@ partition stale although its own input is the same (lookups.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -95,9 +97,8 @@ def plan(
     """What has to be done of some partitions: those whose input, code or looked-up rows changed
     since they last succeeded, or all that can run, by `force`."""
     started_at, version = ledger.now(), transform_version(contract)
-    upstream = inputs.upstream(contract, contracts, lake)
-    existing = delta.open_table(lake.table(contract.table), lake.storage)
-    history, of_inputs = _histories(lake, contract.table, upstream, existing)
+    recorded, existing, upstream = _opened(contract, contracts, lake)
+    history, of_inputs = _histories(lake, contract.table, recorded, existing)
     # The code that made the newest record made a promise that has been recorded.
     known = bool(history) and history[-1].transform_version == version
     if not known:
@@ -146,13 +147,25 @@ def plan(
     )
 
 
+def _opened(
+    contract: Contract, contracts: dict[str, Contract], lake: Lake
+) -> tuple[list[LedgerRow], DeltaTable | None, dict[str, inputs.Upstream]]:
+    """What the ledger says of a table and of those that it reads, and then all of them: a batch that is
+    recorded is then in the version that is read, and what is newer makes the next run stale."""
+    names = dict.fromkeys([contract.table, *contract.upstream])
+    recorded = ledger.of_tables(lake, list(names))
+    with ThreadPoolExecutor(1) as thread:  # an object store takes its time for each
+        uri, within = lake.table(contract.table), copy_context()
+        existing = thread.submit(within.run, delta.open_table, uri, lake.storage)
+        upstream = inputs.upstream(contract, contracts, lake)
+        return recorded, existing.result(), upstream
+
+
 def _histories(
-    lake: Lake, table: str, upstream: Iterable[str], existing: DeltaTable | None
+    lake: Lake, table: str, rows: list[LedgerRow], existing: DeltaTable | None
 ) -> tuple[list[LedgerRow], list[LedgerRow]]:
     """What the ledger says of this table, and of those that it reads. A run that died between its
     data commit and its ledger row is recorded first: the commit carries the row."""
-    names = dict.fromkeys([table, *upstream])
-    rows = ledger.of_tables(lake, list(names))
     history = ledger.once(row for row in rows if row.table == table)
     missing = ledger.unrecorded(existing, history) if existing else []
     if missing:

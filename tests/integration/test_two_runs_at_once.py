@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.batch import outcomes
+from spark_jobs.batch import outcomes, plan
 from spark_jobs.batch.reconcile import reconcile
-from spark_jobs.engines.session import Engine
-from tests import processes
+from tests import processes, small_spark
 from tests.lakes import (
     MONDAY,
     TUESDAY,
@@ -48,7 +47,7 @@ def race(root: Path, name: str, engine: str, barrier: Any) -> None:
 
     outcomes.count = counted_together
     try:
-        with Engine.start(engine, cores=1) as started, transforms_in(root / "transforms"):
+        with small_spark.started(engine, 1) as started, transforms_in(root / "transforms"):
             for i, table, partition in races(engine):
                 tiny = TinyLake(root, started, zones=zones(root, i))
                 meetings.append(True)
@@ -123,6 +122,27 @@ def test_two_runs_of_one_partition_at_once_are_as_one(feed, engine):
         reports = [json.loads(path.read_text()) for path in said]
         statuses = sorted(r["partitions"][0]["status"] for r in reports)
         assert statuses == ["published", "unchanged"], "the loser finds the work done"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(plan.ledger, "of_tables"), (plan.inputs, "upstream")]
+)
+def test_what_is_published_while_a_run_looks_around_is_read_by_it_or_by_the_next(
+    feed, monkeypatch, module, name
+):
+    """Never is it recorded as read, and was not."""
+    ask, newer = getattr(module, name), dt.datetime(2026, 10, 5, 9, tzinfo=dt.UTC)
+
+    def asked(*args: Any) -> Any:
+        found = ask(*args)
+        monkeypatch.setattr(module, name, ask)
+        feed.given("bronze.feed", {MONDAY: [{"id": 1, "at": newer, "x": "b"}]})
+        return found
+
+    monkeypatch.setattr(module, name, asked)
+    for _ in range(2):
+        assert not feed.run("silver.latest", MONDAY).failed
+    assert feed.rows("silver.latest") == [{"id": 1, "at": newer, "x": "b"}]
 
 
 def kept(tiny: TinyLake, table: str) -> list[tuple[str, ...]]:
