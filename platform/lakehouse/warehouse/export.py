@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _ROWS_PER_FILE = 1_000_000
+# What there is on one side more often than on the other; asked for once, and written and added up.
+_DIFFERENCE = (
+    "create temp table came as select * from added except all select * from removed;"
+    "create temp table gone as select * from removed except all select * from added"
+)
+_ALL = "create view came as select * from added; create view gone as select * from removed"
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,7 @@ class Exporter:
             try:
                 self._stage(connection, "added", table, ours - theirs)
                 self._stage(connection, "removed", before or table, theirs - ours)
-                connection.execute(
-                    "create view came as select * from added except all select * from removed;"
-                    "create view gone as select * from removed except all select * from added"
-                )
+                connection.execute(_DIFFERENCE if before else _ALL)
                 came, gone = (self._totals(connection, of) for of in ("came", "gone"))
                 written = (self._write(connection, of) for of in ("came", "gone"))
                 return Exported(now, before is None, came, gone, *written)
