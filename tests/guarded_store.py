@@ -16,10 +16,12 @@ from xml.sax.saxutils import escape
 
 from werkzeug.wrappers import Request, Response
 
+from lakehouse.standins.servers.databricks.catalog import Vended
 from lakehouse.standins.servers.web import serving
 
 _KEY = re.compile(r"Credential=([^/,]+)/")
-_DENIED = "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>"
+_NAME = re.compile("<Key>(.*?)</Key>")  # of objects that are deleted together
+_REFUSED = "<Error><Code>{}</Code><Message>{}</Message></Error>"
 
 
 class _Passed(Response):
@@ -28,42 +30,64 @@ class _Passed(Response):
 
 @dataclass
 class Guard:
-    """`vended` says what keys are for (`s3://bucket/folder`, operation); `session` is a key that may do
-    everything, as the service's own Spark has one. `asked` are requests as (key, method, path)."""
+    """`vended` says what keys are for; `session` is a key that may do everything, as the service's own
+    Spark has one. `asked` are requests as (key, method, path), and `denied` those that were refused.
+    Keys in `ended` are past their time: once the session asks for something that has the pattern
+    `until`, all that were vended before are."""
 
     store: str
-    vended: Mapping[str, tuple[str, str]]
+    vended: Mapping[str, Vended]
     session: str
     url: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
+    until: str = ""
+
+    def end_all(self) -> None:
+        self.ended.update(self.vended)
 
     def allows(self, key: str, request: Request) -> bool:
         if key == self.session:
             return True
         if key not in self.vended:
             return False
-        location, operation = self.vended[key]
-        bucket, _, folder = location.removeprefix("s3://").partition("/")
+        given = self.vended[key]
+        bucket, _, folder = given.url.removeprefix("s3://").partition("/")
         asked_bucket, _, name = request.path.lstrip("/").partition("/")
-        # A listing names what it is about; without it, it is about the bucket.
-        name = name or request.args.get("prefix", "")
+        names = [name]
+        if request.method == "POST" and "delete" in request.args:
+            names = _NAME.findall(request.get_data(as_text=True))
+        elif not name:  # a listing names what it is about; without it, it is about the bucket
+            names = [request.args.get("prefix", "")]
         writes = request.method not in ("GET", "HEAD")
-        inside = asked_bucket == bucket and f"{name}/".startswith(f"{folder}/")
-        return inside and (not writes or operation == "PATH_READ_WRITE")
+        below = all(f"{n}/".startswith(f"{folder}/") for n in names)
+        inside = asked_bucket == bucket and below
+        return inside and (not writes or given.operation == "PATH_READ_WRITE")
 
     def denial(self, key: str, request: Request) -> str:
         """Who asked for what, in words that tell no secret."""
-        who = f"a key for {self.vended[key]}" if key in self.vended else "a key of somebody else"
+        given = self.vended.get(key)
+        who = f"a key to {given.operation} {given.url}" if given else "a key of somebody else"
         return f"{who if key else 'nobody'} asks to {request.method} {request.full_path}"
+
+    def _refused(self, status: int, code: str, what: str) -> Response:
+        self.denied.append(what)
+        return Response(_REFUSED.format(code, escape(what)), status, mimetype="application/xml")
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         request = Request(environ)
         found = _KEY.search(request.headers.get("Authorization", ""))
         key = found[1] if found else ""
         self.asked.append((key, request.method, request.full_path))
+        if self.until and key == self.session and re.search(self.until, request.full_path):
+            self.until = ""
+            self.end_all()
+        if key in self.ended:
+            refusal = self._refused(400, "ExpiredToken", "The provided token has expired.")
+            return refusal(environ, start)
         if not self.allows(key, request):
-            denied = _DENIED.format(escape(self.denial(key, request)))
-            return Response(denied, 403, mimetype="application/xml")(environ, start)
+            return self._refused(403, "AccessDenied", self.denial(key, request))(environ, start)
         return self._passed_on(request)(environ, start)
 
     def _passed_on(self, request: Request) -> Response:
@@ -90,7 +114,7 @@ class Guard:
 
 
 @contextmanager
-def guarded(store: str, vended: Mapping[str, tuple[str, str]], session: str) -> Iterator[Guard]:
+def guarded(store: str, vended: Mapping[str, Vended], session: str) -> Iterator[Guard]:
     guard = Guard(store, vended, session)
     with serving(guard) as guard.url:
         yield guard

@@ -22,14 +22,15 @@ from lakehouse.settings.engines import RunnerSettings
 from lakehouse.settings.model import Settings
 from lakehouse.standins.servers.databricks import runtime
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
+from spark_jobs.lake.storage import Storage
 from tests.documents import PROJECT
 from tests.lakes import TinyLake
 
 
 @contextmanager
-def started(home: Path) -> Iterator[Workspace]:
-    """A workspace whose Spark is a Delta one."""
-    spark = runtime.of_this_machine()
+def started(home: Path, store: Storage | None = None, session: str = "") -> Iterator[Workspace]:
+    """A workspace whose Spark is a Delta one, and reaches a store by a key of its own."""
+    spark = runtime.of_this_machine(store, session=session)
     with workspace(home, spark.jars, spark.spark_conf, spark.environment) as running:
         yield running
 

@@ -28,7 +28,7 @@ from spark_jobs.batch.folder import Folder
 from spark_jobs.batch.layout import PUBLISHED, physical, table_columns
 from spark_jobs.contract.model import Contract
 from spark_jobs.errors import StorageError
-from spark_jobs.lake import commits, delta, making
+from spark_jobs.lake import commits, delta, making, opened
 from spark_jobs.lake.storage import Storage
 from spark_jobs.report import Counts
 
@@ -302,7 +302,7 @@ def commit(
     adds = commits.describe_files(folder.name, files, to.table.schema(), to.by, to.concealed)
     if not adds and not replaced:
         return Published()
-    version = commits.commit(to.table, adds, commits.removals(replaced), metadata)
+    version = commits.commit(to.table, to.storage, adds, commits.removals(replaced), metadata)
     return Published(version, len(adds), sum(a.size for a in adds))
 
 
@@ -318,7 +318,7 @@ def discard_leftovers(to: Target, folder: Folder) -> None:
     with contextlib.suppress(DeltaError, OSError, StorageError):
         live = _committed(to, folder)
         if not live:  # not as far as this table knows
-            to.table.update_incremental()
+            opened.update(to.table, to.storage)
             live = _committed(to, folder)
         folder.remove(folder.outcomes - live if live else None)
 

@@ -27,7 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from spark_jobs.errors import ConflictError
 from spark_jobs.lake import opened
 from spark_jobs.lake.delta import ActiveFile, values_in
-from spark_jobs.lake.storage import describe
+from spark_jobs.lake.storage import Storage, describe
 
 # Bounds of longer strings are cut, the upper one made greater than whatever begins like it.
 _LONGEST_STAT = 64
@@ -140,6 +140,7 @@ def removals(files: Iterable[ActiveFile]) -> list[RemoveAction]:
 
 def commit(
     table: DeltaTable,
+    storage: Storage,
     adds: list[AddAction],
     removes: list[RemoveAction],
     metadata: Mapping[str, str],
@@ -152,6 +153,7 @@ def commit(
     """
     before = table.version()
     try:
+        opened.renew(table, storage)
         table.create_write_transaction(
             [*adds, *removes],
             "append",

@@ -137,6 +137,7 @@ def append(lake: Lake, rows: list[LedgerRow]) -> None:
     else:
         table = known.table
         try:
+            opened.renew(table, lake.storage)
             write_deltalake(
                 table,
                 added,
@@ -245,7 +246,7 @@ def _known(lake: Lake) -> _Opened | None:
     if known is not None and now is not None and now.seal is not None and now.seal == known.seal:
         if not now.newer:
             return known
-        known.table.update_incremental()
+        opened.update(known.table, lake.storage)
         found: DeltaTable | None = known.table
     else:
         found = delta.open_table(uri, lake.storage)

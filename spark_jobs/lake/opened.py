@@ -58,6 +58,23 @@ _absent: set[str] = set()
 _commits: dict[int, dict[int, Mapping[str, Any]]] = {}
 
 
+def renew(table: DeltaTable, storage: Storage) -> None:
+    """Opens a table anew at its version, for all who hold it, if a catalogue has vended other
+    credentials since: delta-rs keeps those that it was given, and a batch may take longer than they are
+    good for."""
+    if storage.vended:
+        uri = unquote(table.table_uri)
+        options = storage.delta_options(uri)
+        if table._storage_options != options:
+            DeltaTable.__init__(table, uri, version=table.version(), storage_options=options)
+
+
+def update(table: DeltaTable, storage: Storage) -> None:
+    """Brings an open table to its newest version."""
+    renew(table, storage)
+    table.update_incremental()
+
+
 def seal(table: DeltaTable, storage: Storage) -> Seal | None:
     """When the commit of the table's version was written, and its size: a log in which that commit
     is another one is not the log that was opened. None if the commit is not there any more."""
@@ -123,7 +140,7 @@ def taken(uri: str, storage: Storage) -> DeltaTable | None:
         if now.seal != found.seal:
             return None
         if now.newer:
-            found.table.update_incremental()
+            update(found.table, storage)
         lent[key] = found
         return found.table
     return None

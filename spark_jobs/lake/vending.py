@@ -10,6 +10,7 @@ they are in the memory of the driver, and those to read by travel to workers wit
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from spark_jobs.report import ZONES
 Operation = Literal["PATH_READ", "PATH_READ_WRITE"]
 
 _PATH = "/api/2.0/unity-catalog/temporary-path-credentials"
+# What the catalogue says of a privilege that is missing.
+_MISSING = re.compile(r"does not have (?P<right>[A-Z ]+) on (?P<kind>[A-Za-z ]+) '(?P<name>[^']+)'")
 # What is about to end is not begun with.
 _SPARE_SECONDS = 600
 _NAMES = {
@@ -104,10 +107,21 @@ def _asked(zone: str, operation: Operation) -> Vended:
         options = {ours: str(given[theirs]) for theirs, ours in _NAMES.items()}
         return Vended(options, float(answer["expiration_time"]) / 1000)
     except (KeyError, TypeError, ValueError, OSError) as error:
+        said = quoting.said(error)
         raise StorageError(
-            f"{zone}: Unity Catalog gives no credentials for it ({quoting.said(error)}). It has to be"
-            " below an external location, on which who runs this has EXTERNAL USE LOCATION, READ"
-            " FILES and WRITE FILES (and EXTERNAL USE SCHEMA on the schemas of its tables); and the"
-            " metastore has to allow external access.",
+            f"{zone}: Unity Catalog gives no credentials for it ({said}). {_advice(said)}",
             permanent=not is_transient(error),
         ) from error
+
+
+def _advice(said: str) -> str:
+    """What to do about a refusal: the grant that is missing, if the catalogue has named it."""
+    missing = _MISSING.search(said)
+    if missing is not None:
+        right, kind, name = missing.groups()
+        return f"Its owner can: GRANT {right} ON {kind.upper()} `{name}` TO whoever runs this."
+    return (
+        "It has to be below an external location, on which who runs this has EXTERNAL USE LOCATION,"
+        " READ FILES and WRITE FILES (and EXTERNAL USE SCHEMA on the schemas of its tables); and the"
+        " metastore has to allow external access."
+    )

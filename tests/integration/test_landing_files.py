@@ -160,7 +160,7 @@ def test_one_storage_reaches_a_store_through_every_client(store):
     name, size = store.tree(f"{at}/batch=1")[0]
     footers = delta.footers(f"{at}/batch=1", {name: size}, store)
     adds = commits.describe_files("batch=1", {name: (size, footers[name])}, table.schema(), ())
-    assert commits.commit(table, adds, [], {"batch_id": "1"}) == 1
+    assert commits.commit(table, store, adds, [], {"batch_id": "1"}) == 1
     again = delta.open_table(at, store)
     assert delta.read(again, store).column("id").to_pylist() == [1, 2]
     assert opened.seal(again, store) is not None

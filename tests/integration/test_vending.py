@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from lakehouse.standins.servers.aws import REGION, Aws
+from lakehouse.standins.servers.databricks.catalog import ExternalLocation
 from lakehouse.standins.servers.databricks.server import Workspace, workspace
 from spark_jobs.engines import variables
 from spark_jobs.engines.session import Engine
 from spark_jobs.errors import EngineUnavailable, StorageError
-from spark_jobs.lake import vending
+from spark_jobs.lake import commits, making, vending
 from spark_jobs.lake.ledger import history
 from spark_jobs.lake.storage import ZONES, Lake, Storage
 from spark_jobs.report import RunSpec, TableReport
@@ -39,7 +40,7 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspa
     with workspace(tmp_path / "workspace", (), {}) as found:
         for name, value in workspaces.environment(found).items():
             monkeypatch.setenv(name, value)
-        found.catalog.external = [f"s3://governed/{zone}" for zone in ZONES]
+        found.catalog.external = [ExternalLocation(z, f"s3://governed/{z}") for z in ZONES]
         monkeypatch.setattr(vending, "_kept", {})
         yield found
 
@@ -103,7 +104,7 @@ def test_a_table_is_published_by_keys_of_its_zones_and_the_engine_keeps_to_data_
 ) -> None:
     before = len(catalog.catalog.vended)
     report = run(lake, guard)
-    asked = list(catalog.catalog.vended.values())[before:]
+    asked = [(v.url, v.operation) for v in list(catalog.catalog.vended.values())[before:]]
     assert not report.failed, report.failed[0].error
     assert report.counts.inserted == 2 and report.counts.quarantined == 1
     rows = history(Lake(lake.zones, Storage(options(guard))), TABLE)
@@ -174,13 +175,40 @@ def test_what_is_about_to_end_is_asked_for_again(
 def test_a_location_that_the_catalogue_does_not_know_is_refused_with_what_to_do(
     lake: TinyLake, guard: Guard, catalog: Workspace
 ) -> None:
-    catalog.catalog.external.remove("s3://governed/landing")
+    catalog.catalog.external = catalog.catalog.external[1:]
     vending._kept.clear()
     with pytest.raises(
         StorageError, match=r"s3://governed/landing: .*external location"
     ) as refused:
         Storage(options(guard)).files(f"{lake.zones['landing']}/shops")
     assert refused.value.permanent
+
+
+@pytest.mark.parametrize("privilege", ["EXTERNAL USE LOCATION", "READ FILES", "WRITE FILES"])
+def test_a_grant_that_is_missing_is_named_with_the_statement_that_gives_it(
+    lake: TinyLake, guard: Guard, catalog: Workspace, privilege: str
+) -> None:
+    catalog.catalog.external[0].grants.remove(privilege)
+    vending._kept.clear()
+    granted = f"GRANT {privilege} ON EXTERNAL LOCATION `landing` TO whoever runs this."
+    with pytest.raises(StorageError, match=f"s3://governed/landing: .*{granted}$") as refused:
+        Storage(options(guard)).files(f"{lake.zones['landing']}/shops")
+    assert refused.value.permanent
+
+
+def test_what_is_open_outlives_the_credentials_that_it_was_opened_with(
+    lake: TinyLake, guard: Guard, catalog: Workspace
+) -> None:
+    catalog.catalog.seconds = 60
+    vending._kept.clear()
+    uri, storage = Lake(lake.zones).table(TABLE), Storage(options(guard))
+    table = making.create_table(
+        uri, [("id", "bigint")], (), name=TABLE, description="", storage=storage
+    )
+    for version in (1, 2):
+        guard.end_all()
+        assert commits.commit(table, storage, [], [], {"batch_id": str(version)}) == version
+    assert table.version() == 2 and guard.denied == []
 
 
 def test_no_key_is_in_what_a_person_could_see(guard: Guard, lake: TinyLake) -> None:

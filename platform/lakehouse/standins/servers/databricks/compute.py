@@ -16,13 +16,15 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
-# What a runtime brings along, of the packages that are installed here.
-_OF_THE_RUNTIME = ("pyspark", "py4j")
+from packaging.requirements import Requirement
+
+# What a runtime brings along, of the distributions that are installed here, with what they need.
+_OF_THE_RUNTIME = ("pyspark", "databricks-sdk")
 # A volume is a folder of a driver's file system (a FUSE mount); here it is one by name only. What is
 # written there is a file once it is closed.
 _MOUNT = """\
@@ -139,10 +141,27 @@ class Compute:
             )
 
     def _add_runtime(self, packages: Path) -> None:
-        """Links what the runtime has into an environment, and mounts the volumes."""
-        for name in _OF_THE_RUNTIME:
-            spec = find_spec(name)
-            assert spec is not None and spec.submodule_search_locations
-            (packages / name).symlink_to(next(iter(spec.submodule_search_locations)))
+        """Links what the runtime has behind what is installed, and mounts the volumes."""
+        runtime = packages / "standin_runtime"
+        runtime.mkdir()
+        for path in _files(_OF_THE_RUNTIME):
+            (runtime / path.name).symlink_to(path)
         (packages / "standin_volumes.py").write_text(_MOUNT)
-        (packages / "standin_volumes.pth").write_text("import standin_volumes\n")
+        (packages / "standin.pth").write_text(f"{runtime}\nimport standin_volumes\n")
+
+
+def _files(distributions: Iterable[str]) -> set[Path]:
+    """The modules and packages of distributions, and of those that they require."""
+    found, todo, seen = set[Path](), [*distributions], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        of = distribution(name)
+        tops = {file.parts[0] for file in of.files or ()} - {"..", "__pycache__"}
+        tops = {top for top in tops if not top.endswith(".dist-info")}
+        found |= {Path(str(of.locate_file(top))) for top in tops}
+        required = map(Requirement, of.requires or ())
+        todo += [r.name for r in required if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found

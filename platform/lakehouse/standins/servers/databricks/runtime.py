@@ -36,9 +36,12 @@ class Runtime:
     environment: Mapping[str, str]
 
 
-def of_this_machine(store: Storage | None = None, memory: str = "1g") -> Runtime:
-    """A runtime that reaches a store. Raises EngineUnavailable if there is no Java, or a jar cannot be
-    had."""
+def of_this_machine(
+    store: Storage | None = None, memory: str = "1g", *, session: str = ""
+) -> Runtime:
+    """A runtime that reaches a store: by the keys of a role that drivers have too, or, where a catalogue
+    governs the store, by a key of its `session` that nothing else of a driver has. Raises
+    EngineUnavailable if there is no Java, or a jar cannot be had."""
     home = java.find_java().resolve().parent.parent
     found = jars.fetched(jars.delta())
     conf = {**jvm.DELTA_PROPERTIES, **_SMALL, "spark.driver.memory": memory}
@@ -46,5 +49,18 @@ def of_this_machine(store: Storage | None = None, memory: str = "1g") -> Runtime
     if store is not None:
         found += jars.fetched(jars.s3())
         conf |= s3a.conf(store)
-        environment |= {**CREDENTIALS, **store.options}
+        if session:
+            conf |= _keys(session)
+        else:
+            environment |= {**CREDENTIALS, **store.options}
     return Runtime(tuple(found), conf, environment)
+
+
+def _keys(session: str) -> dict[str, str]:
+    """The session's own key, which the service gives it."""
+    given = {
+        "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+        "access.key": session,
+        "secret.key": "of the session",
+    }
+    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in given.items()}
