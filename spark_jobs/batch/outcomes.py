@@ -57,6 +57,9 @@ def stage(
     """Writes the columns of classified rows to a folder; then settles the contested ones."""
     from pyspark.sql import functions as F
 
+    if folder.by == ("_arrival_date",):
+        # As the text that it is a part of: an engine takes long to print dates, for each row again.
+        frame = frame.withColumn("_arrival_date", F.substring("_partition", 1, 10))
     folder.write(frame.select(*columns))
     contested = folder.frame(frame.sparkSession, "contested")
     if contested is not None:

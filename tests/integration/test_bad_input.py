@@ -170,8 +170,9 @@ def test_a_transform_that_multiplies_rows_publishes_nothing(texts):
     }
 
 
-def test_a_transform_that_moves_rows_to_another_partition_publishes_nothing(texts):
-    redefine(texts, f'{GOOD}.withColumn("_partition", F.lit("2020-01-01"))')
+@pytest.mark.parametrize("partition", ['"2020-01-01"', '"soon"', "None"])
+def test_a_transform_that_moves_rows_to_another_partition_publishes_nothing(texts, partition):
+    redefine(texts, f'{GOOD}.withColumn("_partition", F.lit({partition}).cast("string"))')
     with unchanged(texts, "silver.feed"), pytest.raises(SchemaError) as caught:
         texts.run("silver.feed", MONDAY)
     assert str(caught.value) == (

@@ -41,7 +41,7 @@ COMMANDS = {
 
 # A command's objects stay until it ends, most of them modules. Python's own thresholds have each
 # collection go through them again: a tenth of the time of a run with nothing to do.
-_COLLECT_AFTER = (20_000, 20, 50)
+_COLLECT_AFTER = (100_000, 100, 1000)
 TRACEBACK = "LAKEHOUSE_TRACEBACK"
 _OURS = ("lakehouse.", "spark_jobs.")
 
