@@ -32,7 +32,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.stream_datasets import LandingFiles
 from spark_jobs.contract.model import by_dataset
-from spark_jobs.lake import delta, ledger
+from spark_jobs.lake import commits, ledger
 from spark_jobs.stream_records import sent as bytes_of
 from tests.integration.kinesis_streams import At
 from tests.lakes import TinyLake, column, contract, copied, transforms_in
@@ -41,7 +41,7 @@ from tests.processes import die
 STEPS = {
     "a position": (SqliteStore, "advance"),
     "a landing file": (LandingFiles, "write"),
-    "a commit": (delta, "commit"),
+    "a commit": (commits, "commit"),
     "a ledger row": (ledger, "append"),
 }
 
