@@ -34,7 +34,10 @@ from lakehouse.sources.streams.silence import beginning, read_through
 from lakehouse.standins.servers.aws import REGION, Aws
 from lakehouse.standins.servers.kafka.broker import Broker
 from spark_jobs.contract.source import Kafka, Kinesis
+from spark_jobs.lake import manifest
+from spark_jobs.lake.manifest import Manifest
 from spark_jobs.lake.storage import Storage
+from spark_jobs.window import Window
 from tests.integration.kinesis_streams import NAME, At, Crash, Hooked, client, crash
 from tests.lakes import TinyLake, column, contract, copied
 
@@ -209,6 +212,26 @@ def test_an_hour_that_is_no_partition_is_not_answered(kinesis: Readings) -> None
         days = PartitionSettings(start=start, end=end)
         assert replace(kinesis.dataset, partitions=days).drain().silent == []
     assert ["empty"] not in kinesis.answers().values()
+
+
+@pytest.mark.parametrize("written", ["before its answer", "after its answer"])
+def test_a_record_of_a_drain_that_was_overtaken_is_not_hidden_by_an_empty_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    files, window = LandingFiles(Storage(), str(tmp_path / "readings")), Window.of(hour(3))
+    write = manifest.write
+
+    def beside_another(storage: Storage, folder: str, said: Manifest) -> None:
+        """Between the look for records and its consequence."""
+        if written == "after its answer":
+            write(storage, folder, said)
+        files.write(window.key, "shard-1-1.json", [b"{}\n"])
+        if written == "before its answer":
+            write(storage, folder, said)
+
+    monkeypatch.setattr(manifest, "write", beside_another)
+    assert not files.answer_with_nothing(window)
+    assert [file.name for file in tmp_path.glob("readings/*/*")] == ["shard-1-1.json"]
 
 
 def test_a_silent_hour_is_a_partition_without_rows_that_a_day_is_made_of(

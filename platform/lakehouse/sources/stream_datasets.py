@@ -59,21 +59,32 @@ class LandingFiles:
         folder = f"{self.uri}/{partition}"
         if not self.storage.exists(f"{folder}/{name}"):
             self.storage.write(f"{folder}/{name}", blocks)
-        with suppress(FileNotFoundError):  # another shard's file, as late as this one, was quicker
-            said = manifest.read(self.storage, folder)
-            if said is not None and not said.files:
-                self.storage.remove_file(f"{folder}/{manifest.NAME}")
+        self._withdraw_nothing(folder)
 
     def answer_with_nothing(self, window: Window) -> bool:
         """Says that a partition has no rows, unless there is something; returns whether it has none."""
         folder = f"{self.uri}/{window.key}"
-        files, folders = self.storage.listing(folder, manifest.NAME)
-        if folders or any(file.name != manifest.NAME for file in files):
+        if self._has_records(folder):
             return False
-        if not files:
+        if not self.storage.exists(f"{folder}/{manifest.NAME}"):
             span = {"since": window.start.isoformat(), "until": window.end.isoformat()}
             manifest.write(self.storage, folder, Manifest(positions=span))
+        # A drain that was overtaken may write here all the same. Each of the two looks after it has
+        # written, so the later one sees the other.
+        if self._has_records(folder):
+            self._withdraw_nothing(folder)
+            return False
         return True
+
+    def _has_records(self, folder: str) -> bool:
+        files, folders = self.storage.listing(folder, manifest.NAME)
+        return bool(folders) or any(file.name != manifest.NAME for file in files)
+
+    def _withdraw_nothing(self, folder: str) -> None:
+        with suppress(FileNotFoundError):  # another shard's file, as late as this one, was quicker
+            said = manifest.read(self.storage, folder)
+            if said is not None and not said.files:
+                self.storage.remove_file(f"{folder}/{manifest.NAME}")
 
 
 @dataclass(frozen=True)
