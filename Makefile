@@ -33,7 +33,7 @@ conformance-emr: .venv-spark40/.installed ## run what needs PySpark 4.0, as EMR 
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m spark40 tests/conformance tests/integration/test_emr_runner.py
 
 conformance-cloud: .venv-spark40/.installed ## compare what run makes with what production would, each way (an hour or two, needs Java 17 and Chromium)
-	@$(BIN)/python -m pytest -q -m rehearsal tests/e2e tests/unit/test_benchmarks.py
+	@$(BIN)/python -m pytest -q -m rehearsal tests
 
 bench: .venv/.installed ## measure the platform against its alternatives
 	@$(BIN)/python -m benchmarks

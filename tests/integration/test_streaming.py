@@ -214,6 +214,7 @@ def test_a_job_of_spark_that_is_killed_in_a_batch_goes_on_with_it(stream: Stream
 
 @pytest.mark.jvm
 @pytest.mark.slow
+@pytest.mark.rehearsal
 def test_a_session_of_spark_connect_sends_the_pipeline_to_its_server(stream: Stream) -> None:
     """Where batches come to a worker of Python, which connects to the same session."""
     stream.send([("2026-10-05T07:58", reading(1)), ("2026-10-05T08:00", reading(2))])
