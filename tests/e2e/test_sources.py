@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,12 +227,15 @@ def test_without_java_a_topic_comes_as_files_and_an_interrupted_run_leaves_no_pr
     tmp_path: Path,
 ) -> None:
     environment = {n: v for n, v in os.environ.items() if n not in ("JAVA_HOME", "PATH")}
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "chmod").symlink_to(shutil.which("chmod") or "")  # PostgreSQL's stand-in needs it
     command = [str(Path(sys.executable).with_name("lakehouse")), "rehearse", "--sources"]
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(
             [*command, "--days", "2", "--scale", "0.001"],
             cwd=PROJECT,
-            env={**environment, "PATH": str(tmp_path), "LAKEHOUSE_HOME": str(tmp_path)},
+            env={**environment, "PATH": str(programs), "LAKEHOUSE_HOME": str(tmp_path)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
