@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.settings.sources import RedshiftConnection
-from lakehouse.sources.source import Batch, Meter, Reads
+from lakehouse.sources.relation import CHANGED, Relation
+from lakehouse.sources.source import Batch, Meter
 from lakehouse.warehouse.login import connected
 from spark_jobs.contract.source import Redshift
 from spark_jobs.errors import StorageError
@@ -26,24 +27,13 @@ from spark_jobs.lake.storage import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CHANGED = "_changed"
-
 
 @dataclass(frozen=True)
-class Relation:
-    """A table or view. Its times without a zone are UTC."""
+class Unloaded(Relation):
+    """A table or view."""
 
     connection: RedshiftConnection
     declared: Redshift
-    columns: tuple[str, ...]
-
-    @property
-    def reads(self) -> Reads:
-        return "changes" if self.declared.modified else "all"
-
-    @property
-    def changed(self) -> str | None:
-        return _CHANGED if self.declared.modified else None
 
     def pull(self, since: datetime | None, until: datetime, meter: Meter) -> Iterator[Batch]:
         folder = f"{self.connection.tempdir}/{self.declared.dataset}-{secrets.token_hex(8)}"
@@ -99,7 +89,7 @@ class Relation:
     def _batches(self, storage: Storage, url: str) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        names = [*self.columns, _CHANGED] if self.changed else list(self.columns)
+        names = [*self.columns, CHANGED] if self.changed else list(self.columns)
         fs, path = storage.filesystem(url)
         with fs.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches():
@@ -108,10 +98,10 @@ class Relation:
 
 def source(
     connection: RedshiftConnection, declared: Redshift, columns: tuple[str, ...]
-) -> Relation:
+) -> Unloaded:
     """The relation that a contract asks for. Raises InputError for a column that no identifier names."""
     declared.called(columns)
-    return Relation(connection, declared, columns)
+    return Unloaded(declared, columns, connection)
 
 
 def _listed(storage: Storage, folder: str) -> list[str]:

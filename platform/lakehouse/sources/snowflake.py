@@ -13,34 +13,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.settings.sources import SnowflakeConnection
-from lakehouse.sources.source import Batch, Meter, Reads
+from lakehouse.sources.relation import CHANGED, Relation
+from lakehouse.sources.source import Batch, Meter
 from spark_jobs.contract.source import Snowflake
 from spark_jobs.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CHANGED = "_changed"
 _FIXED, _DATE = "FIXED", "DATE"
 _INSTANTS = ("TIMESTAMP", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIMESTAMP_NTZ")
 _DIGITS_OF_INT64 = 18
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table or view. Its times without a zone are UTC."""
+class Table(Relation):
+    """A table or view."""
 
     connection: SnowflakeConnection
     declared: Snowflake
-    columns: tuple[str, ...]
-
-    @property
-    def reads(self) -> Reads:
-        return "changes" if self.declared.modified else "all"
-
-    @property
-    def changed(self) -> str | None:
-        return _CHANGED if self.declared.modified else None
 
     def pull(self, since: datetime | None, until: datetime, meter: Meter) -> Iterator[Batch]:
         import pyarrow as pa
@@ -49,7 +40,7 @@ class Table:
         with self._connected() as connection, connection.cursor() as cursor:
             meter.requests += 1
             cursor.execute(query, bounds)
-            names = [*self.columns, _CHANGED] if self.changed else self.columns
+            names = [*self.columns, CHANGED] if self.changed else self.columns
             described = zip(names, cursor.description, strict=True)
             schema = pa.schema([_field(name, of) for name, of in described])
             for table in cursor.fetch_arrow_batches():
@@ -65,7 +56,7 @@ class Table:
         chosen = [f'{n} as "{c}"' for n, c in zip(names, self.columns, strict=True)]
         if modified is None:
             return f"select {', '.join(chosen)} from {self.declared.table}", []
-        query = f'select {", ".join(chosen)}, {modified} as "{_CHANGED}" from {self.declared.table}'
+        query = f'select {", ".join(chosen)}, {modified} as "{CHANGED}" from {self.declared.table}'
         if since is None:
             return f"{query} where {modified} < %s", [until]
         # In order, so that a pull that is repeated writes the same file.
@@ -100,7 +91,7 @@ class Table:
 def source(connection: SnowflakeConnection, declared: Snowflake, columns: tuple[str, ...]) -> Table:
     """The table that a contract asks for. Raises InputError for a column that no identifier names."""
     declared.called(columns)
-    return Table(connection, declared, columns)
+    return Table(declared, columns, connection)
 
 
 def _login(of: SnowflakeConnection) -> dict[str, Any]:
