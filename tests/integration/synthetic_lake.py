@@ -199,7 +199,9 @@ class SyntheticLake:
             "customer_id": customer,
             "city": f"City {number}",
             "is_default": True,
+            "op": "I",
             "is_deleted": False,
+            "position": f"{day:%Y%m%d}{number:08}",
             "updated_at": at(day, 3),
         }
 

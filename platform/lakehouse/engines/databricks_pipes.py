@@ -86,8 +86,8 @@ class _Followed(BasePipesDatabricksClient):
         self.run_id = run_id
         if self.submitted is not None:
             self.submitted(run_id)
-        context.log.info(f"Databricks run {run_id}: {self.page(run_id)}")
         try:
+            context.log.info(f"Databricks run {run_id}: {self.page(run_id)}")
             super()._poll_til_success(context, run_id)
         except DagsterPipesExecutionError:
             raise  # it has ended
