@@ -84,7 +84,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
             "database": "dagster",
             "user": SUPERUSER,
             "password": {"secret": PASSWORD},
-            "watch_seconds": 10,
+            "watch_seconds": 5,
         }
         (folder / "local.yaml").write_text(yaml.safe_dump(data))
         os.environ[PASSWORD] = "not asked for"
