@@ -103,6 +103,8 @@ def start_server(
         "spark.authenticate": "true",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": "0",
+        # Its only client ends it, however long that does something else in between.
+        "spark.connect.session.manager.defaultSessionTimeout": "-1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": str(folder / "local"),

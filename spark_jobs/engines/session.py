@@ -66,6 +66,10 @@ SAIL_PROCESS = {
     "MIMALLOC_PURGE_DELAY": "-1",
 }
 
+# Seconds that a session bears without a request. It has this process alone, and ends with it; Sail's own
+# 900 would end that of a run which builds marts or waits for a job for longer, and fail its next table.
+SAIL_PAUSE = 10 * 365 * 24 * 3600
+
 # One task per core. Spark lists a table's files with up to 10,000 tasks: 30 seconds of a VACUUM.
 PER_CORE = [
     "spark.sql.shuffle.partitions",
@@ -191,6 +195,7 @@ def _start_sail(
     given = {
         "RUST_LOG": "error",  # Sail reports every session on stderr otherwise
         "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
+        "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(SAIL_PAUSE),
     } | SAIL_PROCESS
     if memory is not None:
         given["SAIL_RUNTIME__MEMORY_POOL__TYPE"] = "fair"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyspark.errors import PySparkException
 
 from spark_jobs.engines import jars
 from spark_jobs.engines import session as engines
@@ -125,6 +126,20 @@ def test_stopping_twice_is_stopping_once():
 
 
 @pytest.mark.filterwarnings("ignore:.*RETRIES_EXCEEDED")
+def test_a_pause_of_its_process_does_not_end_a_session(monkeypatch):
+    def after_a_pause() -> int:
+        with Engine.start("sail") as engine:
+            assert engine.spark.range(3).count() == 3
+            time.sleep(2.5)
+            return int(engine.spark.range(3).count())
+
+    day = 24 * 3600
+    assert after_a_pause() == 3 and engines.SAIL_PAUSE > 7 * day
+    monkeypatch.setenv("SAIL_SPARK__SESSION_TIMEOUT_SECS", "1")  # what Sail listens to
+    with pytest.raises(PySparkException, match="is not running"):
+        after_a_pause()
+
+
 def test_a_server_that_died_is_an_error_in_seconds_and_does_not_hold_up_the_stop():
     engine = Engine.start("sail")
     engine._stop_server()
