@@ -149,6 +149,23 @@ def test_an_error_of_the_engine_is_named_and_not_quoted(watch: Watch) -> None:
     assert CANARY not in json.dumps(alert)
 
 
+def test_an_engine_that_fails_again_and_again_is_announced_once_with_how_often(
+    watch: Watch,
+) -> None:
+    watch.lake.lake.write_transform(
+        "silver",
+        "people",
+        "from spark_jobs.errors import EngineError\n\n\n"
+        "def transform(people):\n    raise EngineError('no driver', permanent=False)\n",
+    )
+    (failure,) = watch.lake.run(MONDAY, MONDAY).failures
+    tried = watch.lake.settings.retries.max + 1
+    assert f"This was attempt {tried} of {tried}." in failure.reason
+    watch.tick()
+    (alert,) = watch.critical
+    assert f"silver__people, tried {tried} times: " in alert["text"]
+
+
 def test_a_run_whose_process_died_is_announced(watch: Watch) -> None:
     instance = watch.lake.instance
     definitions = build_definitions(

@@ -297,6 +297,19 @@ def test_a_cancelled_run_ends_its_job_and_marks_nothing(
     )
 
 
+def test_a_run_that_is_cancelled_before_it_is_told_of_its_job_ends_it(
+    lake: DagsterLake, running: Workspace, tmp_path: Path
+) -> None:
+    running.faults.add("hold_reply", "runs/submit")
+    child, job = hanging(running, cancelled, tmp_path)
+    os.kill(child.pid, signal.SIGTERM)
+    assert processes.finish(child) == 0
+    assert submitted(running) == 2, "the token tells which job it is"
+    assert job is newest(running) and job.result == "CANCELED"
+    assert [(c["job"], c["state"]) for c in costs(lake)] == [(str(job.id), "CANCELED")]
+    assert lake.materialized(TABLE) == set()
+
+
 def attempted(lake: DagsterLake, run_id: str) -> dg.ExecuteInProcessResult:
     """A run by its number, as who takes it over has it, on an instance of its own."""
     definitions = build_definitions(lake.settings, contracts=lake.lake.parsed(), marts=False)

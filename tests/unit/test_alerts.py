@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def test_a_failed_run_says_what_failed_where_why_and_what_to_do() -> None:
         "docs/runbook.md",
     ):
         assert said in alert.text, alert.text
+
+
+def test_a_step_that_was_tried_again_says_how_often() -> None:
+    alert = only(finished(steps=(STEP, replace(STEP, step="silver__fx_rates", attempts=4))))
+    assert "silver__orders: silver.orders: 1 of 1 partitions failed" in alert.text
+    assert "silver__fx_rates, tried 4 times: silver.orders: 1 of 1" in alert.text
 
 
 def test_a_warning_says_what_was_found_and_where_to_look() -> None:

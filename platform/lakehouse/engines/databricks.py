@@ -80,18 +80,17 @@ class DatabricksRunner:
                 context.log.info(f"Run {joins['run_id']} runs this table, among others.")
                 done = client.follow(context, int(joins["run_id"]))
             else:
-                # The token makes it one job, however often it is submitted.
-                done = patiently(
-                    lambda: client.run(context=context, task=task, submit_args=submission)
-                )
+                done = client.launch(context, task, submission)
         except DagsterPipesExecutionError:
             assert client.run_id is not None
             ended = self._ended(context, workspace, client.run_id, shipment, spec)
             raise self._failure(context, workspace, ended, spec) from None
+        except DagsterExecutionInterruptedError:
+            if client.run_id is not None:
+                self._ended(context, workspace, client.run_id, shipment, spec)
+            raise
         assert client.run_id is not None
         ended = self._ended(context, workspace, client.run_id, shipment, spec)
-        if client.interrupted:
-            raise DagsterExecutionInterruptedError()
         report = received(done.get_custom_messages(), spec)
         dbus = self._dbus(job, ended, tables)
         return report.model_copy(

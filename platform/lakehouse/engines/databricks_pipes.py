@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from dagster_databricks.pipes import (
     PipesUnityCatalogVolumesContextInjector,
     PipesUnityCatalogVolumesMessageReader,
 )
+from databricks.sdk.service.jobs import SubmitTask
 
 from lakehouse.dagster_private import DagsterExecutionInterruptedError, DagsterPipesExecutionError
 from lakehouse.engines.chunks import EveryChunk
@@ -63,12 +64,28 @@ class _Messages(EveryChunk, PipesUnityCatalogVolumesMessageReader):
 
 
 class _Followed(BasePipesDatabricksClient):
-    """A job that is followed to its end: `run_id` once it has been submitted, and whether its step
-    was `interrupted`. No job goes on whose step has given up."""
+    """A job that is followed to its end: `run_id` once it is known. No job goes on whose step has given
+    up; of one that was interrupted it has ended before that is raised."""
 
     run_id: int | None = None
-    interrupted: bool = False
     submitted: Callable[[int], None] | None = None
+    _asked_for: SubmitTask | None = None
+    _interrupted = False
+
+    def launch(
+        self, context: Any, task: SubmitTask, submission: Mapping[str, Any]
+    ) -> PipesClientCompletedInvocation:
+        """The end of a job that is submitted here. Its token makes it one job, however often it is."""
+        try:
+            done = patiently(lambda: self.run(context=context, task=task, submit_args=submission))
+        except DagsterExecutionInterruptedError:
+            if self.run_id is None and self._asked_for is not None:
+                # Nobody was told of the job, if there is one: the token tells which it is.
+                asked = self.client.jobs.submit(tasks=[self._asked_for], **submission)
+                self.run_id = asked.bind()["run_id"]
+                self._cancel(self.run_id)
+            raise
+        return self._ended(done)
 
     def follow(self, context: Any, run_id: int) -> PipesClientCompletedInvocation:
         """The end of a job that another step has started, and will have ended by then."""
@@ -78,21 +95,34 @@ class _Followed(BasePipesDatabricksClient):
             try:
                 self._poll_til_success(context, run_id)
             except DagsterExecutionInterruptedError:  # which every step of a run hears
-                self.client.jobs.cancel_run(run_id)
-                self._poll_til_terminating(run_id)
-        return PipesClientCompletedInvocation(session)
+                self._cancel(run_id)
+        return self._ended(PipesClientCompletedInvocation(session))
+
+    def _ended(self, done: PipesClientCompletedInvocation) -> PipesClientCompletedInvocation:
+        if self._interrupted:
+            raise DagsterExecutionInterruptedError()
+        return done
+
+    def _cancel(self, run_id: int) -> None:
+        self.client.jobs.cancel_run(run_id)
+        self._poll_til_terminating(run_id)
+
+    def _enrich_submit_task_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = super()._enrich_submit_task_dict(*args, **kwargs)
+        self._asked_for = SubmitTask.from_dict(found)
+        return found
 
     def _poll_til_success(self, context: Any, run_id: int) -> None:
         self.run_id = run_id
-        if self.submitted is not None:
-            self.submitted(run_id)
         try:
+            if self.submitted is not None:
+                self.submitted(run_id)
             context.log.info(f"Databricks run {run_id}: {self.page(run_id)}")
             super()._poll_til_success(context, run_id)
         except DagsterPipesExecutionError:
             raise  # it has ended
         except DagsterExecutionInterruptedError:
-            self.interrupted = True
+            self._interrupted = True
             raise
         except BaseException:
             self.client.jobs.cancel_run(run_id)

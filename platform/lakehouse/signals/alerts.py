@@ -14,6 +14,7 @@ leave the platform is said where a failure is raised (failures.py); check result
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,11 +63,18 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class FailedStep:
-    """A step that failed, the assets that it would have made, and a reason without any value."""
+    """A step that failed, the assets that it would have made, a reason without any value, and how often
+    it was tried."""
 
     step: str
     assets: tuple[str, ...]
     reason: str
+    attempts: int = 1
+
+    @property
+    def said(self) -> str:
+        tried = f", tried {self.attempts} times" if self.attempts > 1 else ""
+        return f"{self.step}{tried}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def alerts_of(run: FinishedRun, environment: str) -> list[Alert]:
 
 def _critical(run: FinishedRun, errors: list[FailedCheck], environment: str) -> Alert:
     failed = _unique([*(a for s in run.steps for a in s.assets), *(c.asset for c in errors)])
-    reasons = [f"{step.step}: {step.reason}" for step in run.steps]
+    reasons = [step.said for step in run.steps]
     if not run.success and not reasons:
         reasons = [run.message or "the run ended without a reason"]
     what = "succeeded, but checks failed" if run.success else "failed"
@@ -197,16 +205,20 @@ def finished_run(
     """Reads the events of a run that has ended."""
     planned: dict[str, list[dg.AssetKey]] = {}
     steps: list[dg.DagsterEvent] = []
+    again: Counter[str] = Counter()
     checks: dict[tuple[str, str], FailedCheck | None] = {}
     wanted = {
         dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
         dg.DagsterEventType.ASSET_CHECK_EVALUATION,
         dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.STEP_RESTARTED,
     }
     for entry in instance.all_logs(run.run_id, of_type=wanted):
         event = entry.get_dagster_event()
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             steps.append(event)
+        elif event.event_type == dg.DagsterEventType.STEP_RESTARTED:
+            again[event.step_key or ""] += 1
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             made = event.asset_check_evaluation_data
             checks[name_of(made.asset_key), made.check_name] = _failed(made)  # the last attempt's
@@ -223,6 +235,7 @@ def finished_run(
                 e.step_key or "",
                 tuple(_unique(map(name_of, planned.get(e.step_key or "", ())))),
                 announced_reason(e),
+                1 + again[e.step_key or ""],
             )
             for e in steps
         ),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-# Of a request: refused before anything is done, or done and not answered. Of a run: its environment
-# cannot be made; it does nothing any more; its driver is killed.
-Kind = Literal["throttle", "unavailable", "error", "lose_reply", "no_environment", "hang", "kill"]
-OF_REQUESTS: frozenset[Kind] = frozenset({"throttle", "unavailable", "error", "lose_reply"})
+# Of a request: refused before anything is done, or done and not answered, at once or until whoever asked
+# is gone. Of a run: its environment cannot be made; it does nothing any more; its driver is killed.
+OfRequest = Literal["throttle", "unavailable", "error", "lose_reply", "hold_reply"]
+Kind = OfRequest | Literal["no_environment", "hang", "kill"]
+OF_REQUESTS: frozenset[Kind] = frozenset(get_args(OfRequest))
 
 
 @dataclass

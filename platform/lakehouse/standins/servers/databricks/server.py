@@ -100,8 +100,11 @@ def _app(runs: Runs, volumes: Volumes, faults: Faults, token: str, asked: list[s
     @app.after_request
     def after(response: Response) -> Response:
         fault: Fault | None = request.environ.get("standin.fault")
-        if fault and fault.kind == "lose_reply":  # it was done, and nobody hears of it
-            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        if fault:  # it was done, and nobody hears of it
+            line: socket.socket = request.environ["werkzeug.socket"]
+            if fault.kind == "hold_reply":
+                line.recv(1, socket.MSG_PEEK)  # nothing more comes but the end
+            line.shutdown(socket.SHUT_RDWR)
         return response
 
     @app.errorhandler(ApiError)
