@@ -6,8 +6,8 @@ Here: readers before a bucket and a volume with the messages of a long job. Not 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from lakehouse.standins.servers.databricks.server import workspace
 from tests import workspace as workspaces
 
 CHUNKS = 200  # a job of half an hour has about as many
-Read = Callable[[Any], list[dict[str, Any]]]
+FOLDER = "s3://messages/of/a/job"
 
 
-def written(n: int) -> bytes:
+def written(n: int, of: int = CHUNKS) -> bytes:
     """A chunk, of which the last one says that the job has closed."""
-    method = "opened" if n == 1 else "closed" if n == CHUNKS else "report_custom_message"
+    method = "opened" if n == 1 else "closed" if n == of else "report_custom_message"
     params = {"payload": n} if method == "report_custom_message" else {"extras": {}}
     said = {"__dagster_pipes_version": "0.1", "method": method, "params": params}
     return json.dumps(said if method != "closed" else {**said, "params": None}).encode()
@@ -55,18 +55,30 @@ def heard(reader: Any) -> list[Any]:
 
 
 @pytest.fixture
-def of_a_bucket(aws: Aws) -> BucketMessages:
-    client = boto3.client("s3", endpoint_url=aws.url, region_name=REGION)
+def bucket(aws: Aws) -> Any:
     aws.create_buckets("messages")
+    return boto3.client("s3", endpoint_url=aws.url, region_name=REGION)
+
+
+def put(bucket: Any, n: int, of: int) -> None:
+    bucket.put_object(Bucket="messages", Key=f"of/a/job/{n}.json", Body=written(n, of))
+
+
+def test_a_step_that_comes_late_hears_all_of_a_long_job(bucket: Any) -> None:
     for n in range(1, CHUNKS + 1):
-        client.put_object(Bucket="messages", Key=f"of/a/job/{n}.json", Body=written(n))
-    return BucketMessages(client, "s3://messages/of/a/job", 10)
-
-
-def test_a_step_that_comes_late_hears_all_of_a_long_job(of_a_bucket: BucketMessages) -> None:
+        put(bucket, n, CHUNKS)
     began = time.monotonic()
-    assert heard(of_a_bucket) == list(range(2, CHUNKS))
+    assert heard(BucketMessages(bucket, FOLDER, 10)) == list(range(2, CHUNKS))
     assert time.monotonic() - began < 9, "it has not waited until nothing came any more"
+
+
+def test_a_step_that_looks_at_the_end_hears_what_comes_a_moment_later(bucket: Any) -> None:
+    for n in range(1, 5):
+        put(bucket, n, 5)
+    last_words = threading.Timer(1.5, put, (bucket, 5, 5))
+    last_words.start()
+    assert heard(BucketMessages(bucket, FOLDER, 10, at_the_end=True)) == [2, 3, 4]
+    last_words.join()
 
 
 def test_the_same_through_a_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

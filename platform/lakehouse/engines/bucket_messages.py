@@ -19,11 +19,14 @@ class BucketMessages(EveryChunk, PipesS3MessageReader):
     """Reads below a folder that the attempt of a step has for itself: a process that takes it over reads
     all of it again. What the job prints is among the messages."""
 
-    def __init__(self, client: Any, folder: str, interval: float) -> None:
+    def __init__(
+        self, client: Any, folder: str, interval: float, *, at_the_end: bool = False
+    ) -> None:
         bucket, _, self._prefix = folder.removeprefix("s3://").partition("/")
         super().__init__(
             bucket=bucket, client=client, interval=interval, include_stdio_in_messages=True
         )
+        self.at_the_end = at_the_end
 
     @contextmanager
     def get_params(self) -> Iterator[Any]:

@@ -90,7 +90,8 @@ class _Followed(BasePipesDatabricksClient):
     def follow(self, context: Any, run_id: int) -> PipesClientCompletedInvocation:
         """The end of a job that another step has started, and will have ended by then."""
         injector = _ContextOfAnother(volume_path="/", client=self.client)
-        assert self.message_reader is not None
+        assert isinstance(self.message_reader, EveryChunk)
+        self.message_reader.at_the_end = True
         with open_pipes_session(context, injector, self.message_reader) as session:
             try:
                 self._poll_til_success(context, run_id)

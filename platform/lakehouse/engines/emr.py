@@ -71,11 +71,13 @@ class EmrRunner:
         s3 = _client("s3", self.region, self.s3_endpoint)
         shipment, joins = self._together(s3).shipped(context, spec)
         job = self._job([shipment.spec.table, *shipment.spec.then])
+        seconds = self.settings.poll_seconds
+        messages = BucketMessages(s3, shipment.messages_uri, seconds, at_the_end=joins is not None)
         client = JobClient(
             _client("emr-serverless", self.region),
-            BucketMessages(s3, shipment.messages_uri, self.settings.poll_seconds),
+            messages,
             job,
-            self.settings.poll_seconds,
+            seconds,
             started=lambda names: tell(shipment, names),
             joins=joins,
         )
