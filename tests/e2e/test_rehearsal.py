@@ -1,8 +1,8 @@
 """The sample lake is the same lake wherever it runs: rows, quarantine, ledger, checks and marts.
 
 Here: Sail on a laptop, Sail on S3, and the settings of production with the tables as jobs of EMR
-Serverless (Spark 4.0) and of Databricks (Spark 4.2) on S3 and the marts in Redshift. Not here: what goes
-wrong on the way.
+Serverless (Spark 4.0) and of Databricks (Spark 4.2) on S3 and the marts in Redshift; and the commands of
+the way to production, there. Not here: what goes wrong on the way.
 
 Run by `make conformance-cloud`: it takes longer than anybody wants to wait for all other tests.
 REHEARSAL_DAYS and REHEARSAL_SCALE make the sample another one.
@@ -11,6 +11,7 @@ REHEARSAL_DAYS and REHEARSAL_SCALE make the sample another one.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from lakehouse.settings.model import Settings
 from lakehouse.standins.servers.aws import CREDENTIALS, aws
 from spark_jobs.report import ZONES
 from tests.conformance.agreement import differences
-from tests.documents import PROJECT
+from tests.documents import PROJECT, inline_code
 from tests.e2e.conftest import elsewhere
 from tests.whole_lake import everything
 
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.jvm, pytest.mark.slow, pytest.mark.rehearsal]
 
 DAYS = int(os.environ.get("REHEARSAL_DAYS", "2"))
 SCALE = float(os.environ.get("REHEARSAL_SCALE", "0.002"))
+MATERIALIZE = "lakehouse materialize bronze.inventory --partition 2026-10-05"
 WAYS = ("sail", "emr", "databricks")
 
 
@@ -48,11 +50,28 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def ran() -> Settings:
     """The settings of this environment, whose lake has been run by the command."""
-    lakehouse = str(Path(sys.executable).with_name("lakehouse"))
-    command = [lakehouse, "run", "--scale", str(SCALE), "--days", str(DAYS)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=3000)
-    assert done.returncode == 0, done.stdout + done.stderr
+    said(f"lakehouse run --scale {SCALE} --days {DAYS}")
     return load_settings()
+
+
+def said(command: str) -> str:
+    """What a command of the project says, if it ends well."""
+    program, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def of_the_way_to_production() -> list[str]:
+    """Its commands, but for those that make whole days: a rehearsal has made them."""
+    told = inline_code(PROJECT / "docs/how-to/production.md")
+    return [c for c in told if c.startswith("lakehouse ") and "DAY" not in c]
 
 
 @contextmanager
@@ -84,6 +103,9 @@ def test_a_lake_is_the_same_wherever_it_runs(
     with lake_of(way, tmp_path) as settings:
         seconds = time.monotonic() - started
         there = everything(settings)
+        if way != "sail":
+            told = {command: said(command) for command in of_the_way_to_production()}
+            assert "bronze.inventory" in told[MATERIALIZE] and len(told) > 5
     assert len(here) > 60 and len(here["checks"]) > 200
     assert there.keys() == here.keys()
     other = {n: differences(**{way: there[n], "here": here[n]}) for n in here}

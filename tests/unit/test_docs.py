@@ -285,6 +285,14 @@ def test_the_settings_page_knows_every_key_and_variable(reference):
     assert set(STORAGE_OPTIONS) <= mentioned(text)
 
 
+def test_the_way_to_production_names_every_variable_that_its_settings_take():
+    prod = (PROJECT / "platform/lakehouse/settings/environments/prod.yaml").read_text()
+    taken = set(re.findall(r": ((?:AWS|LAKEHOUSE)_[A-Z_]+)", prod))
+    told = mentioned((PROJECT / "docs/how-to/production.md").read_text())
+    told = {word for word in told if word.startswith(("AWS_", "LAKEHOUSE_"))}
+    assert told - taken == {"LAKEHOUSE_ENV"} and taken <= told
+
+
 def test_the_command_page_knows_every_command(reference):
     text = reference.cli()
     context = click.Context(main)
