@@ -58,7 +58,7 @@ class Ui:
         request = urllib.request.Request(
             f"{self.url}/graphql", body, {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             answer = json.load(response)
         assert not answer.get("errors"), answer["errors"]
         return answer["data"]

@@ -121,7 +121,7 @@ def test_the_graph_says_which_service_makes_each_table(lake: Served, browser: Br
         expect(page.get_by_text("Loading")).to_have_count(0, timeout=_LONG)
         for service, tables in ((lake.service, 2), ("redshift", 3)):
             named = page.get_by_text(re.compile(f"^{service}$", re.IGNORECASE))
-            expect(named).to_have_count(tables)
+            expect(named).to_have_count(tables, timeout=_LONG)
         picture(page, f"{lake.service}-graph")
 
 
