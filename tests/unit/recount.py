@@ -133,6 +133,9 @@ def recount(landing: Path, runs: Sequence[Sequence[str]]) -> Recount:
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_sales"] = final["silver.line_items"]
     final["gold.fact_inventory"] = final["silver.inventory"]
+    final["gold.product_costs"] = _one(
+        db, "select count(*) from (select distinct product_id, valid_from from valid_price_lists)"
+    )
     for name, dataset, by in (
         ("headcount", "employees", "department"),
         ("lead_conversion", "leads", "lead_source"),

@@ -48,6 +48,8 @@ def _far(column: str) -> dict[str, str]:
 
 
 POSITION = "coalesce(r.change_seq, '1') || (r.Op <> 'D')::int"
+NO_RATE = """not exists (select 1 from valid_fx_rates f where f.ccy = currency
+    and f.as_of_date between received_at::date - 5 and received_at::date)"""
 
 TABLES = {
     "fx_rates": Table(
@@ -138,6 +140,27 @@ TABLES = {
         "updated_at",
         _is_null("product_id", "updated_at")
         | {"name_not_null": "r.name is null", "price_range": "r.retail_price::decimal(15,2) < 0"},
+    ),
+    "price_lists": Table(
+        {
+            "vendor": "r.vendor",
+            "product_id": "try_cast(r.part_id as bigint)",
+            "valid_from": "try_cast(r.valid_from as date)",
+            "price": "try_cast(r.price as decimal(15,2))",
+            "currency": "r.currency",
+            "received_at": "try_cast(r.received_at as timestamp)",
+        },
+        "vendor, product_id, valid_from",
+        "received_at",
+        _is_null("vendor", "product_id", "valid_from", "price", "currency", "received_at")
+        | _uncast(product_id="part_id", valid_from="valid_from", price="price")
+        | _no_parent("product_id", "products")
+        | {
+            "price_range": "price <= 0",
+            "currency_accepted_values": f"currency not in ({CURRENCIES})",
+            "usd_rate_not_null": NO_RATE,
+            "price_usd_not_null": f"price is null or {NO_RATE}",
+        },
     ),
     "orders": Table(
         {
@@ -343,6 +366,7 @@ REFERENCES = (
     ("orders", "customers", "customer_id"),
     ("line_items", "orders", "order_id"),
     ("line_items", "products", "product_id"),
+    ("price_lists", "products", "product_id"),
     ("accounts", "customers", "customer_id"),
     ("contacts", "accounts", "account_id"),
     ("opportunities", "accounts", "account_id"),

@@ -155,14 +155,16 @@ def test_every_kind_of_fault_is_planted(grown: Grown) -> None:
     streams = {"orders_events", "customer_events"}
     assert streams <= kinds["unparsable"] & kinds["null"] & kinds["wrong_type"] & kinds["duplicate"]
     assert {"customer_behavior", "fx_rates"} <= kinds["short_row"] & kinds["long_row"]
-    assert {"orders", "fx_rates"} <= kinds["unknown_currency"]
+    assert {"orders", "fx_rates", "price_lists"} <= kinds["unknown_currency"]
     assert {"orders", "line_items", "fx_rates"} <= kinds["negative"]
+    assert "price_lists" in kinds["orphan"]
     assert {"orders", "line_items"} <= kinds["orphan"] & kinds["duplicate"] & kinds["late_update"]
     assert {"orders", "customers", "sensor_readings"} <= kinds["older_after_newer"]
     assert {"orders", "customer_behavior", "sensor_readings", "fx_rates"} <= kinds["wrong_type"]
     assert {"customer_behavior", "sensor_readings"} <= kinds["no_zone"]
     assert {"addresses", "customer_changes", "loyalty_accounts"} <= kinds["duplicate"]
-    assert kinds["duplicate_file"] == {"inventory"}
+    assert kinds["duplicate_file"] == {"inventory", "price_lists"}
+    assert kinds["overwritten_file"] == {"price_lists"}
     assert {"orders", "customers", "line_items", "customer_behavior"} <= kinds["null"]
     single = ("byte_order_mark", "multi_line", "column_extra", "column_missing", "column_retyped")
     assert all(kinds[kind] for kind in (*single, "currency_without_rate", "implausible"))

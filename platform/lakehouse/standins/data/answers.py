@@ -102,6 +102,8 @@ def final_rows(days: Sequence[DayRecord]) -> dict[str, int]:
     final["gold.dim_customer"] = final["silver.customers"] + 1
     final["gold.dim_product"] = final["silver.products"] + 1
     final["gold.fact_inventory"] = final["silver.inventory"]
+    offers = {key for t in by_dataset["price_lists"] for key, *_ in t.repeated}
+    final["gold.product_costs"] = len({offer.partition("|")[2] for offer in offers})
     final["gold.headcount"] = len(DEPARTMENTS)
     final["gold.lead_conversion"] = len(LEAD_SOURCES)
     final["gold.fact_sales"] = final["silver.line_items"]

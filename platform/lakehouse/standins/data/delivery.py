@@ -29,6 +29,7 @@ from lakehouse.standins.data import (
     fx,
     line_items,
     orders,
+    price_lists,
     products,
     sensors,
     tpch,
@@ -135,7 +136,7 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
     lines = line_items.LineItems(plan, source, placed, goods)
     relations, clicks = crm.Crm(plan, people), behavior.Behavior(plan, people, placed)
     database = cdc.SourceDb(plan, people)
-    bucket = drops.Drops(plan, source)
+    bucket, vendors = drops.Drops(plan, source), price_lists.PriceLists(plan, goods)
     streams, readings = events.Events(plan, people, placed), sensors.Sensors(plan)
 
     for earlier in range(first):  # what is there on the first day follows from all before
@@ -154,6 +155,7 @@ def _deliver_days(landing: Path, plan: Plan, first: int, end: int) -> Iterator[D
             yield "", *database.deliver(dataset, index)
         for dataset in drops.FAULTS:
             yield "", *bucket.deliver(dataset, index)
+        yield "price_lists.jsonl", *vendors.deliver(index)
         for dataset in crm.FAULTS:
             yield f"{dataset}.jsonl", *relations.deliver(dataset, index)
         yield "customer_behavior.csv", *clicks.deliver(index)

@@ -60,6 +60,16 @@ class Products:
         inside = (ids >= 1) & (ids <= len(self.unusable))
         return ~inside | self.unusable[np.where(inside, ids - 1, 0)]
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Ids of the products that become valid."""
+        return self._ids[~self.unusable]
+
+    def list_prices(self, ids: np.ndarray) -> np.ndarray:
+        """First list prices in US dollars."""
+        price = self._table.column("retail_price").take(pa.array(ids - 1))
+        return price.cast(pa.float64()).to_numpy()
+
     def deliver(self, index: int) -> tuple[pa.Table, Tally]:
         tally = Tally(NAME, self.plan.partition(index))
         table = self._price_changes(index, tally) if index else self._all(tally)
