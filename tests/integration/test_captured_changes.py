@@ -6,15 +6,19 @@ Not here: how changes get to landing, or publishing by key as such (test_publish
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import itertools
 import shutil
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.sources import dms
 from tests.documents import PROJECT
 from tests.integration.test_publish_properties import DAYS, examples, schedules
 from tests.lakes import MONDAY, TUESDAY, WEDNESDAY, TinyLake
@@ -166,3 +170,60 @@ def test_what_changes_while_a_full_load_runs_wins_over_what_the_load_had_read(so
         assert not source_db.run("silver.addresses", day).failed
     there = [r for r in source_db.rows("silver.addresses") if not r["is_deleted"]]
     assert {r["address_id"]: r["street"] for r in there} == found.rows == {1: "new"}
+
+
+def test_csv_as_the_target_s_settings_say_gives_the_rows_of_the_database(lake):
+    """A row of a full load has no place among changes, whatever DMS writes for nothing."""
+    bronze, silver = (
+        yaml.safe_load((PROJECT / "contracts" / layer / "addresses.yaml").read_text())
+        for layer in ("bronze", "silver")
+    )
+    for of in bronze["schema"][0]["properties"]:
+        of["physicalType"] = "string"
+    source = next(p["value"] for p in bronze["customProperties"] if p["property"] == "source")
+    source["format"] = "csv"
+    lake.define(bronze)
+    lake.define(
+        silver,
+        """
+        from spark_jobs.columns import LINEAGE, boolean, change_position, instant, number, text
+        from pyspark.sql import functions as F
+
+        def transform(addresses):
+            at = instant("commit_ts")
+            return addresses.select(
+                *LINEAGE, number("address_id", "bigint").alias("address_id"),
+                number("customer_id", "bigint").alias("customer_id"), text("street").alias("street"),
+                text("city").alias("city"), text("postal_code").alias("postal_code"),
+                boolean("is_default").alias("is_default"), F.col("Op").alias("op"),
+                (F.col("Op") == "D").alias("is_deleted"),
+                change_position(at).alias("position"), at.alias("updated_at"),
+            )
+        """,
+    )
+    found = captured([[Statement("set", 1, '3, "Old" Mill'), Statement("drop", 2, "")]])
+    target = dms.files(lake.parsed())["target-settings.json"]
+    for day, name, changes in zip(
+        (MONDAY, TUESDAY), ("LOAD00000001", "20261006-040000123"), found.transactions, strict=True
+    ):
+        lake.land("addresses", day, f"{name}.csv", as_csv(changes, lake, target))
+        assert not lake.run("bronze.addresses", day).failed
+        assert not lake.run("silver.addresses", day).failed
+    assert lake.rows("silver.addresses", "address_id", "street", "city", "is_deleted") == [
+        {"address_id": 1, "street": '3, "Old" Mill', "city": None, "is_deleted": False},
+        {"address_id": 2, "street": "old", "city": None, "is_deleted": True},
+    ]
+
+
+def as_csv(changes: list[dict[str, Any]], lake: TinyLake, target: dict[str, Any]) -> str:
+    """A file as DMS writes it by these settings."""
+    text = io.StringIO(newline="")
+    columns = lake.parsed()["bronze.addresses"].column
+    lines = csv.DictWriter(text, list(columns), lineterminator="\n", extrasaction="ignore")
+    if target["AddColumnName"]:
+        lines.writeheader()
+    for change in changes:
+        null = target.get("CsvNullValue", "NULL")
+        given = {c: change.get(c) for c in columns}
+        lines.writerow({c: null if value is None else value for c, value in given.items()})
+    return text.getvalue()

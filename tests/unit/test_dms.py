@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,16 @@ def test_each_table_of_a_contract_is_selected_once_numbered_and_named_as_its_dat
     assert {r["object-locator"]["table-name"] for r in added} == {*names}
 
 
-def test_the_settings_of_the_target_are_what_its_api_takes(contracts: dict[str, Contract]) -> None:
-    target: dict[str, Any] = files(contracts)["target-settings.json"]
+@pytest.mark.parametrize("format_", ["parquet", "csv"])
+def test_the_settings_of_the_target_are_what_its_api_takes(
+    contracts: dict[str, Contract], format_: str
+) -> None:
+    delivered = {
+        name: replace(c, source=c.source.model_copy(update={"format": format_}))
+        for name, c in contracts.items()
+        if c.source and c.source.kind == "dms"
+    }
+    target: dict[str, Any] = files(delivered)["target-settings.json"]
     service = boto3.client("dms", region_name="eu-central-1").meta.service_model
     shape = service.shape_for("S3Settings")
     validate_parameters(target, shape)

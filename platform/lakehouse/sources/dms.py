@@ -19,6 +19,8 @@ from spark_jobs.errors import InputError
 
 OPERATION, PLACE, COMMIT = "Op", "change_seq", "commit_ts"
 _PLACE_LENGTH = 35
+# By default DMS writes the word NULL for what is none, which would be the place of a full load's rows.
+_CSV = {"AddColumnName": True, "CsvNullValue": ""}
 
 
 def files(contracts: Mapping[str, Contract]) -> dict[str, dict[str, Any]]:
@@ -122,5 +124,5 @@ def _target(format_: str) -> dict[str, Any]:
         "DatePartitionSequence": "YYYYMMDD",
         "DatePartitionDelimiter": "DASH",
         "EncryptionMode": "sse-s3",
-        **({"AddColumnName": True} if format_ == "csv" else {"ParquetVersion": "parquet-2-0"}),
+        **(_CSV if format_ == "csv" else {"ParquetVersion": "parquet-2-0"}),
     }
