@@ -160,6 +160,7 @@ def test_each_source_landed_by_its_own_way(done: Done) -> None:
         "customer_behavior",
         "accounts",
         "leads",
+        "price_lists",
     ):
         for day in ("2026-10-05", "2026-10-06"):
             assert json.loads((landing / dataset / day / "_manifest.json").read_text())["files"]

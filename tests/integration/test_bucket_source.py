@@ -6,15 +6,11 @@ Here: from objects in S3 to silver. Not here: extraction as such (tests/unit/tes
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import boto3
 import pytest
@@ -23,51 +19,24 @@ from lakehouse.settings.sources import BucketConnection
 from lakehouse.sources import bucket
 from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.extract import Dataset, Extracted, extract
+from lakehouse.standins.data import tpch
+from lakehouse.standins.data.plan import Plan
+from lakehouse.standins.data.price_lists import PriceLists
+from lakehouse.standins.data.products import Products
+from lakehouse.standins.data.vendor_files import workbook
 from lakehouse.standins.servers.aws import CREDENTIALS, REGION, Aws
+from lakehouse.standins.systems.vendors import Vendors as SampleVendors
+from spark_jobs.contract.reader import load_contract
 from spark_jobs.contract.source import Bucket
 from spark_jobs.errors import InputError
 from tests.lakes import TinyLake, column, contract
 
-BUCKET = "of-the-vendors"
+PROJECT = Path(__file__).parents[2]
+BUCKET = "lists-of-vendors"
 COLUMNS = ("vendor", "part_id", "price", bucket.FILE, bucket.SHA256, bucket.RECEIVED)
 SOURCE = {"kind": "bucket", "dataset": "price_lists", "format": "json", "folder": "prices"}
 TODAY = datetime.now(UTC).date()
 DAY, NEXT = TODAY.isoformat(), (TODAY + timedelta(days=1)).isoformat()
-
-
-def workbook(rows: Sequence[Sequence[str | float]]) -> bytes:
-    """A workbook of one sheet, as Office Open XML has it."""
-
-    def cell(value: str | float) -> str:
-        if isinstance(value, str):
-            return f'<c t="inlineStr"><is><t>{escape(value)}</t></is></c>'
-        return f"<c><v>{value!r}</v></c>"
-
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    package = "http://schemas.openxmlformats.org/package/2006"
-    sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
-    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    parts = {
-        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
-        '<Default Extension="rels"'
-        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1"'
-        f' Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
-        '<sheet name="Prices" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship'
-        f' Id="r1" Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData>'
-        "</worksheet>",
-    }
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in parts.items():
-            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
-    return out.getvalue()
 
 
 ACME = workbook(
@@ -75,6 +44,11 @@ ACME = workbook(
 )
 BOLT = b'\xef\xbb\xbfpart_id,vendor,price,note\r\n7,"Bolt, Inc",11,"two\nlines"\r\n'
 CORE = json.dumps([{"vendor": "Core", "part_id": 9, "price": 1.25}]).encode()
+
+
+def client_of(aws: Aws) -> Any:
+    names = {n.lower(): v for n, v in CREDENTIALS.items()}
+    return boto3.client("s3", region_name=REGION, endpoint_url=aws.url, **names)
 
 
 @dataclass
@@ -87,8 +61,7 @@ class Vendors:
 
     @property
     def s3(self) -> Any:
-        names = {n.lower(): v for n, v in CREDENTIALS.items()}
-        return boto3.client("s3", region_name=REGION, endpoint_url=self.aws.url, **names)
+        return client_of(self.aws)
 
     def put(self, name: str, data: bytes) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=f"prices/{name}", Body=data)
@@ -99,9 +72,13 @@ class Vendors:
         return extract(self.landing, day, self.cursors, now, again=again)
 
     def rows(self, done: Extracted) -> list[dict[str, Any]]:
-        folder = Path(self.landing.folder(done.partition).uri)
-        lines = [t for f in done.manifest.files for t in (folder / f.name).read_text().splitlines()]
-        return [json.loads(line) for line in lines]
+        return landed(self.landing, done)
+
+
+def landed(of: Dataset, done: Extracted) -> list[dict[str, Any]]:
+    folder = Path(of.folder(done.partition).uri)
+    lines = [t for f in done.manifest.files for t in (folder / f.name).read_text().splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture
@@ -218,3 +195,47 @@ def run(lake: TinyLake, day: str) -> Any:
     report = lake.run("silver.prices", day)
     assert not report.failed, report.failed
     return report
+
+
+def test_lists_of_the_sample_land_from_the_bucket_as_they_do_as_files(
+    aws: Aws, tmp_path: Path
+) -> None:
+    """Day by day: a workbook that is written again, a list that came twice, an upload without an end."""
+    plan = Plan(7, 0.001, date(2026, 10, 5), True)
+    lists = PriceLists(plan, Products(plan, tpch.generate(plan.scale)))
+    theirs = SampleVendors(aws, client_of(aws))
+    theirs.create()
+    readers = load_contract(PROJECT / "contracts/bronze/price_lists.yaml")
+    declared = readers.delivered
+    assert isinstance(declared, Bucket)
+    of = bucket.source(BucketConnection(**theirs.connection), declared, tuple(readers.column))
+    lake, cursors = TinyLake(tmp_path), SqliteStore(tmp_path / "positions.sqlite")
+    landing = Dataset(
+        of, declared, of.columns, lake.storage, lake.zones["landing"], declared.overlap
+    )
+    for index in range(3):
+        day = plan.partition(index)
+        (folder := tmp_path / "sample" / day).mkdir(parents=True)
+        content, tally = lists.deliver(index)
+        (folder / "price_lists.jsonl").write_bytes(content)
+        theirs.put(declared, folder)
+        done = extract(landing, day, cursors, datetime.now(UTC))
+        delivered = [json.loads(line) for line in content.decode().splitlines()]
+        assert done.rows == tally.read == len(delivered) > 0
+        assert texts(landed(landing, done)) == texts(delivered)
+    assert tally.planted["overwritten_file"] and {r["source_file"][-5:] for r in delivered} >= {
+        ".xlsx",
+        ".json",
+    }
+
+
+def texts(rows: list[dict[str, Any]]) -> list[list[tuple[str, str]]]:
+    """Rows as text, a number in one form: each format has its own."""
+
+    def text(value: Any) -> str:
+        try:
+            return str(float(value))
+        except (TypeError, ValueError):
+            return str(value)
+
+    return sorted(sorted((name, text(value)) for name, value in row.items()) for row in rows)

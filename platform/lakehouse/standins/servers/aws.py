@@ -4,9 +4,9 @@ Belongs here: that server, and what its clients have to be told. Does not belong
 really have to run something, what Kinesis has beyond moto's (`kinesis.py`), or a network that fails
 (`proxy.py`).
 
-moto looks whether an
-object is there, and then writes it; here nobody writes in between, as S3 promises for a write that
-names a condition.
+moto looks whether an object is there, and then writes it; here nobody writes in between, as S3 promises
+for a write that names a condition. An object may say when it was written: the days of the sample are
+none of today's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.standins.servers import kinesis, processes
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 REGION = "eu-central-1"
 # Any will do; clients ask for some.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "standin", "AWS_SECRET_ACCESS_KEY": "standin"}
+WRITTEN = "standin-written-at"
+"""The metadata of an object that say when it was written."""
 _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
@@ -92,6 +95,21 @@ class _OneWriterAtATime:
         return self._app(environ, start)
 
 
+def _date_objects_as_they_say() -> None:
+    """Changes moto's S3 for the rest of this process."""
+    from moto.s3.models import FakeKey
+
+    of_moto = FakeKey.set_metadata
+
+    def set_metadata(key: Any, metadata: Any, replace: bool = False) -> None:
+        of_moto(key, metadata, replace)
+        if at := metadata.get(f"x-amz-meta-{WRITTEN}"):
+            # moto has times in UTC without saying so.
+            key.last_modified = datetime.fromisoformat(at).astimezone(UTC).replace(tzinfo=None)
+
+    FakeKey.set_metadata = set_metadata  # type: ignore[method-assign]
+
+
 def _serve() -> None:
     import logging
 
@@ -104,6 +122,7 @@ def _serve() -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     kinesis.as_in_aws()
+    _date_objects_as_they_say()
     app = kinesis.Faults(_OneWriterAtATime(DomainDispatcherApplication(create_backend_app)))
     processes.serve(
         make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)

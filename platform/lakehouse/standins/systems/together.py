@@ -26,6 +26,7 @@ from lakehouse.standins.systems.relations import Accounts, Warehouse
 from lakehouse.standins.systems.services import Crm, Rates
 from lakehouse.standins.systems.streams import KafkaTopics, KinesisStreams
 from lakehouse.standins.systems.system import System
+from lakehouse.standins.systems.vendors import Vendors
 from spark_jobs.contract.model import Contract, by_dataset
 from spark_jobs.contract.source import Kafka, Kinesis, Source
 from spark_jobs.errors import EngineUnavailable
@@ -96,6 +97,8 @@ def systems(contracts: Mapping[str, Contract], folder: Path) -> Iterator[Systems
         login = {**aws.CREDENTIALS, "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24)}
         bucket = Bucket(cloud, _client("s3", cloud, login))
         bucket.create()
+        vendors = Vendors(cloud, bucket.client)
+        vendors.create()
         kinesis = KinesisStreams(cloud, _client("kinesis", cloud, login))
         kinesis.create(s.stream for s in found if isinstance(s, Kinesis))
 
@@ -106,6 +109,7 @@ def systems(contracts: Mapping[str, Contract], folder: Path) -> Iterator[Systems
 
         up: list[System] = [
             kinesis,
+            vendors,
             Rates(stack.enter_context(fx.serve())),
             Crm(stack.enter_context(salesforce.serve()), columns),
             Accounts(stack.enter_context(snowflake.serve()), columns, secrets.token_urlsafe(24)),
