@@ -126,12 +126,12 @@ class SyntheticLake:
                 lines.append(
                     {
                         "customer_sk": customer,
-                        "product_sk": 1,
+                        "product_sk": line,
                         "order_id": order_id,
                         "date_sk": int(f"{day:%Y%m%d}"),
                         "line_number": line,
                         "customer_id": customer,
-                        "product_id": 1,
+                        "product_id": line,
                         "order_date": day,
                         "quantity": Decimal(1),
                         "amount_usd": round(order["amount_usd"] / 3, 2),
@@ -139,6 +139,8 @@ class SyntheticLake:
                         "updated_at": at(day),
                     }
                 )
+        self.merge("gold.dim_product", day, [self.product(line) for line in (1, 2)])
+        self.merge("gold.product_costs", day, [_cost(day, Decimal(index + 7))])
         self.merge("silver.orders", day, orders)
         self.merge("gold.fact_sales", day, lines)
         self.merge(
@@ -193,6 +195,15 @@ class SyntheticLake:
             **changed,
         }
 
+    def product(self, number: int) -> dict[str, Any]:
+        return {
+            "product_sk": number,
+            "product_id": number,
+            "name": f"Product {number}",
+            "category": "STANDARD TIN",
+            "updated_at": at(FIRST_DAY),
+        }
+
     def address(self, number: int, customer: int, day: date) -> dict[str, Any]:
         return {
             "address_id": number,
@@ -219,3 +230,15 @@ def _of_account(number: int, key: str, day: date) -> dict[str, Any]:
     deal = {"stage": stage, "amount": Decimal(number)} if key == "opportunity_id" else {}
     account = f"a{number - number % 2 + 1}"
     return {key: f"{key[0]}{number}", "account_id": account, "system_modstamp": at(day, 2), **deal}
+
+
+def _cost(day: date, cost: Decimal) -> dict[str, Any]:
+    """What one of the products costs on a day; nobody offers the other."""
+    return {
+        "product_id": 1,
+        "valid_from": day,
+        "valid_to": day + timedelta(days=1),
+        "cost_usd": cost,
+        "vendor": "Acme",
+        "vendors": 1,
+    }

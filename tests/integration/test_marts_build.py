@@ -33,6 +33,7 @@ TABLES = (
     "sales.orders_fx",
     "analytics.account_overview",
     "analytics.customer_360",
+    "analytics.product_margins",
     "analytics.revenue_by_geography",
     "analytics.revenue_by_industry",
     "finance.fx_week",
@@ -312,7 +313,7 @@ def test_the_metric_rules_hold_on_examples(marts: Marts) -> None:
         ["test", "--select", "test_type:unit"], target_path=marts.settings.home / "unit"
     ).wait()
     results = invocation.get_artifact("run_results.json")["results"]
-    assert len(results) >= 13
+    assert len(results) >= 14
     assert {r["status"] for r in results} == {"pass"}
 
 

@@ -315,7 +315,7 @@ def test_unit_tests_of_models_pass(both) -> None:
     environment = {**dbt_environment(settings), "DBT_ENV_SECRET_REDSHIFT_PASSWORD": PASSWORD}
     done = _dbt(settings, environment, "test", "--select", "test_type:unit")
     assert done.returncode == 0, done.stdout
-    assert "Done. PASS=13 WARN=0 ERROR=0" in done.stdout
+    assert "Done. PASS=14 WARN=0 ERROR=0" in done.stdout
 
 
 def test_an_incremental_build_equals_that_of_duckdb_whatever_happened(both) -> None:

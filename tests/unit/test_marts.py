@@ -51,6 +51,7 @@ MARTS = {
     "analytics": {
         "account_overview",
         "customer_360",
+        "product_margins",
         "revenue_by_geography",
         "revenue_by_industry",
     },

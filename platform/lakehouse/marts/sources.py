@@ -23,8 +23,10 @@ STAGED = (
     "silver.opportunities",
     "silver.orders",
     "gold.dim_customer",
+    "gold.dim_product",
     "gold.fact_behavior",
     "gold.fact_sales",
+    "gold.product_costs",
 )
 LAYERS = ("silver", "gold")
 NOTICE = (
