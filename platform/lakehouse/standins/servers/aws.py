@@ -107,7 +107,7 @@ def _date_objects_as_they_say() -> None:
             # moto has times in UTC without saying so.
             key.last_modified = datetime.fromisoformat(at).astimezone(UTC).replace(tzinfo=None)
 
-    FakeKey.set_metadata = set_metadata  # type: ignore[method-assign]
+    setattr(FakeKey, "set_metadata", set_metadata)  # noqa: B010 - its type is moto's own
 
 
 def _serve() -> None:
