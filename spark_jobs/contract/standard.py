@@ -12,6 +12,7 @@ import importlib.resources
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from spark_jobs import cache
@@ -24,12 +25,12 @@ def first_unmet(document: Any) -> ValidationError | None:
     """The first demand of the standard that a document does not meet.
 
     To ask takes a third of a second for forty contracts, at each start of a process. So those that meet
-    all are remembered on this machine, by a digest of the document and of the schema.
+    all are remembered on this machine, by a digest of the document and of what has judged it.
     """
-    digest = hashlib.sha256(_schema() + repr(document).encode()).hexdigest()
     note = None
     with suppress(OSError, RuntimeError):  # no home, or one that cannot be read or written
-        note = cache.folder("standard") / digest
+        judged = (_schema(), _library(), _code(), repr(document).encode())
+        note = cache.folder("standard") / hashlib.sha256(b"\0".join(judged)).hexdigest()
         if note.exists():
             return None
     unmet: ValidationError | None = next(iter(validator().iter_errors(document)), None)
@@ -47,6 +48,17 @@ def _schema() -> bytes:
         .joinpath("schema.json")
         .read_bytes()
     )
+
+
+@functools.cache
+def _library() -> bytes:
+    return metadata.version("jsonschema").encode()
+
+
+@functools.cache
+def _code() -> bytes:
+    """This module, which has an opinion of its own (`validator`)."""
+    return importlib.resources.files(__package__).joinpath("standard.py").read_bytes()
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ PROJECT = Path(__file__).parents[2]
 BUCKET = "lists-of-vendors"
 COLUMNS = ("vendor", "part_id", "price", bucket.FILE, bucket.SHA256, bucket.RECEIVED)
 SOURCE = {"kind": "bucket", "dataset": "price_lists", "format": "json", "folder": "prices"}
+LARGE = 1 << 20
 TODAY = datetime.now(UTC).date()
 DAY, NEXT = TODAY.isoformat(), (TODAY + timedelta(days=1)).isoformat()
 
@@ -77,8 +78,8 @@ class Vendors:
 
 def landed(of: Dataset, done: Extracted) -> list[dict[str, Any]]:
     folder = Path(of.folder(done.partition).uri)
-    lines = [t for f in done.manifest.files for t in (folder / f.name).read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    files = [(folder / f.name).read_bytes() for f in done.manifest.files]
+    return [json.loads(line) for file in files for line in file.splitlines()]
 
 
 @pytest.fixture
@@ -137,12 +138,19 @@ def test_an_upload_that_is_not_complete_is_not_seen_and_lands_when_it_is(vendors
         ("core.json.gz", gzip.compress(CORE)[:-9], "cannot be read (EOFError)"),
         ("core.json", b"", "has no rows"),
         ("core.csv", b"vendor,price\nCore,1\n", "has no part_id"),
+        ("core.csv", b"vendor,part_id,price,price\nCore,1,2,3\n", "its columns 3 and 4 have one name"),
+        ("core.xlsx", workbook([["vendor", "price", "part_id", "price "]] * 2), "its columns 2 and 4 have"),
+        ("core.json", b'{"vendor": "Core", "part_id": 1, "price": 2, "price": 3}', "cannot be read"),
+        ("core.json", b'{"vendor": "Core", "part_id": 1, "price": NaN}', "cannot be read"),
+        ("core.json", b"[" * 100_000, "cannot be read (RecursionError)"),
+        ("zeros.json.gz", gzip.compress(bytes(LARGE + 1)), "has more than"),
         ("terms.pdf", b"%PDF", "is none of csv, json, jsonl, xlsx"),
     ],
 )
 def test_a_file_that_was_cut_is_refused_by_name_and_nothing_lands(
-    vendors: Vendors, name: str, data: bytes, why: str
+    vendors: Vendors, name: str, data: bytes, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bucket, "_MOST_BYTES", LARGE)
     vendors.put("a.json", CORE)
     vendors.put(name, data)
     with pytest.raises(InputError) as caught:
@@ -152,6 +160,24 @@ def test_a_file_that_was_cut_is_refused_by_name_and_nothing_lands(
         Bucket=BUCKET, Key=f"prices/{name}"
     )
     assert vendors.take().rows >= 1
+
+
+def test_what_a_line_of_json_says_lands_to_the_letter(vendors: Vendors) -> None:
+    texts = ["a\u2028b", "a\x85b\u2029", "a\x7fb"]
+    lines = [f'{{"vendor": "{text}", "part_id": 1, "price": {{"net": 1.10}}}}' for text in texts]
+    lines += ['{"vendor": "exact", "part_id": 12345678901234567890, "price": 0.12345678901234567890}']
+    vendors.put("lines.jsonl", "\r\n".join(lines).encode())
+    vendors.put("old.jsonl", "\r".join(lines).encode())
+    done = vendors.take()
+    landed = [(r["vendor"], str(r["part_id"]), r["price"]) for r in vendors.rows(done)]
+    exact = ("exact", "12345678901234567890", "0.12345678901234567890")
+    assert landed == [*((text, "1", {"net": 1.1}) for text in texts), exact] * 2
+
+
+def test_a_time_of_day_in_a_workbook_lands_as_text(vendors: Vendors) -> None:
+    assert [bucket._cell(v) for v in (time(9, 30), timedelta(hours=30), 2.0, "")] == [
+        "09:30:00", "1 day, 6:00:00", 2, None,
+    ]  # fmt: skip
 
 
 def test_of_a_list_that_was_sent_again_or_twice_silver_has_the_newest_price_once(

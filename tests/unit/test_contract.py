@@ -825,6 +825,19 @@ def test_a_document_that_meets_the_standard_is_asked_about_once(monkeypatch, tmp
     assert len(asked) == 4, "another document, although it is of the same name"
 
 
+@pytest.mark.parametrize("judge", ["_schema", "_library", "_code"])
+def test_what_another_judge_has_let_pass_is_judged_anew(monkeypatch, tmp_path, judge):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    document = {**yaml.safe_load((PROJECT / "contracts/silver/fx_rates.yaml").read_text())}
+    supply_logical_types(document)
+    assert standard.first_unmet(document) is None
+    strict = jsonschema.Draft201909Validator({"not": {}})
+    monkeypatch.setattr(standard, "validator", lambda: strict)
+    assert standard.first_unmet(document) is None
+    monkeypatch.setattr(standard, judge, lambda: b"another")
+    assert standard.first_unmet(document) is not None
+
+
 def test_a_document_is_judged_where_nothing_can_be_remembered(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
