@@ -132,6 +132,19 @@ def test_what_an_extracted_dataset_drives_too_waits_until_that_has_landed(
     assert second[3] == {"bronze.customer_changes", "silver.customers", "gold.dim_customer"}
 
 
+def test_what_hours_drive_too_does_not_wait_for_a_day_of_them(
+    settings: Settings, contracts: Any
+) -> None:
+    """Of which landing has no folder."""
+    readings, products = (contracts[t] for t in ("gold.sensor_status_daily", "gold.dim_product"))
+    mixed = replace(readings, inputs=(*readings.inputs, *products.inputs))
+    land(settings, "products", "2026-10-06")
+    land(settings, "sensor_readings", "2026-10-06T07")
+    of = build_definitions(settings, contracts=contracts | {mixed.table: mixed}, marts=False)
+    (daily,) = [r for r in asked(look(of)) if r[0] == "lake_daily"]
+    assert "gold.sensor_status_daily" in daily[3]
+
+
 def test_hours_ask_for_the_hourly_job(definitions: dg.Definitions, settings: Settings) -> None:
     land(settings, "sensor_readings", "2026-10-06T07")
     (request,) = asked(look(definitions))

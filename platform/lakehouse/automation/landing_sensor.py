@@ -145,7 +145,8 @@ def build_landing_sensor(
     readers = delivered_to(settings, contracts)
     others = by_dataset(contracts).keys() - readers.keys()
     pulled = {d: [c.table for c in cs] for d, cs in extracted(settings, contracts).items()}
-    schemes = {d: s for d, tables in readers.items() if (s := contracts[tables[0]].partitioning)}
+    served = readers | pulled
+    schemes = {d: s for d, tables in served.items() if (s := contracts[tables[0]].partitioning)}
 
     @dg.sensor(
         name=NAME,
@@ -173,7 +174,7 @@ def build_landing_sensor(
                     contracts,
                     [t for d in arrival.datasets for t in readers[d]],
                     mart_deps,
-                    set(_absent(arrival, present | landed, readers | pulled)),
+                    set(_absent(arrival, present | landed, served, schemes)),
                 ),
                 tags={
                     **run_tags(arrival.scheme),
@@ -215,12 +216,17 @@ def _waits_for(arrival: Arrival, run: dg.DagsterRun) -> bool:
     )
 
 
-def _absent(arrival: Arrival, present: Snapshot, readers: Mapping[str, list[str]]) -> Iterator[str]:
+def _absent(
+    arrival: Arrival,
+    present: Snapshot,
+    served: Mapping[str, list[str]],
+    schemes: Mapping[str, Scheme],
+) -> Iterator[str]:
     """The tables whose datasets have not come yet, or have not been extracted, to some of the partitions
-    in which others have arrived."""
+    in which others of the same scheme have arrived."""
     arrived = {p for _, p in arrival.changes}
-    for dataset, tables in readers.items():
-        if not arrived <= present.get(dataset, {}).keys():
+    for dataset, tables in served.items():
+        if schemes[dataset] == arrival.scheme and not arrived <= present.get(dataset, {}).keys():
             yield from tables
 
 
