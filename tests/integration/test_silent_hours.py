@@ -26,9 +26,11 @@ from lakehouse.settings.operations import PartitionSettings
 from lakehouse.settings.sources import KafkaConnection, KinesisConnection
 from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kafka import connection as kafka_connection
+from lakehouse.sources.kafka.partition import KafkaPartition
 from lakehouse.sources.kinesis import connection as kinesis_connection
 from lakehouse.sources.landing import snapshot
 from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
+from lakehouse.sources.streams.drain import iso
 from lakehouse.sources.streams.positions import Position
 from lakehouse.sources.streams.silence import beginning, read_through
 from lakehouse.standins.servers.aws import REGION, Aws
@@ -192,6 +194,13 @@ def test_a_stream_is_read_through_as_far_as_its_slowest_shard(
 ) -> None:
     shards: Any = [Named("a"), Named("b")]
     assert read_through(shards, positions) == through
+
+
+def test_what_comes_after_a_topic_was_listed_is_not_taken_for_read() -> None:
+    """A partition may wait long for its turn; what came meanwhile is behind the end that it had."""
+    nothing_new = KafkaPartition({}, "readings", 0, low=5, high=5, listed=NOW)
+    (batch,) = nothing_new.read("4")
+    assert batch.through == iso(NOW)
 
 
 def test_a_record_of_another_century_does_not_have_all_hours_since_answered() -> None:

@@ -25,13 +25,14 @@ _PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class KafkaPartition:
-    """A partition whose messages had offsets from `low` to before `high` when it was listed."""
+    """A partition whose messages had offsets from `low` to before `high` when it was `listed`."""
 
     config: Mapping[str, Any]
     topic: str
     number: int
     low: int
     high: int
+    listed: datetime
     producer_clock: bool = False
     patience: float = _PATIENCE_SECONDS
 
@@ -50,9 +51,9 @@ class KafkaPartition:
         from confluent_kafka import Consumer, TopicPartition
 
         begin = self.high - self.waiting(after)
-        started = iso(datetime.now(UTC))
+        listed = iso(self.listed)
         if begin >= self.high:
-            yield Batch([], 0, started)
+            yield Batch([], 0, listed)
             return
         consumer = Consumer(dict(self.config))
         try:
@@ -73,7 +74,7 @@ class KafkaPartition:
                 next_ = max(place.offset, begin)
                 done = at_end or next_ >= self.high
                 last = str(next_ - 1) if next_ > begin else ""
-                yield Batch(records, self.high - next_, started if done else "", last=last)
+                yield Batch(records, self.high - next_, listed if done else "", last=last)
                 if done:
                     return
                 if time.monotonic() - heard > self.patience:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.sources.kafka.partition import KafkaPartition
@@ -51,11 +52,13 @@ class KafkaTopic:
             admin = AdminClient(dict(config))  # without it there is no answer
             found = admin.describe_topics(TopicCollection([name]), request_timeout=_SECONDS)
             described = found[name].result()
-            shards = []
+            shards, listed = [], datetime.now(UTC)
             for partition in sorted(p.id for p in described.partitions):
                 at = TopicPartition(name, partition)
                 low, high = consumer.get_watermark_offsets(at, timeout=_SECONDS)
-                shards.append(KafkaPartition(consuming, name, partition, low, high, producer_clock))
+                shards.append(
+                    KafkaPartition(consuming, name, partition, low, high, listed, producer_clock)
+                )
         except KafkaException as error:
             raise _unreachable(name, error) from error
         finally:
