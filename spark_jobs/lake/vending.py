@@ -50,6 +50,7 @@ class Vended:
 
 _lock = threading.Lock()
 _kept: dict[tuple[str, Operation], Vended] = {}
+_brought: dict[str, Vended] = {}
 
 
 def credentials(uri: str) -> dict[str, str]:
@@ -65,10 +66,12 @@ def carried() -> dict[str, Vended]:
 
 
 def receive(brought: Mapping[str, Vended]) -> None:
-    """Keeps what was carried here, where nothing better is."""
+    """Keeps what was carried here, of each zone what lasts longest: a worker is used for task after
+    task."""
     with _lock:
         for zone, vended in brought.items():
-            _kept.setdefault((zone, "PATH_READ_WRITE"), vended)
+            if zone not in _brought or _brought[zone].until < vended.until:
+                _brought[zone] = vended
 
 
 def zone_of(uri: str) -> str:
@@ -84,6 +87,8 @@ def zone_of(uri: str) -> str:
 def _current(zone: str, operation: Operation) -> Vended:
     with _lock:
         vended = _kept.get((zone, operation))
+        if vended is None and zone in _brought:
+            return _brought[zone]  # a worker, to which the store says when they have ended
         if vended is None or not vended.good:
             vended = _kept[zone, operation] = _asked(zone, operation)
         return vended
