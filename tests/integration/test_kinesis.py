@@ -6,6 +6,7 @@ Here: boto3 against a server that speaks Kinesis and reshards. Not here: the for
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import threading
@@ -23,7 +24,7 @@ from lakehouse.sources.streams.form import Form
 from lakehouse.sources.streams.positions import Position
 from lakehouse.standins.servers.aws import Aws
 from spark_jobs.errors import ConflictError, InputError
-from spark_jobs.stream_records import StreamRecord
+from spark_jobs.stream_records import StreamRecord, lines
 from tests import processes
 from tests.integration.kinesis_streams import NAME, At, Crash, Stream, crash, drain_and_die
 
@@ -297,3 +298,13 @@ def test_packed_records_land_one_by_one_and_a_crash_doubles_none(stream: Stream)
 def test_what_is_not_packed_as_it_says_stays_as_it_is(damage) -> None:
     record = StreamRecord(damage(packed(b"{}", b"{}")), "s", "1", "2026-10-05T07:59:01.250Z")
     assert list(unpacked(record)) == [record]
+
+
+def test_a_packed_record_whose_key_is_no_text_stops_no_drain() -> None:
+    whole = packed(b'{"id": 1}', b"[]")
+    body = whole[4:-16].replace(b"key-", b"key\xff")
+    damaged = whole[:4] + body + hashlib.md5(body).digest()
+    records = unpacked(StreamRecord(damaged, "s", "1", "2026-10-05T07:59:01.250Z", "k"))
+    text, dead = lines(list(records), {"key": "key"})
+    assert json.loads(text.splitlines()[0]) == {"id": 1, "key": "key\\xff0"}
+    assert [(record.key, reason) for record, reason in dead] == [("key\\xff1", "no JSON object")]

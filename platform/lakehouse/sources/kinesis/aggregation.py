@@ -29,7 +29,7 @@ def unpacked(record: StreamRecord) -> Iterator[StreamRecord]:
     packed = _aggregated_record()()
     try:
         packed.ParseFromString(body)
-        keys = list(packed.partition_key_table)
+        keys = [_text(key) for key in packed.partition_key_table]
         parts = [(part.data, keys[part.partition_key_index]) for part in packed.records]
     except Exception:  # of protobuf, or a key that is not there: somebody else's format
         parts = []
@@ -37,6 +37,11 @@ def unpacked(record: StreamRecord) -> Iterator[StreamRecord]:
         yield record
     for number, (data, key) in enumerate(parts):
         yield record._replace(data=data, key=key, position=f"{record.position}:{number}")
+
+
+def _text(key: str | bytes) -> str:
+    """A key, which protobuf has as bytes if it is no UTF-8: nobody has checked it."""
+    return key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
 
 
 def _digest(body: bytes) -> bytes:
