@@ -126,21 +126,23 @@ def _unpacked(data: bytes) -> bytes:
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         found = file.read(_MOST_BYTES + 1)
     if len(found) > _MOST_BYTES:
-        raise InputError("has more than 256 MiB when it is unpacked. Deliver parts of that at most.")
+        raise InputError(
+            "has more than 256 MiB when it is unpacked. Deliver parts of that at most."
+        )
     return found
 
 
 def _csv(data: bytes, declared: Bucket) -> list[Row]:
-    quoting: dict[str, Any] = (
+    quoted: dict[str, Any] = (
         {"quotechar": declared.quote} if declared.quote else {"quoting": csv.QUOTE_NONE}
     )
     text = io.StringIO(data.decode(declared.encoding).removeprefix("\ufeff"), newline="")
-    names, *lines = csv.reader(text, delimiter=declared.delimiter, strict=True, **quoting)
+    names, *lines = csv.reader(text, delimiter=declared.delimiter, strict=True, **quoted)
     return _rows(names, ([v or None for v in line] for line in lines if line))
 
 
 def _json(data: bytes, declared: Bucket) -> list[Row]:
-    """An array of objects, or an object a line. What Unicode has of line ends besides may stand in text."""
+    """An array of objects, or an object a line. Line ends that Unicode has besides may stand in text."""
     text = data.decode("utf-8-sig")
     whole = text.lstrip().startswith("[")
     lines = io.StringIO(text, newline=None)
