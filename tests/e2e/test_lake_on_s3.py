@@ -131,6 +131,7 @@ def versions(lake: Lake) -> dict[str, int]:
 
 
 @pytest.mark.jvm
+@pytest.mark.rehearsal
 def test_spark_on_a_jvm_gives_the_same_tables_there(on_a_jvm: Lake, here: Lake) -> None:
     for table in FEW:
         ours, theirs = rows(on_a_jvm, on_a_jvm.table(table)), rows(here, here.table(table))

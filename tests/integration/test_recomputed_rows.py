@@ -164,7 +164,7 @@ def define_sums_over_sums(chain: TinyLake) -> None:
 
 
 @pytest.mark.slow
-@examples(10)
+@examples(6)
 @given(
     deliveries=DELIVERIES,
     late=st.lists(st.booleans(), min_size=8, max_size=8),

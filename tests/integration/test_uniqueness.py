@@ -129,7 +129,7 @@ def test_a_day_is_held_against_the_table_as_it_was_on_that_day(mail_lake, rows, 
     assert apart == together
 
 
-@examples(10)
+@examples(6)
 @given(
     histories=st.lists(
         st.tuples(

@@ -163,6 +163,7 @@ def bare_machine(tmp_path):
         "bin/apt-get": "exit 100",
         "bin/sudo": "exit 1",
         "bin/chromium": "exit 0",
+        ".venv-spark40/bin/python": "exit 0",
     }.items():
         path = tmp_path / tool
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +184,22 @@ def test_without_java_the_rest_runs_and_the_last_line_says_what_did_not(bare_mac
         "openjdk-17-jre-headless): the tests marked jvm in tests/conformance/test_some.py "
     )
     assert said.returncode == 0
+
+
+def test_without_the_other_pyspark_its_tests_are_left_out_by_name(bare_machine):
+    python = bare_machine / ".venv/bin/python"
+    python.write_text(python.read_text().replace("find_java*) exit 1", "find_java*) exit 0"))
+    collect = "*--collect-only*spark40*) echo tests/integration/test_emr_runner.py: 10 ;;\n"
+    python.write_text(python.read_text().replace("*--collect-only*)", f"{collect}*--collect-only*)"))
+    (bare_machine / ".venv-spark40/bin/python").unlink()
+    path = f"{bare_machine / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    said = run(bare_machine / "scripts" / "test", cwd=bare_machine, PATH=path, CI="true")
+    assert "-m not rehearsal and not spark40" in said.stdout
+    assert said.stdout.splitlines()[-1] == (
+        "Not run, for want of PySpark 4.0 beside the other (make conformance-emr): the tests marked"
+        " spark40 in tests/integration/test_emr_runner.py "
+    )
+    assert said.returncode == 1
 
 
 def test_without_java_continuous_integration_fails(bare_machine):
