@@ -188,9 +188,9 @@ def test_without_java_the_rest_runs_and_the_last_line_says_what_did_not(bare_mac
 
 def test_without_the_other_pyspark_its_tests_are_left_out_by_name(bare_machine):
     python = bare_machine / ".venv/bin/python"
-    python.write_text(python.read_text().replace("find_java*) exit 1", "find_java*) exit 0"))
-    collect = "*--collect-only*spark40*) echo tests/integration/test_emr_runner.py: 10 ;;\n"
-    python.write_text(python.read_text().replace("*--collect-only*)", f"{collect}*--collect-only*)"))
+    collect = "*--collect-only*spark40*) echo tests/integration/test_emr_runner.py: 10 ;;"
+    with_java = python.read_text().replace("find_java*) exit 1", "find_java*) exit 0")
+    python.write_text(with_java.replace("*--collect-only*)", f"{collect}\n*--collect-only*)"))
     (bare_machine / ".venv-spark40/bin/python").unlink()
     path = f"{bare_machine / 'bin'}{os.pathsep}{os.environ['PATH']}"
     said = run(bare_machine / "scripts" / "test", cwd=bare_machine, PATH=path, CI="true")
