@@ -125,7 +125,6 @@ def test_stopping_twice_is_stopping_once():
     assert engine.spark.is_stopped
 
 
-@pytest.mark.filterwarnings("ignore:.*RETRIES_EXCEEDED")
 def test_a_pause_of_its_process_does_not_end_a_session(monkeypatch):
     def after_a_pause() -> int:
         with Engine.start("sail") as engine:
@@ -141,6 +140,7 @@ def test_a_pause_of_its_process_does_not_end_a_session(monkeypatch):
         after_a_pause()
 
 
+@pytest.mark.filterwarnings("ignore:.*RETRIES_EXCEEDED")
 def test_a_server_that_died_is_an_error_in_seconds_and_does_not_hold_up_the_stop():
     engine = Engine.start("sail")
     engine._stop_server()

@@ -178,6 +178,7 @@ def test_a_lake_that_everything_happened_to_equals_one_that_was_built_once(tmp_p
     highest = sorted(p for p in totals.to_pylist() if p is not None)
     project.bound("silver/orders", "total_amount", float(highest[-9]))
     project.backfill(home, DAYS[1], DAYS[2], tables="bronze.orders,silver.orders,silver.fx_rates")
+    project.lakehouse(home, "materialize", "marts")
     project.backfill(home, DAYS[0], DAYS[2])
     project.lakehouse(home, "materialize", "marts")
 
