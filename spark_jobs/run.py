@@ -30,7 +30,7 @@ from spark_jobs.errors import (
     happened_in,
 )
 from spark_jobs.lake import delta, ledger, opened, storage
-from spark_jobs.lake.row import rows_of
+from spark_jobs.lake.row import LedgerRow, rows_of
 from spark_jobs.report import Counts, PartitionReport, RunSpec, TableReport
 
 if TYPE_CHECKING:
@@ -68,6 +68,20 @@ def run_table(
         lake.storage.ensure_writable(lake.zones[zone])
     with opened.kept():
         return _ran(spec, engine, contract, contracts, lake, partitions)
+
+
+def unchanged(
+    spec: RunSpec, engine: lookups.HasSession, contracts: dict[str, Contract], lake: storage.Lake
+) -> tuple[TableReport, list[LedgerRow]] | None:
+    """The report that a run of the table would have, and the table's ledger, oldest first, if the run
+    would find nothing to do; else None. Errors as `run_table`, where one is met so far."""
+    contract, steps = contracts[spec.table], Steps()
+    with opened.kept(), steps.timed("plan"):
+        partitions = partitions_of(contract, spec.partitions)
+        work = plan(contract, contracts, lake, partitions, engine, force=spec.force)
+        if any(p not in work.settled or work.settled[p].status != "unchanged" for p in partitions):
+            return None
+    return _Run(spec, engine, contract, lake, work, steps).report(), work.history
 
 
 def _ran(

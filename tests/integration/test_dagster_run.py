@@ -131,6 +131,50 @@ def test_a_run_with_nothing_to_do_has_no_event_per_partition(dagster: DagsterLak
     assert said == before
 
 
+def test_the_command_leaves_tables_out_for_which_nothing_has_changed(dagster: DagsterLake) -> None:
+    def ran() -> dict[str, Any]:
+        assert materialize_lake(dagster.settings, dagster.lake.parsed(), Request(MONDAY, WEDNESDAY))
+        found: dict[str, Any] = json.loads((dagster.settings.home / "summary.json").read_text())
+        return found
+
+    def told(summary: dict[str, Any]) -> list[tuple[str, str, int, int]]:
+        return [
+            (name, t["status"], t["checks_passed"], t["checks_warned"] + t["checks_failed"])
+            for name, t in sorted(summary["tables"].items())
+        ]
+
+    first, again = ran(), ran()
+    assert [status for _, status, *_ in told(again)] == ["unchanged", "unchanged"]
+    assert [of[2:] for of in told(again)] == [of[2:] for of in told(first)]
+    assert (first["changed"], again["changed"], again["runs"]) == (True, False, {})
+    assert dagster.instance.get_runs_count() == 1
+
+    dagster.lake.land("people", TUESDAY, "more.csv", people((7, "p7@x.org", TUESDAY)))
+    late = ran()
+    assert [status for _, status, *_ in told(late)] == ["published", "published"]
+    changed = "number('id', 'bigint').alias('id'), F.upper('email').alias('email'),"
+    changed += " F.to_timestamp('updated').alias('updated')"
+    dagster.lake.write_transform("silver", "people", copied(table="people", extra=changed))
+    (run,) = ran()["runs"].values()
+    started = dagster.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_START)
+    assert [e.step_key for e in started] == ["silver__people"], "bronze has nothing to do"
+
+
+def test_the_command_runs_what_this_instance_does_not_know_and_what_cannot_be_told(
+    dagster: DagsterLake,
+) -> None:
+    request = Request(MONDAY, WEDNESDAY)
+    assert materialize_lake(dagster.settings, dagster.lake.parsed(), request)
+    dagster.instance.wipe_assets([dg.AssetKey(["bronze", "people"])])
+    assert materialize_lake(dagster.settings, dagster.lake.parsed(), request)
+    assert dagster.materialized("bronze.people") == set(DAYS)
+    assert dagster.metadata("silver.people", TUESDAY)["status"] == "published"
+    dagster.lake.land("people", TUESDAY, "people.csv", b"\xff\xfe")
+    assert not materialize_lake(dagster.settings, dagster.lake.parsed(), request)
+    summary = json.loads((dagster.settings.home / "summary.json").read_text())
+    assert list(summary["failures"]) == ["bronze.people"]
+
+
 def test_what_another_instance_did_is_recorded_as_materialized(dagster: DagsterLake) -> None:
     dagster.run(MONDAY, WEDNESDAY)
     with dg.instance_for_test() as other:

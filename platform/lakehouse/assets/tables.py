@@ -4,7 +4,7 @@ Belongs here: the factory of each layer, and the step that an asset is. Does not
 happens to rows (the data plane), and how results are shown (reporting.py, checks.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from os.path import relpath
 from typing import Any
@@ -63,8 +63,7 @@ def _asset(
     contract: Contract, contracts: Mapping[str, Contract], settings: Settings
 ) -> dg.AssetsDefinition:
     masking = Masking.of(contract, contracts)
-    engine, runner = engine_of(contract, settings), runner_of(contract, settings)
-    budget = budget_of(contract, settings)
+    runner, budget = runner_of(contract, settings), budget_of(contract, settings)
 
     @dg.multi_asset(
         name=f"{contract.layer}__{contract.name}",
@@ -75,18 +74,9 @@ def _asset(
         required_resource_keys={runner, LEDGER},
     )
     def table(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        spec = RunSpec(
-            table=contract.table,
-            partitions=list(context.partition_keys) if contract.partitioning else [],
-            contracts=str(settings.contracts),
-            zones=settings.zones,
-            storage_options=settings.lake.storage_options,
-            engine=engine,
-            cores=settings.engine.cores,
-            memory=settings.engine.memory,
-            run_id=context.run.run_id,
-            force=context.run.tags.get(FORCE_TAG) == "true",
-        )
+        partitions = context.partition_keys if contract.partitioning else ()
+        forced = context.run.tags.get(FORCE_TAG) == "true"
+        spec = run_spec(contract, settings, partitions, context.run.run_id, force=forced)
         try:
             _refuse_artifact(context, runner)
             report = getattr(context.resources, runner).run(context, spec)
@@ -97,6 +87,29 @@ def _asset(
         yield from _events(context, contract, report, history, masking, budget)
 
     return table
+
+
+def run_spec(
+    contract: Contract,
+    settings: Settings,
+    partitions: Iterable[str],
+    run_id: str,
+    *,
+    force: bool = False,
+) -> RunSpec:
+    """What a run of a table is told."""
+    return RunSpec(
+        table=contract.table,
+        partitions=list(partitions),
+        contracts=str(settings.contracts),
+        zones=settings.zones,
+        storage_options=settings.lake.storage_options,
+        engine=engine_of(contract, settings),
+        cores=settings.engine.cores,
+        memory=settings.engine.memory,
+        run_id=run_id,
+        force=force,
+    )
 
 
 def _refuse_artifact(context: dg.AssetExecutionContext, runner: str) -> None:

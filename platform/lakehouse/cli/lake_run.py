@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -25,8 +25,9 @@ from lakehouse.cli.selection import MARTS as MARTS_NAME
 from lakehouse.cli.selection import select
 from lakehouse.cli.terminal import RunDisplay, console
 from lakehouse.definitions import build_definitions
+from lakehouse.engines.embedded import EmbeddedRunner
 from lakehouse.engines.ledger import LakeLedger
-from lakehouse.engines.runner import build_runners
+from lakehouse.engines.runner import Runner, build_runners
 from lakehouse.engines.shared import engine_kept_running
 from lakehouse.keys import (
     ARTIFACT_TAG,
@@ -39,6 +40,7 @@ from lakehouse.keys import (
     name_of,
 )
 from lakehouse.local.execution import ReportingRunner, RunOutcome, execute
+from lakehouse.local.idle import Unchanged, unchanged
 from lakehouse.local.instance import open_instance
 from lakehouse.partitions import keys, partitions_def
 from lakehouse.settings.model import Settings
@@ -167,6 +169,8 @@ class OpenLake:
     instance: DagsterInstance
     display: RunDisplay
     ledger: LakeLedger
+    settings: Settings
+    runner: Runner | None
     _reports: list[TableReport]
 
     def run(
@@ -190,6 +194,21 @@ class OpenLake:
         outcome.reports = list(self._reports)
         return outcome
 
+    def unchanged(
+        self, tables: Collection[str], partitions: tuple[str, str] | None
+    ) -> list[Unchanged]:
+        """What has nothing to do among tables; shown as done."""
+        if not isinstance(self.runner, EmbeddedRunner):
+            return []
+        keys = windows(*partitions) if partitions else []
+        found = []
+        for one in unchanged(
+            self.runner, self.settings, self.definitions, self.instance, tables, keys
+        ):
+            self.display.on_report(one.report)
+            found.append(one)
+        return found
+
 
 @contextmanager
 def open_lake(
@@ -204,6 +223,7 @@ def open_lake(
             reports.append(report)
             display.on_report(report)
 
+        runners = build_runners(settings, contracts)
         definitions = build_definitions(
             settings,
             contracts=contracts,
@@ -211,11 +231,12 @@ def open_lake(
             **{LEDGER: ledger},
             **{
                 name: ReportingRunner(runner, display.on_start, on_report)
-                for name, runner in build_runners(settings, contracts).items()
+                for name, runner in runners.items()
             },
         )
         with open_instance(settings) as instance:
-            yield OpenLake(definitions, instance, display, ledger, reports)
+            embedded = runners.get("embedded")
+            yield OpenLake(definitions, instance, display, ledger, settings, embedded, reports)
 
 
 def _runs(
@@ -265,7 +286,21 @@ def _rest(
 def _execute(lake: OpenLake, work: Work, tags: Mapping[str, str]) -> RunOutcome:
     assets = [*_extracted(lake.definitions, work.tables), *map(asset_key, work.tables)]
     rest = {REST_TAG: work.rest_of} if work.rest_of else {}
-    return lake.run(work.job, work.partitions, assets, {**run_tags(work.scheme), **tags, **rest})
+    idle: list[Unchanged] = []
+    if not work.tables and not tags:
+        idle = lake.unchanged(_assets(lake.definitions, work), work.partitions)
+    if idle:
+        graph = lake.definitions.resolve_job_def(work.job).asset_layer.asset_graph
+        left_out = {asset_key(one.report.table) for one in idle}
+        assets = [k for k in graph.executable_asset_keys if k not in left_out]
+        if not assets:
+            outcome = RunOutcome(work.job, "", success=True, partitions=work.partitions)
+    if assets or not idle:
+        told = {**run_tags(work.scheme), **tags, **rest}
+        outcome = lake.run(work.job, work.partitions, assets, told)
+    outcome.reports = [*(one.report for one in idle), *outcome.reports]
+    outcome.checks = [*(check for one in idle for check in one.checks), *outcome.checks]
+    return outcome
 
 
 def _extracted(definitions: dg.Definitions, tables: Iterable[str]) -> list[dg.AssetKey]:

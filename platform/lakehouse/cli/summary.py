@@ -106,7 +106,7 @@ def summarize(
         seconds=round(seconds, 2),
         success=all(o.success for o in outcomes),
         changed=any(a.status != "unchanged" for a in assets.values()),
-        runs={_run_name(o): o.run_id for o in outcomes},
+        runs={_run_name(o): o.run_id for o in outcomes if o.run_id},
         tables=assets,
         failures=failures,
         skipped=[n for n in dict.fromkeys(n for o in outcomes for n in o.skipped) if n not in ran],

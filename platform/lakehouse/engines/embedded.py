@@ -19,6 +19,9 @@ from spark_jobs.report import RunSpec, TableReport
 if TYPE_CHECKING:
     import dagster as dg
 
+    from spark_jobs.lake.row import LedgerRow
+    from spark_jobs.lake.storage import Lake
+
 
 @dataclass(frozen=True)
 class EmbeddedRunner:
@@ -31,9 +34,21 @@ class EmbeddedRunner:
     contracts: Mapping[str, Contract]
 
     def run(self, context: dg.AssetExecutionContext, spec: RunSpec) -> TableReport:
-        from spark_jobs.lake.storage import Lake, Storage
         from spark_jobs.run import run_table
 
-        lake = Lake(spec.zones, Storage(spec.storage_options))
-        engine = EngineOnDemand(spec.engine, spec.cores, spec.memory, lake.store)
+        lake, engine = _given(spec)
         return run_table(spec, engine, dict(self.contracts), lake)
+
+    def unchanged(self, spec: RunSpec) -> tuple[TableReport, list[LedgerRow]] | None:
+        """As `spark_jobs.run.unchanged`: without a step, and hardly ever with an engine."""
+        from spark_jobs.run import unchanged
+
+        lake, engine = _given(spec)
+        return unchanged(spec, engine, dict(self.contracts), lake)
+
+
+def _given(spec: RunSpec) -> tuple[Lake, EngineOnDemand]:
+    from spark_jobs.lake.storage import Lake, Storage
+
+    lake = Lake(spec.zones, Storage(spec.storage_options))
+    return lake, EngineOnDemand(spec.engine, spec.cores, spec.memory, lake.store)

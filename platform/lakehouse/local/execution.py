@@ -169,16 +169,7 @@ def _note(
 ) -> None:
     kind = event.event_type
     if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        check = event.asset_check_evaluation_data
-        outcome.checks.append(
-            CheckResult(
-                name_of(check.asset_key),
-                check.check_name,
-                check.passed,
-                check.severity.value,
-                check.description or "",
-            )
-        )
+        outcome.checks.append(check_result(event.asset_check_evaluation_data))
     elif kind == dg.DagsterEventType.STEP_FAILURE:
         step = event.step_key or ""
         outcome.interrupted = outcome.interrupted or _interrupted(event)
@@ -191,6 +182,16 @@ def _note(
         mart = _mart(event)
         if mart not in outcome.marts:  # one of several partitions has an event for each
             outcome.marts.append(mart)
+
+
+def check_result(check: dg.AssetCheckEvaluation) -> CheckResult:
+    return CheckResult(
+        name_of(check.asset_key),
+        check.check_name,
+        check.passed,
+        check.severity.value,
+        check.description or "",
+    )
 
 
 def _mart(event: dg.DagsterEvent) -> MartResult:
