@@ -18,7 +18,9 @@ from pathlib import Path
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
+from lakehouse.cli.doctor import doctor
 from lakehouse.standins.servers.emr.server import APPLICATION
 from tests import processes
 from tests.integration.dagster_lake import DAYS
@@ -157,9 +159,22 @@ def test_a_job_that_gets_no_capacity_is_ended_before_it_begins(emr: Service, lak
     asked.start_application(applicationId=APPLICATION)
 
 
-def test_an_application_of_another_release_gets_no_job(emr: Service, lake: EmrLake) -> None:
+def diagnosis(lake: EmrLake) -> dict[str, str]:
+    """What the doctor says of each thing that it tries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lakehouse.cli.doctor.load_settings", lambda: lake.settings)
+        lines = CliRunner().invoke(doctor).output.splitlines()
+    return {name: said for name, _, said in (line.partition(": ") for line in lines)}
+
+
+def test_an_application_of_another_release_gets_no_job_and_the_doctor_says_so(
+    emr: Service, lake: EmrLake
+) -> None:
+    tried = ("lake", "artifact", f"emr application {APPLICATION}")
+    assert diagnosis(lake) == dict.fromkeys(tried, "ok")
     lake.emr = {"release": "emr-7.13.0"}
-    assert "is of release emr-spark-8.0.0, and emr.release is emr-7.13.0" in lake.run().failure
+    why = "is of release emr-spark-8.0.0, and emr.release is emr-7.13.0"
+    assert why in lake.run().failure and why in diagnosis(lake)[tried[-1]]
     assert emr.emr.jobs == []
 
 
@@ -170,7 +185,8 @@ def test_contracts_that_are_not_those_that_were_shipped_get_no_job(
     before = path.read_text()
     path.write_text(before + "# changed\n")
     try:
-        assert "has other contracts than" in lake.run().failure
+        why = "has other contracts than"
+        assert why in lake.run().failure and why in diagnosis(lake)["artifact"]
     finally:
         path.write_text(before)
     assert emr.emr.jobs == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @click.command()
 def doctor() -> None:
-    """Try every connection of the settings, and the secrets that they take: the lake, the store of
-    positions, the queue of landing, each dataset that is extracted or drained, a warehouse that one logs
-    in to. Prints `ok`, or why not, and never a value."""
+    """Try every connection of the settings, and the secrets that they take: the lake, the artifact that
+    jobs are sent with and the applications that run them, the store of positions, the queue of landing,
+    each dataset that is extracted or drained, a warehouse that one logs in to. Prints `ok`, or why not,
+    and never a value."""
     from lakehouse.sources.cursors import cursors_of
     from lakehouse.sources.notifications import Queue
     from lakehouse.sources.registry import extracted
@@ -35,6 +36,7 @@ def doctor() -> None:
     contracts = load_contracts(settings.contracts)
     there, streams = extracted(settings, contracts), Streams(settings, contracts)
     tried = [_tried("lake", lambda: _writable(settings))]
+    tried += [_tried(name, check) for name, check in _of_jobs(settings, contracts).items()]
     if there or streams.readers:
         tried.append(_tried("positions", lambda: cursors_of(settings).read("doctor")))
     if settings.landing.queue is not None:
@@ -49,6 +51,26 @@ def doctor() -> None:
     if settings.warehouse.target == "redshift":
         tried.append(_tried("warehouse redshift", partial(_answers, settings.warehouse)))
     sys.exit(0 if all(tried) else 1)
+
+
+def _of_jobs(
+    settings: Settings, contracts: Mapping[str, Contract]
+) -> dict[str, Callable[[], object]]:
+    """What tables need that run as jobs of a service."""
+    from lakehouse.engines.remote import Shipping
+    from lakehouse.engines.runner import build_runners, runner_of
+
+    used = {runner_of(contract, settings) for contract in contracts.values()}
+    found: dict[str, Callable[[], object]] = {}
+    if used & {"emr", "databricks"}:
+        found["artifact"] = lambda: Shipping.of(settings).artifact()
+    if "emr" in used:
+        from lakehouse.engines.emr import EmrRunner
+
+        runner = build_runners(settings, contracts)["emr"]
+        assert isinstance(runner, EmrRunner)
+        found |= {f"emr application {name}": check for name, check in runner.checks().items()}
+    return found
 
 
 def _check(settings: Settings, readers: Sequence[Contract]) -> None:

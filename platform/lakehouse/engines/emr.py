@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse.engines.bucket_messages import BucketMessages
-from lakehouse.engines.emr_job import JobClient, JobEnd
+from lakehouse.engines.emr_job import JobClient, JobEnd, application
 from lakehouse.engines.job_logs import driver_error
 from lakehouse.engines.remote import Shipment, Shipping
 from lakehouse.engines.runner import received, runner_of
@@ -109,6 +109,12 @@ class EmrRunner:
                 )
             }
         )
+
+    def checks(self) -> dict[str, Callable[[], Any]]:
+        """What asks the service for each application of the tables, which has to be of its release."""
+        client = _client("emr-serverless", self.region)
+        jobs = {job.application: job for job in map(self.settings.job, self.tables)}
+        return {name: partial(application, client, job) for name, job in sorted(jobs.items())}
 
     def _together(self, s3: Any) -> Together:
         return Together(

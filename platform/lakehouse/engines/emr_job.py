@@ -58,6 +58,19 @@ class JobEnd:
     waited_seconds: float | None
 
 
+def application(client: Any, job: EmrJob) -> Any:
+    """The application of a job as the service describes it. Raises LakehouseError if it is of another
+    release than the job is made for."""
+    found = client.get_application(applicationId=job.application)["application"]
+    if found["releaseLabel"] != job.release:
+        raise LakehouseError(
+            f"application {job.application} is of release {found['releaseLabel']}, and emr.release is"
+            f" {job.release}. Name an application of that release, or try the tables on the other one"
+            " and change the setting."
+        )
+    return found
+
+
 class JobClient(PipesEMRServerlessClient):
     """Runs one job, or follows the one that `joins` names; `started` is told which was started.
     `end` is how it ended. Raises EngineError if it was not started, or not ended, in the time that
@@ -121,15 +134,7 @@ class JobClient(PipesEMRServerlessClient):
     def ensure_suitable(self, context: Context) -> None:
         """Raises LakehouseError if the application is of another release than the job is made for."""
         wanted = self._job
-        found = patiently(lambda: self.client.get_application(applicationId=wanted.application))[
-            "application"
-        ]
-        if found["releaseLabel"] != wanted.release:
-            raise LakehouseError(
-                f"application {wanted.application} is of release {found['releaseLabel']}, and"
-                f" emr.release is {wanted.release}. Name an application of that release, or try the"
-                " tables on the other one and change the setting."
-            )
+        found = patiently(lambda: application(self.client, wanted))
         for role, worker in (("Driver", wanted.driver), ("Executor", wanted.executor)):
             warm = found.get("initialCapacity", {}).get(role, {}).get("workerConfiguration")
             if warm and not _fits(worker, warm):

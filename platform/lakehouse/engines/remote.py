@@ -97,6 +97,18 @@ class Shipping:
     def of(cls, settings: Settings) -> Shipping:
         return cls(store_of(settings), settings.contracts, settings.artifacts.version)
 
+    def artifact(self, asked_for: str | None = None) -> Artifact:
+        """What a run is sent with. Raises ArtifactError if there is none, or if it has other contracts
+        than are here and the run has not asked for that one."""
+        artifact = artifact_in(self.store, asked_for or self.version)
+        if asked_for is None and artifact.contracts_sha256 != digest(self.contracts):
+            raise ArtifactError(
+                f"the artifact {artifact.version} at {self.store.uri('')} has other contracts than"
+                f" {self.contracts}. Run `lakehouse deploy push`, or restart the code location if it is"
+                " the older one."
+            )
+        return artifact
+
     def sent(self, attempt: Attempt) -> Shipment | None:
         """What was sent for an attempt; None if nothing was yet."""
         content = self.store.read(f"{attempt.folder}/spec.json")
@@ -107,20 +119,12 @@ class Shipping:
 
     def ship(self, context: dg.AssetExecutionContext, spec: RunSpec) -> Shipment:
         """Writes the specification as it travels: for the session that the service has, and by the
-        contracts of the artifact. Raises ArtifactError if that has other contracts than are here, unless
-        the run asked for that artifact by its tag."""
+        contracts of the artifact. Raises ArtifactError as `artifact` does."""
         attempt = Attempt.of(context)
         sent = self.sent(attempt)
         if sent is not None:  # by a process that is gone; what is current may be another one by now
             return sent
-        asked_for = context.run.tags.get(ARTIFACT_TAG)
-        artifact = artifact_in(self.store, asked_for or self.version)
-        if asked_for is None and artifact.contracts_sha256 != digest(self.contracts):
-            raise ArtifactError(
-                f"the artifact {artifact.version} at {self.store.uri('')} has other contracts than"
-                f" {self.contracts}. Run `lakehouse deploy push`, or restart the code location if it is"
-                " the older one."
-            )
+        artifact = self.artifact(context.run.tags.get(ARTIFACT_TAG))
         travels = spec.model_copy(
             update={
                 "contracts": INSTALLED,
