@@ -164,10 +164,31 @@ def test_a_condition_on_a_write_holds_among_many_writers(aws: Aws, store: Storag
             assert sum(writers.map(lambda n, c=commit: write(f"t/{c}.json", n), range(20))) == 1
 
 
-def s3_client(aws: Aws) -> Any:
-    import boto3
+def test_who_reads_an_object_that_others_write_again_has_all_of_one_version(
+    aws: Aws, store: Storage
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
 
-    return boto3.client("s3", endpoint_url=aws.url, region_name="eu-central-1")
+    client = s3_client(aws, retries={"total_max_attempts": 1})
+    client.put_object(Bucket="lake", Key="o", Body=b"0" * 300_000)
+
+    def read(_: int) -> tuple[int, int]:
+        body = client.get_object(Bucket="lake", Key="o")["Body"].read()
+        return len(body), len(set(body))
+
+    with ThreadPoolExecutor(4) as readers:
+        found = readers.map(read, range(300))
+        for n in range(75):
+            client.put_object(Bucket="lake", Key="o", Body=bytes([n]) * 300_000)
+        assert set(found) == {(300_000, 1)}
+
+
+def s3_client(aws: Aws, **config: Any) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    region = "eu-central-1"
+    return boto3.client("s3", endpoint_url=aws.url, region_name=region, config=Config(**config))
 
 
 # -- a network that fails ----------------------------------------------------------------------

@@ -1,36 +1,29 @@
 """AWS on this machine: S3 and the other services that moto plays.
 
 Belongs here: that server, and what its clients have to be told. Does not belong here: services that
-really have to run something, what Kinesis has beyond moto's (`kinesis.py`), or a network that fails
-(`proxy.py`).
+really have to run something, what S3 and Kinesis have beyond moto's (`s3.py`, `kinesis.py`), or a
+network that fails (`proxy.py`).
 
-moto looks whether an object is there, and then writes it; here nobody writes in between, as S3 promises
-for a write that names a condition. An object may say when it was written: the days of the sample are
-none of today's.
+An object may say when it was written: the days of the sample are none of today's.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lakehouse.standins.servers import kinesis, processes
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from lakehouse.standins.servers import kinesis, processes, s3
 
 REGION = "eu-central-1"
 # Any will do; clients ask for some.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "standin", "AWS_SECRET_ACCESS_KEY": "standin"}
 WRITTEN = "standin-written-at"
 """The metadata of an object that say when it was written."""
-_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
 @dataclass(frozen=True)
@@ -81,20 +74,6 @@ def aws() -> Iterator[Aws]:
         yield Aws(url)
 
 
-class _OneWriterAtATime:
-    """Requests to write under a condition one after another."""
-
-    def __init__(self, app: WSGIApplication) -> None:
-        self._app = app
-        self._lock = threading.Lock()
-
-    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in ("PUT", "POST") and any(c in environ for c in _CONDITIONS):
-            with self._lock:
-                return self._app(environ, start)
-        return self._app(environ, start)
-
-
 def _date_objects_as_they_say() -> None:
     """Changes moto's S3 for the rest of this process."""
     from moto.s3.models import FakeKey
@@ -122,8 +101,9 @@ def _serve() -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     kinesis.as_in_aws()
+    s3.as_in_aws()
     _date_objects_as_they_say()
-    app = kinesis.Faults(_OneWriterAtATime(DomainDispatcherApplication(create_backend_app)))
+    app = kinesis.Faults(s3.OneWriterAtATime(DomainDispatcherApplication(create_backend_app)))
     processes.serve(
         make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
     )
