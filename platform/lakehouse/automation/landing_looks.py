@@ -55,17 +55,19 @@ class Seen:
 
 def look(
     settings: Settings,
+    queue: Queue | None,
     datasets: Collection[str],
     others: Collection[str],
     known: Snapshot,
     listed_at: datetime | None,
     now: datetime,
 ) -> Seen:
-    """What is there now. `known` is the stored cursor, `others` the datasets that nobody delivers."""
-    queue, landing = settings.landing.queue, settings.zones["landing"]
+    """What is there now, by what the queue tells if there is one. `known` is the stored cursor, `others`
+    are the datasets that nobody delivers."""
+    landing = settings.zones["landing"]
     if queue is None:
         return Seen(snapshot(settings.storage, landing, datasets))
-    notices = list(Queue(queue).receive(settings.landing.interval_seconds))
+    notices = list(queue.receive(settings.landing.interval_seconds))
     unread = [n.id for n in notices if n.objects is None]
     unknown: list[str] = []
     places = {
@@ -73,7 +75,7 @@ def look(
         for n in notices
         if n.objects is not None
     }
-    if listed_at is None or now - listed_at >= timedelta(minutes=queue.list_every_minutes):
+    if listed_at is None or now - listed_at >= timedelta(minutes=queue.settings.list_every_minutes):
         listed, listed_at = snapshot(settings.storage, landing, datasets), now
     else:
         pending = {(d, p) for d, of in known.items() for p, v in of.items() if v == PENDING}

@@ -144,6 +144,7 @@ def build_landing_sensor(
     by itself."""
     readers = delivered_to(settings, contracts)
     others = by_dataset(contracts).keys() - readers.keys()
+    queue = Queue(settings.landing.queue) if settings.landing.queue else None
     pulled = {d: [c.table for c in cs] for d, cs in extracted(settings, contracts).items()}
     served = readers | pulled
     schemes = {d: s for d, tables in served.items() if (s := contracts[tables[0]].partitioning)}
@@ -157,7 +158,7 @@ def build_landing_sensor(
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         known, now = decode(context.cursor), datetime.now(UTC)
-        seen = look(settings, readers, others, known, listed_at(context.cursor), now)
+        seen = look(settings, queue, readers, others, known, listed_at(context.cursor), now)
         present, strange = _existing(seen.listed, schemes, settings, now)
         _tell(context.log, seen, strange)
         queued = list(_queued(context.instance))
@@ -188,10 +189,10 @@ def build_landing_sensor(
         waiting = f"waits for runs that are queued: {quoting.names(later)}"
         skip = None if requests else waiting if later else "nothing new in landing"
         after = advance(known, present, asked)
-        if settings.landing.queue is not None:
+        if queue is not None:
             later_on = {place for a in found if a not in asked for place in a.changes}
             after = with_pending(after, later_on | set(_current(seen.listed, schemes, now)))
-            Queue(settings.landing.queue).delete(seen.done(known, strange))
+            queue.delete(seen.done(known, strange))
         cursor = encode(after, seen.at)
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor)
 
