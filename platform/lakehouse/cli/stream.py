@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from lakehouse.settings.load import load_settings
 from spark_jobs import quoting
+from spark_jobs.window import FORMATS
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,10 +70,12 @@ def reset(dataset: str, yes: bool) -> None:
         click.echo("The stream has no records: nothing lands again.")
     else:
         records = "all records" if count is None else f"all {count:,} records"
+        last = f"{datetime.now(UTC):{FORMATS[of.scheme]}}"
         click.echo(
-            f"{records} since {since} land again, in new files beside the old ones. Bronze tables have"
-            " them twice until these are removed from landing; silver tables with a key count them as"
-            " duplicates and do not change."
+            f"{records} since {since} land again, in new files beside the old ones, and the tables that"
+            f" read them run again for the partitions {since[: len(last)]} to {last} that have some."
+            " Bronze tables have them twice until the old files are removed from landing; silver"
+            " tables with a key count them as duplicates and do not change."
         )
     if not yes:
         click.confirm("Reset?", abort=True)
