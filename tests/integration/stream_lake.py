@@ -1,4 +1,4 @@
-"""A lake of streams under Dagster, from landing to silver, run by processes that may be killed.
+"""A lake of streams, from landing to silver, run by processes that may be killed.
 
 Belongs here: what is given, what producers send, and the process that dies. Does not belong here: what
 must hold (test_streams_to_silver.py).
@@ -11,6 +11,7 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ from lakehouse.settings import load as environments
 from lakehouse.settings.load import load_settings
 from lakehouse.settings.model import Settings
 from lakehouse.sources.cursors import SqliteStore
-from lakehouse.sources.stream_datasets import LandingFiles
+from lakehouse.sources.stream_datasets import LandingFiles, Streams
 from spark_jobs.contract.model import by_dataset
+from spark_jobs.engines.session import Engine
 from spark_jobs.lake import commits, ledger
 from spark_jobs.stream_records import sent as bytes_of
 from tests.integration.kinesis_streams import At
@@ -99,21 +101,38 @@ def definitions(root: Path) -> dg.Definitions:
     return build_definitions(settings_of(root), contracts=lake.parsed(), marts=False)
 
 
-def run(root: Path, step: str = "", number: int = 0, *, pause: bool = False) -> None:
-    """A run of all there is of the dataset. It dies at a step of this number, or waits for a file."""
+def run(root: Path) -> None:
+    """A run under Dagster of all there is of the dataset."""
     settings, lake = settings_of(root), lake_of(root)
-    hook = At(number, partial(_wait, root) if pause else die)
-    if step:
-        _hook(*STEPS[step], hook)
     (dataset,) = by_dataset(lake.parsed())
     with open_instance(settings) as instance, transforms_in(lake.transforms):
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        landed = sorted(settings.storage.folders(f"{settings.zones['landing']}/{dataset}"))
-        days = ((landed or [today])[0], today)
+        days = ((_landed(settings, dataset) or [today])[0], today)
         definitions = build_definitions(settings, contracts=lake.parsed(), marts=False)
         made = [landing_key(dataset), *map(asset_key, lake.parsed())]
         done = execute(definitions, "lake_daily", instance, partitions=days, assets=made)
     assert done.success, done.failures
+
+
+def run_and_die(root: Path, step: str, number: int, pause: bool) -> None:
+    """What such a run does, without Dagster, which would take most of the time: drains the stream and
+    runs its tables. It dies at a step of this number, and with `pause` stops before the first that
+    its drain stores until it is told to go on."""
+    settings, lake = settings_of(root), lake_of(root)
+    _hook(*STEPS[step], At(number, die))
+    for stored in ("a position", "a landing file") if pause else ():
+        _hook(*STEPS[stored], At(1, partial(_wait, root)))
+    contracts = lake.parsed()
+    (dataset,) = by_dataset(contracts)
+    Streams(settings, contracts)[dataset].drain()
+    with Engine.start(cores=2) as lake.engine, transforms_in(lake.transforms):
+        for table in contracts:
+            report = lake.run(table, *_landed(settings, dataset), run_id=uuid.uuid4().hex)
+            assert not any(p.status == "failed" for p in report.partitions), report
+
+
+def _landed(settings: Settings, dataset: str) -> list[str]:
+    return sorted(settings.storage.folders(f"{settings.zones['landing']}/{dataset}"))
 
 
 def _hook(owner: Any, name: str, hook: Callable[[str], None]) -> None:
@@ -130,12 +149,19 @@ def _hook(owner: Any, name: str, hook: Callable[[str], None]) -> None:
 
 
 def _wait(root: Path) -> None:
-    if not (root / "reached").exists():
-        (root / "reached").touch()
-        wait_for(root / "go on")
+    (root / "reached").touch()
+    wait_for(root / "go on")
 
 
-def wait_for(file: Path, seconds: float = 60) -> None:
+@contextmanager
+def paused(root: Path) -> Iterator[None]:
+    """While the process that was started last has stopped where it does."""
+    wait_for(root / "reached")
+    yield
+    (root / "go on").touch()
+
+
+def wait_for(file: Path, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not file.exists():
         assert time.monotonic() < until, f"{file.name}: not after {seconds} s"

@@ -10,7 +10,10 @@ import base64
 import json
 import signal
 import uuid
+from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -22,10 +25,29 @@ from lakehouse.standins.servers.kafka.broker import Broker
 from tests import processes
 from tests.integration import stream_lake
 from tests.integration.kinesis_streams import NAME, Stream
-from tests.integration.stream_lake import Sent, define, differences, producing, wait_for
+from tests.integration.stream_lake import (
+    Sent,
+    define,
+    differences,
+    paused,
+    producing,
+    run_and_die,
+)
 from tests.lakes import TinyLake
 
 pytestmark = pytest.mark.slow
+KILLS = [
+    (step, number)
+    for step, numbers in {
+        "a position": range(1, 9),
+        "a landing file": range(1, 5),
+        "a commit": range(1, 7),
+        "a ledger row": range(1, 5),
+    }.items()
+    for number in numbers
+]
+"""Before and after each; all of them are in a run of two shards, of a table and its quarantine, and of
+silver."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +55,16 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
 
 
-def killed(root: Path, step: str, number: int) -> None:
-    process = processes.start(stream_lake.run, root, step, number)
-    assert processes.finish(process) == -signal.SIGKILL, f"no step {number} of {step}"
+def killed(root: Path, changes: Mapping[int, Callable[[], Any]]) -> None:
+    """Kills a run at each step, some of them after something has changed in the middle of its drain."""
+    for turn, (step, number) in enumerate(KILLS):
+        for file in ("reached", "go on"):
+            (root / file).unlink(missing_ok=True)
+        process = processes.start(run_and_die, root, step, number, turn in changes)
+        if turn in changes:
+            with paused(root):
+                changes[turn]()
+        assert processes.finish(process) == -signal.SIGKILL, f"no step {number} of {step}"
 
 
 def finished(lake: TinyLake, sent: Sent) -> None:
@@ -59,11 +88,8 @@ def test_kills_while_shards_split_and_merge_leave_silver_as_its_oracle(
         assert answer["FailedRecordCount"] == 0
 
     with producing(sent, send):
-        killed(tmp_path, "a landing file", 1)
-        stream.split()
-        killed(tmp_path, "a commit", 2)
-        stream.merge()
-        killed(tmp_path, "a ledger row", 3)
+        changes = dict(zip(range(0, len(KILLS), 3), cycle((stream.split, stream.merge))))
+        killed(tmp_path, changes)
     finished(lake, sent)
 
 
@@ -87,15 +113,12 @@ def test_kills_and_a_broker_that_restarts_leave_silver_as_its_oracle(
             producer.produce(topic, data, key)
         producer.poll(0)
 
-    with producing(sent, send):
-        killed(tmp_path, "a landing file", 2)
-        process = processes.start(_run_and_wait, tmp_path)
-        wait_for(tmp_path / "reached")
+    def restart() -> None:
         kafka.kill()
         kafka.start()
-        (tmp_path / "go on").touch()
-        assert processes.finish(process) == 0
-        killed(tmp_path, "a commit", 3)
+
+    with producing(sent, send):
+        killed(tmp_path, dict.fromkeys((3, 10, 17), restart))
     assert producer.flush(60) == 0
     finished(lake, sent)
     letters = (json.loads(row["record"])[0] for row in lake.quarantined("bronze.events"))
@@ -117,7 +140,3 @@ def dead_letters(kafka: Broker, topic: str) -> set[tuple[str, ...]]:
         found.add((of["shard"], of["position"], of["reason"], message.value()))
     consumer.close()
     return found
-
-
-def _run_and_wait(root: Path) -> None:
-    stream_lake.run(root, "a position", 3, pause=True)
