@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakehouse.cli import stream as command
 from lakehouse.settings.references import Secret
 from lakehouse.settings.sources import KafkaConnection
 from lakehouse.sources.cursors import SqliteStore
@@ -92,7 +94,7 @@ class Topic:
         return drain(found.shards, progress, landing, self.form, self.dead_letters)
 
     def lines(self) -> list[str]:
-        files = sorted((self.root / "landing").glob("*/*.json"))
+        files = sorted((self.root / "landing").glob("*/[!_]*.json"))
         return [text for f in files for text in f.read_text().splitlines()]
 
     def ids(self) -> list[int]:
@@ -178,10 +180,11 @@ def test_messages_that_left_the_topic_unread_fail_the_drain_and_say_how_many(top
     topic.put(0, 10, partition=0)
     topic.drain()
     topic.put(10, 30, partition=0)
+    assert topic.open().whole
     _done(topic.admin.delete_records([TopicPartition(topic.name, 0, 25)]))
     with pytest.raises(InputError, match="15 offsets from 10"):
         topic.drain()
-    assert topic.ids() == list(range(10))
+    assert topic.ids() == list(range(10)) and not topic.open().whole
 
 
 def test_a_topic_that_was_deleted_and_made_again_is_read_from_its_beginning(topic: Topic) -> None:
@@ -286,3 +289,10 @@ def test_a_dataset_of_a_topic_is_sent_to_measured_and_drained_with_a_login(
     assert (lag.records, lag.seconds) == (0, 0.0)
     assert [json.loads(text)["order"] for text in topic.lines()] == ["k1", "k2"]
     assert topic.broker.password not in f"{orders!r} {login!r} {login.model_dump_json()}"
+
+    monkeypatch.setattr(command, "_dataset", {"orders": orders}.__getitem__)
+    question = CliRunner().invoke(command.stream, ["reset", "orders"], input="n\n")
+    assert "all 2 records since" in question.output and "have them twice" in question.output
+    assert question.exit_code == 1 and orders.drain().records == 0
+    assert CliRunner().invoke(command.stream, ["reset", "orders", "--yes"]).exit_code == 0
+    assert orders.drain().records == 2

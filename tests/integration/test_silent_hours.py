@@ -28,6 +28,7 @@ from lakehouse.sources.cursors import SqliteStore
 from lakehouse.sources.kafka import connection as kafka_connection
 from lakehouse.sources.kafka.partition import KafkaPartition
 from lakehouse.sources.kinesis import connection as kinesis_connection
+from lakehouse.sources.kinesis.stream import KinesisStream
 from lakehouse.sources.landing import snapshot
 from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
 from lakehouse.sources.streams.drain import iso
@@ -57,6 +58,10 @@ def now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hour(ago: int) -> str:
     return f"{NOW - timedelta(hours=ago):%Y-%m-%dT%H}"
+
+
+def before_in_its_day(ago: int) -> list[str]:
+    return [hour(ago)[:-2] + f"{n:02}" for n in range(int(hour(ago)[-2:]))]
 
 
 @dataclass
@@ -122,7 +127,13 @@ def test_hours_without_a_record_are_empty_and_what_comes_late_takes_their_place(
     for ago in (5, 2):
         readings.put(ago)
     done = readings.dataset.drain()
-    silent = {hour(4): ["empty"], hour(3): ["empty"], hour(1): ["empty"]}
+    hours = [
+        *before_in_its_day(5),
+        hour(4),
+        hour(3),
+        hour(1),
+    ]  # nothing was before the first record
+    silent = {key: ["empty"] for key in hours}
     assert readings.answers() == {hour(5): ["records"], hour(2): ["records"], **silent}
     assert done.silent == sorted(silent), "the hour of now is not over"
     storage, landing = Storage(), str(Path(readings.dataset.files.uri).parent)
@@ -135,8 +146,9 @@ def test_hours_without_a_record_are_empty_and_what_comes_late_takes_their_place(
 
 
 def test_a_drain_that_crashes_at_any_step_leaves_answers_to_the_next(
-    kinesis: Readings, tmp_path: Path
+    kinesis: Readings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(KinesisStream, "whole", False)  # else steps are more late in the day
     for ago in (4, 2):
         kinesis.put(ago)
     step, crashed = 0, 0
@@ -209,6 +221,16 @@ def test_a_record_of_another_century_does_not_have_all_hours_since_answered() ->
     known = ["2026-10-05T05:10:00.000Z", "2026-10-05T03:59:00.000Z", "2099-01-01T00:00:00.000Z"]
     assert beginning(known, at, "hourly") == "2026-10-05T03"
     assert beginning([], at, "daily") == "2026-10-05"
+
+
+def test_a_stream_that_still_has_all_it_ever_had_answers_for_the_whole_of_its_first_day() -> None:
+    at = datetime(2026, 10, 5, 7, 30, tzinfo=UTC)
+    assert beginning(["2026-10-04T05:10:00.000Z"], at, "hourly", whole=True) == "2026-10-04T00"
+    assert beginning([], at, "hourly", whole=True) == "2026-10-05T00"
+    assert beginning([], at, "daily", whole=True) == "2026-10-05"
+    for age, whole in ((23, True), (25, False)):
+        made = iso(datetime.now(UTC) - timedelta(hours=age))
+        assert KinesisStream("s", made, timedelta(hours=24), ()).whole == whole
 
 
 def test_an_hour_that_is_no_partition_is_not_answered(kinesis: Readings) -> None:

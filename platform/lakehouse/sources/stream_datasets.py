@@ -64,21 +64,20 @@ class LandingFiles:
     def answer_with_nothing(self, window: Window) -> bool:
         """Says that a partition has no rows, unless there is something; returns whether it has none."""
         folder = f"{self.uri}/{window.key}"
-        if self._has_records(folder):
-            return False
-        if not self.storage.exists(f"{folder}/{manifest.NAME}"):
-            span = {"since": window.start.isoformat(), "until": window.end.isoformat()}
-            manifest.write(self.storage, folder, Manifest(positions=span))
+        if found := self._found(folder):
+            return found == {manifest.NAME}
+        span = {"since": window.start.isoformat(), "until": window.end.isoformat()}
+        manifest.write(self.storage, folder, Manifest(positions=span))
         # A drain that was overtaken may write here all the same. Each of the two looks after it has
         # written, so the later one sees the other.
-        if self._has_records(folder):
+        if self._found(folder) != {manifest.NAME}:
             self._withdraw_nothing(folder)
             return False
         return True
 
-    def _has_records(self, folder: str) -> bool:
+    def _found(self, folder: str) -> set[str]:
         files, folders = self.storage.listing(folder, manifest.NAME)
-        return bool(folders) or any(file.name != manifest.NAME for file in files)
+        return {*folders, *(file.name for file in files)}
 
     def _withdraw_nothing(self, folder: str) -> None:
         with suppress(FileNotFoundError):  # another shard's file, as late as this one, was quicker
@@ -109,18 +108,19 @@ class StreamDataset:
         stream.refuse_gap(progress.positions)
         form = Form(self.scheme, {str(of): name for of, name in self.declared.fields.items()})
         if not progress.unanswered:
-            progress.answer(self._beginning(stream.shards, progress.positions))
+            progress.answer(self._beginning(stream, progress.positions))
         done = drain(stream.shards, progress, self.files, form, self.stream.dead_letters)
         done.silent = self._answer_silence(stream.shards, progress)
         return done
 
-    def _beginning(self, shards: Iterable[Shard], positions: Mapping[str, Position]) -> str:
+    def _beginning(self, stream: OpenStream, positions: Mapping[str, Position]) -> str:
         """The first window that is answered if nothing arrived in it: since the last drain, or since the
         oldest record there is."""
         known = [p.through for p in positions.values() if p.through]
         if not positions:
-            known = [r.arrived for s in shards if (r := _oldest(s, None))]
-        return beginning(known, datetime.now(UTC), self.scheme)
+            known = [r.arrived for s in stream.shards if (r := _oldest(s, None))]
+        whole = stream.whole and not positions
+        return beginning(known, datetime.now(UTC), self.scheme, whole=whole)
 
     def _answer_silence(self, shards: Iterable[Shard], progress: Progress) -> list[str]:
         """Answers windows that are over and of which nothing has landed; then stores that it has."""

@@ -65,6 +65,10 @@ class KafkaTopic:
             consumer.close()
         return cls(name, str(described.topic_id), tuple(shards))
 
+    @property
+    def whole(self) -> bool:
+        return all(shard.low == 0 for shard in self.shards)
+
     def refuse_gap(self, positions: Mapping[str, Position]) -> None:
         """Raises InputError if messages have left the topic before they were read, or if it is shorter
         than it was."""

@@ -51,6 +51,10 @@ class KinesisStream:
         retention = timedelta(hours=found["RetentionPeriodHours"])
         return cls(name, iso(found["StreamCreationTimestamp"]), retention, shards)
 
+    @property
+    def whole(self) -> bool:
+        return self.created > iso(datetime.now(UTC) - self.retention)
+
     def refuse_gap(self, positions: Mapping[str, Position], at: datetime | None = None) -> None:
         """Raises InputError if records have left the stream before they were read."""
         at = at or datetime.now(UTC)

@@ -28,11 +28,13 @@ def read_through(shards: Iterable[Shard], positions: Mapping[str, Position]) -> 
     return min((p.through for p in known if not p.ended), default="")
 
 
-def beginning(known: Iterable[str], at: datetime, scheme: Scheme) -> str:
+def beginning(known: Iterable[str], at: datetime, scheme: Scheme, *, whole: bool = False) -> str:
     """The first window that a stream answers for: that of the earliest of the times that are known of
-    it, or of now, but no earlier than some days. Producers may tell times of any year."""
-    earliest = min(map(datetime.fromisoformat, known), default=at)
-    return max(earliest, at - _FIRST).strftime(FORMATS[scheme])
+    it, or of now, but no earlier than some days. Producers may tell times of any year. Nothing was
+    before the first record of a stream that is `whole`, so it answers for all of that day."""
+    earliest = max(min(map(datetime.fromisoformat, known), default=at), at - _FIRST)
+    since = Window.of(earliest.strftime(FORMATS["daily" if whole else scheme]))
+    return since.inside(scheme)[0].key
 
 
 def passed(first: str, through: str) -> Iterator[Window]:

@@ -21,6 +21,10 @@ class OpenStream(Protocol):
     def created(self) -> str: ...
     @property
     def shards(self) -> Sequence[Shard]: ...
+    @property
+    def whole(self) -> bool:
+        """Whether it still has every record that it ever had."""
+        ...
 
     def refuse_gap(self, positions: Mapping[str, Position]) -> None:
         """Raises InputError if records have left it before they were read."""
