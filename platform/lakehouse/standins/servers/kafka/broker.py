@@ -24,7 +24,7 @@ from spark_jobs.engines.java import find_java, spark_home, tail
 
 JARS = Jars("kafka-4.1.0", ("org.apache.kafka:kafka_2.13:4.1.0",), (), Path(__file__).parent)
 USER = "streams_loader"
-_SECONDS = 90
+_SECONDS = 180
 
 
 @dataclass
@@ -61,11 +61,14 @@ class Broker:
         from confluent_kafka.admin import AdminClient
 
         assert self._process is not None
-        client = AdminClient({"bootstrap.servers": self.plain, "log_level": 0})
+        # It is away at first: a client that has found nobody asks ever less often, up to each 10 s.
+        client = AdminClient(
+            {"bootstrap.servers": self.plain, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        )
         until = time.monotonic() + _SECONDS
         while True:
             try:
-                client.list_topics(timeout=1)
+                client.list_topics(timeout=5)
                 return
             except KafkaException:
                 if self._process.poll() is not None or time.monotonic() > until:
