@@ -243,6 +243,18 @@ def test_times_of_producers_are_refused_unless_the_contract_trusts_them(topic: T
     assert [len(b.records) for b in shard.read(None) if b.records] == [1]
 
 
+def test_a_producer_without_a_calendar_does_not_stop_the_messages_behind(topic: Topic) -> None:
+    ever = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+    topic.create(1, **{"message.timestamp.type": "CreateTime"} | ever)
+    producer = Producer(topic.config)
+    for n, milliseconds in enumerate((1_791_158_400_000, 10**16, 1_791_158_400_000)):
+        producer.produce(topic.name, b"%d" % n, partition=0, timestamp=milliseconds)
+    assert producer.flush(30) == 0
+    (shard,) = KafkaTopic.open(topic.config, topic.name, producer_clock=True).shards
+    found = [(r.data, r.arrived[:4]) for b in shard.read(None) for r in b.records]
+    assert found == [(b"0", "2026"), (b"1", "9999"), (b"2", "2026")]
+
+
 def test_a_cluster_that_asks_for_a_login_takes_the_right_one_alone(topic: Topic) -> None:
     topic.create(1)
     login = {

@@ -93,6 +93,13 @@ def test_rows_that_are_not_all_there_fail_the_pull_and_leave_nothing(
     assert not e.value.permanent
     assert warehouse.storage.tree(connection.tempdir) == []
 
+    def refused(self: Storage, uri: str) -> None:
+        raise StorageError(f"{uri}: access denied", permanent=True)
+
+    monkeypatch.setattr(Storage, "remove", refused)
+    with pytest.raises(StorageError, match="and 0 are there"):  # not that it cannot clear away
+        pulled(of)
+
 
 def test_what_cannot_be_unloaded_says_why_and_holds_no_secret(
     connection: RedshiftConnection, monkeypatch: pytest.MonkeyPatch

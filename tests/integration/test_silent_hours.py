@@ -33,14 +33,14 @@ from lakehouse.sources.landing import snapshot
 from lakehouse.sources.stream_datasets import LandingFiles, StreamDataset
 from lakehouse.sources.streams.drain import iso
 from lakehouse.sources.streams.positions import Position
-from lakehouse.sources.streams.silence import beginning, read_through
+from lakehouse.sources.streams.silence import beginning, passed, read_through
 from lakehouse.standins.servers.aws import REGION, Aws
 from lakehouse.standins.servers.kafka.broker import Broker
 from spark_jobs.contract.source import Kafka, Kinesis
 from spark_jobs.lake import manifest
 from spark_jobs.lake.manifest import Manifest
 from spark_jobs.lake.storage import Storage
-from spark_jobs.window import Window
+from spark_jobs.window import Scheme, Window
 from tests.integration.kinesis_streams import NAME, At, Crash, Hooked, client, crash
 from tests.lakes import TinyLake, column, contract, copied
 
@@ -228,9 +228,26 @@ def test_a_stream_that_still_has_all_it_ever_had_answers_for_the_whole_of_its_fi
     assert beginning(["2026-10-04T05:10:00.000Z"], at, "hourly", whole=True) == "2026-10-04T00"
     assert beginning([], at, "hourly", whole=True) == "2026-10-05T00"
     assert beginning([], at, "daily", whole=True) == "2026-10-05"
+    assert beginning(["9999-01-01T00:00:00.000Z"], at, "hourly") == "2026-10-05T07"
     for age, whole in ((23, True), (25, False)):
         made = iso(datetime.now(UTC) - timedelta(hours=age))
         assert KinesisStream("s", made, timedelta(hours=24), ()).whole == whole
+
+
+@pytest.mark.parametrize(
+    ("first", "scheme", "windows"),
+    [
+        ("2026-10-05T22", "hourly", ["2026-10-05T22", "2026-10-05T23", "2026-10-06T00"]),
+        ("2026-10-05", "daily", ["2026-10-05"]),
+        ("2026-10-04T07", "daily", ["2026-10-05"]),
+        ("2026-10-06", "hourly", ["2026-10-06T00"]),
+    ],
+)
+def test_a_dataset_that_changes_its_scheme_goes_on_with_windows_of_the_new_one(
+    first: str, scheme: Scheme, windows: list[str]
+) -> None:
+    found = passed(first, "2026-10-06T01:30:00.000Z", scheme)
+    assert [window.key for window in found] == windows
 
 
 def test_an_hour_that_is_no_partition_is_not_answered(kinesis: Readings) -> None:

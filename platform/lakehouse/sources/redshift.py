@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,11 @@ class Unloaded(Relation):
                     f" {read:,} are there. Does anything else remove files there?",
                     permanent=False,
                 )
-        finally:
-            storage.remove(folder)
+        except BaseException:
+            with suppress(StorageError):  # what went wrong before says more
+                storage.remove(folder)
+            raise
+        storage.remove(folder)
 
     def check(self) -> None:
         with connected(self.connection) as connection:

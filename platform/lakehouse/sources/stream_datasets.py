@@ -125,7 +125,7 @@ class StreamDataset:
     def _answer_silence(self, shards: Iterable[Shard], progress: Progress) -> list[str]:
         """Answers windows that are over and of which nothing has landed; then stores that it has."""
         through = read_through(shards, progress.positions)
-        over = list(passed(progress.unanswered, through)) if through else []
+        over = list(passed(progress.unanswered, through, self.scheme)) if through else []
         silent = [w.key for w in over if self._exists(w) and self.files.answer_with_nothing(w)]
         if over:
             progress.answer(over[-1].following.key)

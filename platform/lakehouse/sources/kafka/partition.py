@@ -21,6 +21,8 @@ from spark_jobs.stream_records import StreamRecord
 _MOST = 5_000
 _WAIT_SECONDS = 0.2  # for as many, or as long: at the end there are no more
 _PATIENCE_SECONDS = 60.0
+_LATEST = 253_370_764_800_000
+"""The year 9999, in milliseconds: nearly the end of all calendars. Producers may send any number."""
 
 
 @dataclass(frozen=True)
@@ -133,5 +135,6 @@ _record: Any = partial(tuple.__new__, StreamRecord)  # as `_make` does, without 
 
 @lru_cache(maxsize=4096)
 def _iso(milliseconds: int) -> str:
-    """Messages of a moment have the same."""
-    return iso(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    """Messages of a moment have the same. One of a later year than any lands in that hour, as in
+    any hour that is no partition, and does not stop what is behind it."""
+    return iso(datetime.fromtimestamp(min(milliseconds, _LATEST) / 1000, UTC))

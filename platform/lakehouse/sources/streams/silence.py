@@ -30,16 +30,20 @@ def read_through(shards: Iterable[Shard], positions: Mapping[str, Position]) -> 
 
 def beginning(known: Iterable[str], at: datetime, scheme: Scheme, *, whole: bool = False) -> str:
     """The first window that a stream answers for: that of the earliest of the times that are known of
-    it, or of now, but no earlier than some days. Producers may tell times of any year. Nothing was
-    before the first record of a stream that is `whole`, so it answers for all of that day."""
-    earliest = max(min(map(datetime.fromisoformat, known), default=at), at - _FIRST)
+    it, or of now, but no earlier than some days and no later than now. Producers may tell times of any
+    year. Nothing was before the first record of a stream that is `whole`, so it answers for all of that
+    day."""
+    told = min(map(datetime.fromisoformat, known), default=at)
+    earliest = min(max(told, at - _FIRST), at)
     since = Window.of(earliest.strftime(FORMATS["daily" if whole else scheme]))
     return since.inside(scheme)[0].key
 
 
-def passed(first: str, through: str) -> Iterator[Window]:
-    """The windows from one on that had ended at a time."""
+def passed(first: str, through: str, scheme: Scheme) -> Iterator[Window]:
+    """The windows of a scheme that had ended at a time, from one on. That may be of another scheme,
+    which the dataset had before: its day is not answered once more."""
     window, at = Window.of(first), datetime.fromisoformat(through)
+    window = (window.inside(scheme) or [window.around(scheme).following])[0]
     while window.end <= at:
         yield window
         window = window.following
