@@ -1,5 +1,5 @@
-"""Dagster's daemon, which dies as soon as a sensor has asked for a run of tables: its cursor still says
-that nobody has.
+"""Dagster's daemon, which dies as soon as the sensor on landing has asked for a run of what reads
+`prices`: its cursor still says that nobody has.
 
     python -m tests.integration.dying_daemon run -w workspace.yaml
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.keys import RANGE_START_TAG
+from lakehouse.automation.landing_sensor import NAME
+from lakehouse.keys import DATASETS_TAG, SENSOR_TAG
 from tests.processes import die
 
 submit = dg.DagsterInstance.submit_run
@@ -19,7 +20,7 @@ submit = dg.DagsterInstance.submit_run
 
 def submit_and_die(self: dg.DagsterInstance, *arguments: Any) -> dg.DagsterRun:
     run = submit(self, *arguments)
-    if RANGE_START_TAG in run.tags:
+    if run.tags.get(SENSOR_TAG) == NAME and "prices" in run.tags[DATASETS_TAG].split(","):
         die()
     return run
 
