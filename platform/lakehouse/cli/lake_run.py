@@ -201,10 +201,9 @@ class OpenLake:
         if not isinstance(self.runner, EmbeddedRunner):
             return []
         keys = windows(*partitions) if partitions else []
+        of = (self.runner, self.settings, self.definitions, self.instance)
         found = []
-        for one in unchanged(
-            self.runner, self.settings, self.definitions, self.instance, tables, keys
-        ):
+        for one in unchanged(*of, tables, keys):
             self.display.on_report(one.report)
             found.append(one)
         return found
@@ -285,17 +284,16 @@ def _rest(
 
 def _execute(lake: OpenLake, work: Work, tags: Mapping[str, str]) -> RunOutcome:
     assets = [*_extracted(lake.definitions, work.tables), *map(asset_key, work.tables)]
-    rest = {REST_TAG: work.rest_of} if work.rest_of else {}
-    idle: list[Unchanged] = []
-    if not work.tables and not tags:
-        idle = lake.unchanged(_assets(lake.definitions, work), work.partitions)
+    whole = not work.tables and not tags
+    idle = lake.unchanged(_assets(lake.definitions, work), work.partitions) if whole else []
     if idle:
         graph = lake.definitions.resolve_job_def(work.job).asset_layer.asset_graph
         left_out = {asset_key(one.report.table) for one in idle}
         assets = [k for k in graph.executable_asset_keys if k not in left_out]
-        if not assets:
-            outcome = RunOutcome(work.job, "", success=True, partitions=work.partitions)
-    if assets or not idle:
+    if idle and not assets:
+        outcome = RunOutcome(work.job, "", success=True, partitions=work.partitions)
+    else:
+        rest = {REST_TAG: work.rest_of} if work.rest_of else {}
         told = {**run_tags(work.scheme), **tags, **rest}
         outcome = lake.run(work.job, work.partitions, assets, told)
     outcome.reports = [*(one.report for one in idle), *outcome.reports]
