@@ -40,21 +40,23 @@ def transform(customers: DataFrame, loyalty_accounts: DataFrame) -> DataFrame:
 
 def _with_tier(customers: DataFrame, loyalty_accounts: DataFrame) -> DataFrame:
     """Versions with the tier of the account that the customer had when they began, the newest if
-    there were several."""
+    there were several. Only versions with an account are sorted, and of those only their keys."""
     accounts = loyalty_accounts.select(
         F.col("customer_id").alias("_of"),
         F.col("tier").alias("loyalty_tier"),
         F.col("valid_from").alias("_since"),
         F.col("valid_to").alias("_until"),
     )
-    joined = customers.join(
+    held = customers.select("customer_id", F.col("updated_at").alias("_at")).join(
         accounts,
         (F.col("customer_id") == F.col("_of"))
-        & (F.col("_since") <= F.col("updated_at"))
-        & (F.col("_until").isNull() | (F.col("_until") > F.col("updated_at"))),
+        & (F.col("_since") <= F.col("_at"))
+        & (F.col("_until").isNull() | (F.col("_until") > F.col("_at"))),
+    )
+    newest = Window.partitionBy("_of", "_at").orderBy(F.col("_since").desc(), "loyalty_tier")
+    tiers = held.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1")
+    return customers.join(
+        tiers.select("_of", "_at", "loyalty_tier"),
+        (F.col("customer_id") == F.col("_of")) & (F.col("updated_at") == F.col("_at")),
         "left",
     )
-    newest = Window.partitionBy("customer_id", "updated_at").orderBy(
-        F.col("_since").desc(), "loyalty_tier"
-    )
-    return joined.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1")
