@@ -28,6 +28,8 @@ from lakehouse.sources.source import Meter
 from lakehouse.standins.data.delivery import deliver
 from lakehouse.standins.servers import snowflake as server
 from lakehouse.standins.servers.snowflake import DATABASE, SCHEMA, WAREHOUSE, SnowflakeService
+from lakehouse.standins.systems.relations import Accounts
+from lakehouse.standins.systems.system import TYPE
 from spark_jobs.contract.reader import load_contract
 from spark_jobs.contract.source import Snowflake
 from spark_jobs.errors import InputError
@@ -146,6 +148,26 @@ def test_the_sample_lands_from_snowflake_as_it_is_delivered(
             (file,) = done.manifest.files
             there = pq.read_table(tmp_path / name / day / file.name)
             assert _sorted(there.cast(rows.schema)) == _sorted(rows), (name, day)
+
+
+def test_of_a_file_with_a_column_as_text_the_table_takes_the_rows_that_are_of_its_type(
+    service: SnowflakeService, tmp_path: Path
+) -> None:
+    prices = {
+        "2026-10-05": pa.array([Decimal("1.10")]),
+        "2026-10-06": pa.array(["-2.20", "n/a", None]),
+    }
+    for day, of_the_day in prices.items():
+        (tmp_path / day).mkdir()
+        rows = pa.table({"id": range(len(of_the_day)), "price": of_the_day})
+        pq.write_table(rows, tmp_path / day / "prices.parquet")
+    declared = Snowflake(kind="snowflake", dataset="prices", format="parquet", table="PRICES")
+    accounts = Accounts(service, lambda _: ["id", "price"], "a password")
+    left_out = [accounts.put(declared, tmp_path / day) for day in prices]
+    assert left_out == [{}, {TYPE: 1}]
+    with service.connect() as there, there.cursor() as cursor:
+        found = cursor.execute("select price from PRICES order by price").fetchall()
+    assert found == [(Decimal("-2.20"),), (Decimal("1.10"),), (None,)]
 
 
 def _sorted(table: pa.Table) -> list[str]:

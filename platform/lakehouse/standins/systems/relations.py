@@ -14,13 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.standins.servers import aws, redshift, snowflake
 from lakehouse.standins.servers.redshift import server
-from lakehouse.standins.systems.system import CUT, LATE, NO_TIME, counted
+from lakehouse.standins.systems.system import CUT, LATE, NO_TIME, TYPE, counted
 from spark_jobs.contract.source import Redshift, Snowflake, Source
 from spark_jobs.window import Window
+
+_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,32 @@ class Accounts:
 
     def put(self, source: Snowflake, folder: Path) -> Counter[str]:
         (file,) = folder.iterdir()
-        rows = pq.read_table(file)
-        there = [c for c in self.columns(source) if c in rows.column_names]
+        delivered = pq.read_table(file)
+        there = [c for c in self.columns(source) if c in delivered.column_names]
+        oldest = min(folder.parent.iterdir())
+        rows = _of_types(delivered, pq.read_schema(next(oldest.iterdir())))
         self.service.put(source.table, rows.select(there))
+        untyped = counted(TYPE, delivered.num_rows - rows.num_rows)
         if source.modified is None:
-            return Counter()
+            return untyped
         changed: list[datetime | None] = rows[source.modified.lower()].to_pylist()
         start = Window.of(folder.name).start - source.overlap
         first = not any(p.name < folder.name for p in folder.parent.iterdir())
         late = [at for at in changed if at is not None and at < start and not first]
-        return counted(NO_TIME, changed.count(None)) + counted(LATE, len(late))
+        return untyped + counted(NO_TIME, changed.count(None)) + counted(LATE, len(late))
+
+
+def _of_types(rows: pa.Table, types: pa.Schema) -> pa.Table:
+    """The rows with the types that a table was made with. A file can have a column as text for the sake
+    of a value that is none of its type: such a row no table takes."""
+    for number, column in enumerate(rows.schema):
+        wanted = types.field(column.name).type if column.name in types.names else column.type
+        if pa.types.is_string(column.type) and pa.types.is_decimal(wanted):
+            text = rows[column.name]
+            fits = pc.or_kleene(pc.is_null(text), pc.match_substring_regex(text, _NUMBER))
+            rows = rows.filter(fits)
+            rows = rows.set_column(number, column.name, rows[column.name].cast(wanted))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 NO_ID, NO_TIME, CUT, COPY = "without an Id", "without a time of change", "does not parse", "twice"
 LATE, NO_RATE = "changed before the day", "no rate of the bank"
+TYPE = "not of its column's type"
 
 
 class System(Protocol):
