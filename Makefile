@@ -20,10 +20,10 @@ run-sources: .venv/.installed ## extract three days of the sample from stand-ins
 test: .venv/.installed ## run every test, those on JVM Spark and in a browser included
 	@scripts/test
 
-test-fast: .venv/.installed ## run the tests that need no JVM and no browser, and are quick
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not jvm and not browser and not slow"
+test-fast: .venv/.installed ## run the quick tests of single parts, without a JVM and a browser (two minutes)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not jvm and not browser and not slow" tests/unit tests/conformance
 
-coverage: .venv/.installed ## run the same, and say which lines no test reached
+coverage: .venv/.installed ## run all tests that need neither, and say which lines none reached
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not jvm and not browser and not slow" --cov
 
 ui: .venv/.installed ## serve the Dagster UI and its daemon on localhost, over the same lake
