@@ -25,7 +25,8 @@ from spark_jobs.lake.storage import Lake
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Beyond this many files, the records that still count are written anew.
+# Beyond this many files, and beyond two for each physical partition, the records that still count are
+# written anew: one file for each is what that leaves.
 _MANY_FILES = 40
 _COMPACTED, _DISPLACED = "compacted", "displaced"
 
@@ -87,9 +88,12 @@ def keep(
         if displaced is not None:
             to.write(displaced, aside, _DISPLACED)
         replaced = delta.active_files(to.table)
-        if len(replaced) <= _MANY_FILES:
+        folders = {tuple(sorted(f.partition.items())) for f in replaced}
+        if len(replaced) <= max(_MANY_FILES, 2 * len(folders)):
             replaced = []
         elif (counting := records(spark, contract, lake, newest, None)) is not None:
+            if to.by:
+                counting = counting.repartition(*to.by)
             to.write(counting, aside, _COMPACTED)
         commit(to, aside, [*lost, _DISPLACED, _COMPACTED], replaced, dict(metadata))
     finally:

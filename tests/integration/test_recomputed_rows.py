@@ -387,6 +387,19 @@ def test_superseded_records_that_count_no_more_are_left_out_when_files_pile_up(
     assert feed_lake.rows(table, "x") == ["d"]
 
 
+def test_superseded_records_of_many_days_are_not_written_again_by_each(feed_lake, monkeypatch):
+    """They are laid out by day like their table: one file for each day is not too many."""
+    monkeypatch.setattr(superseded, "_MANY_FILES", 1)
+    feed = [change(1, 9, "new", day=TUESDAY), change(2, 9, "new", day=TUESDAY)]
+    deliver(feed_lake, *feed, run=TUESDAY)
+    feed += [change(2, 8, "b", day=WEDNESDAY)]
+    deliver(feed_lake, *feed, run=WEDNESDAY)
+    for x in ("a", "c"):
+        deliver(feed_lake, *feed, change(1, 8, x, day=MONDAY), run=MONDAY)
+    kept = DeltaTable(feed_lake.lake.superseded("silver.latest"))
+    assert len(kept.file_uris()) == 3
+
+
 def test_a_sum_over_sums_forgets_those_that_are_gone(chain):
     """The slice that vanished was of Monday; Tuesday took its rows away."""
     define_sums_over_sums(chain)
