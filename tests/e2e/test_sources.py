@@ -33,6 +33,7 @@ import yaml
 from lakehouse.keys import DATASETS_TAG
 from lakehouse.local.instance import open_instance
 from lakehouse.settings.load import load_settings
+from lakehouse.standins.data.delivery import DEFAULT_START
 from lakehouse.standins.systems.system import COPY, CUT, LATE, NO_RATE
 from tests.documents import PROJECT
 from tests.e2e.test_sample_lake import differences, rows
@@ -40,9 +41,8 @@ from tests.e2e.test_sample_lake import differences, rows
 pytestmark = [pytest.mark.slow, pytest.mark.jvm]  # Kafka's broker needs Java
 
 SCALE = os.environ.get("REHEARSAL_SCALE", "0.002")
-START = date(2026, 10, 5)
 COUNT = int(os.environ.get("REHEARSAL_DAYS", "2"))
-DAYS = [(START + timedelta(days=n)).isoformat() for n in range(COUNT)]
+DAYS = [(DEFAULT_START + timedelta(days=n)).isoformat() for n in range(COUNT)]
 
 # The command, and what its secrets were: some are made anew for each run.
 _PROGRAM = f"""

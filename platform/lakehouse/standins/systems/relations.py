@@ -65,8 +65,7 @@ class Accounts:
             return untyped
         changed: list[datetime | None] = rows[source.modified.lower()].to_pylist()
         start = Window.of(folder.name).start - source.overlap
-        first = not any(p.name < folder.name for p in folder.parent.iterdir())
-        late = [at for at in changed if at is not None and at < start and not first]
+        late = [at for at in changed if at is not None and at < start and folder != oldest]
         return untyped + counted(NO_TIME, changed.count(None)) + counted(LATE, len(late))
 
 
